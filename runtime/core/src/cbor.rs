@@ -1,0 +1,522 @@
+//! CBOR items as every format of this project writes them: deterministic (RFC 8949 §4.2.1), with
+//! definite lengths and shortest heads, and read back strictly. Heads come from `ciborium-ll`; this
+//! module adds the strictness, the bounds and the borrowing.
+//!
+//! What it does not know: terms, commands, records. Those are layers above it.
+
+use ciborium_ll::{Decoder, Encoder, Header};
+use std::fmt;
+
+/// What was wrong with some bytes, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {at}: {what}")]
+pub struct Error {
+    /// Offset of the item at fault, in bytes from the start of the input.
+    pub at: usize,
+    /// What is wrong with it.
+    pub what: What,
+}
+
+/// The ways in which an item can be refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum What {
+    /// The input ended inside an item.
+    #[error("the input ends inside an item")]
+    Truncated,
+    /// Bytes follow the last item.
+    #[error("bytes follow the last item")]
+    Trailing,
+    /// The head is reserved or malformed.
+    #[error("not a well-formed CBOR head")]
+    Malformed,
+    /// The head is longer than it need be, or the length is indefinite.
+    #[error("not in deterministic form (RFC 8949 §4.2.1)")]
+    NotDeterministic,
+    /// Another kind of item stands there than the reader wants.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What the reader wanted.
+        expected: &'static str,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// A text string is not UTF-8.
+    #[error("a text string is not UTF-8")]
+    NotUtf8,
+    /// The value is of the right kind and means nothing here.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// A named bound is passed.
+    #[error("more than {bound} {of}")]
+    TooMany {
+        /// The bound.
+        bound: usize,
+        /// What it counts.
+        of: &'static str,
+    },
+}
+
+/// Appends items to a buffer. Nothing here can fail.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends to what `out` holds.
+    pub fn onto(out: Vec<u8>) -> Self {
+        Self { out }
+    }
+
+    /// An unsigned integer.
+    pub fn uint(&mut self, n: u64) -> &mut Self {
+        self.head(Header::Positive(n))
+    }
+
+    /// A signed integer.
+    pub fn int(&mut self, n: i64) -> &mut Self {
+        match u64::try_from(n) {
+            Ok(n) => self.head(Header::Positive(n)),
+            // RFC 8949 §3.1: major type 1 holds -1 - n, which is the complement's magnitude.
+            Err(_) => self.head(Header::Negative((!n) as u64)),
+        }
+    }
+
+    /// The integer -1 - `n`.
+    pub fn negative(&mut self, n: u64) -> &mut Self {
+        self.head(Header::Negative(n))
+    }
+
+    /// A float in the shortest of the three widths that holds it exactly.
+    pub fn float(&mut self, f: f64) -> &mut Self {
+        self.head(Header::Float(f))
+    }
+
+    /// A byte string.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.head(Header::Bytes(Some(bytes.len())));
+        self.out.extend_from_slice(bytes);
+        self
+    }
+
+    /// A text string.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.head(Header::Text(Some(text.len())));
+        self.out.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// The head of an array of `len` items, which the caller appends next.
+    pub fn array(&mut self, len: usize) -> &mut Self {
+        self.head(Header::Array(Some(len)))
+    }
+
+    /// The head of a map of `len` pairs, which the caller appends next, ordered by encoded key.
+    pub fn map(&mut self, len: usize) -> &mut Self {
+        self.head(Header::Map(Some(len)))
+    }
+
+    /// A tag; the caller appends what it is on next.
+    pub fn tag(&mut self, tag: u64) -> &mut Self {
+        self.head(Header::Tag(tag))
+    }
+
+    /// A simple value (`false` is 20, `true` 21, `null` 22, `undefined` 23).
+    pub fn simple(&mut self, n: u8) -> &mut Self {
+        self.head(Header::Simple(n))
+    }
+
+    /// `null`.
+    pub fn null(&mut self) -> &mut Self {
+        self.simple(ciborium_ll::simple::NULL)
+    }
+
+    /// `true` or `false`.
+    pub fn bool(&mut self, b: bool) -> &mut Self {
+        self.simple(if b { ciborium_ll::simple::TRUE } else { ciborium_ll::simple::FALSE })
+    }
+
+    /// Items that are encoded already.
+    pub fn raw(&mut self, items: &[u8]) -> &mut Self {
+        self.out.extend_from_slice(items);
+        self
+    }
+
+    /// How many bytes there are so far.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// What has been written so far.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// The bytes.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn head(&mut self, header: Header) -> &mut Self {
+        let Ok(()) = Encoder::from(&mut self.out).push(header);
+        self
+    }
+}
+
+/// One head of an item, as the reader found it. Lengths are checked against what is left of the
+/// input only when the content is taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    /// A non-negative integer.
+    Uint(u64),
+    /// The integer -1 - n.
+    Negative(u64),
+    /// A float.
+    Float(f64),
+    /// A byte string of so many bytes; take them with [`Reader::take`].
+    Bytes(usize),
+    /// A text string of so many bytes; take them with [`Reader::take_text`].
+    Text(usize),
+    /// An array of so many items, which follow.
+    Array(usize),
+    /// A map of so many pairs, which follow.
+    Map(usize),
+    /// A tag on the item that follows.
+    Tag(u64),
+    /// A simple value.
+    Simple(u8),
+}
+
+impl Head {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Uint(_) => "an unsigned integer",
+            Self::Negative(_) => "a negative integer",
+            Self::Float(_) => "a float",
+            Self::Bytes(_) => "a byte string",
+            Self::Text(_) => "a text string",
+            Self::Array(_) => "an array",
+            Self::Map(_) => "a map",
+            Self::Tag(_) => "a tag",
+            Self::Simple(_) => "a simple value",
+        }
+    }
+}
+
+/// Reads items strictly: anything that [`Writer`] would not have written is an error.
+#[derive(Clone)]
+pub struct Reader<'a> {
+    input: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `input` from its start.
+    pub fn new(input: &'a [u8]) -> Self {
+        Self { input, at: 0 }
+    }
+
+    /// Offset of the next item, in bytes from the start of the input.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Whether all of the input has been read.
+    pub fn is_at_end(&self) -> bool {
+        self.at == self.input.len()
+    }
+
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.input[self.at..]
+    }
+
+    /// Refuses anything after the last item.
+    pub fn end(&self) -> Result<(), Error> {
+        if self.is_at_end() { Ok(()) } else { Err(self.error(What::Trailing)) }
+    }
+
+    /// An error at the next item.
+    pub fn error(&self, what: What) -> Error {
+        Error { at: self.at, what }
+    }
+
+    /// An error of [`What::Invalid`] at the next item.
+    pub fn invalid(&self, why: &'static str) -> Error {
+        self.error(What::Invalid(why))
+    }
+
+    /// Reads one head. The content of strings, and the items of arrays, maps and tags, follow.
+    #[inline]
+    pub fn head(&mut self) -> Result<Head, Error> {
+        let rest = self.rest();
+        // One byte holds most heads; the library takes the rest.
+        if let Some(&first) = rest.first() {
+            let (major, minor) = (first >> 5, first & 31);
+            if minor < 24 && major < 7 {
+                self.at += 1;
+                let n = minor as usize;
+                return Ok(match major {
+                    0 => Head::Uint(n as u64),
+                    1 => Head::Negative(n as u64),
+                    2 => Head::Bytes(n),
+                    3 => Head::Text(n),
+                    4 => Head::Array(n),
+                    5 => Head::Map(n),
+                    _ => Head::Tag(n as u64),
+                });
+            }
+        }
+        self.long_head()
+    }
+
+    fn long_head(&mut self) -> Result<Head, Error> {
+        let rest = self.rest();
+        let mut decoder = Decoder::from(rest);
+        let header = decoder.pull().map_err(|e| match e {
+            ciborium_ll::Error::Io(_) => self.error(What::Truncated),
+            ciborium_ll::Error::Syntax(_) => self.error(What::Malformed),
+        })?;
+        let read = decoder.offset();
+        let head = match header {
+            Header::Positive(n) => Head::Uint(n),
+            Header::Negative(n) => Head::Negative(n),
+            Header::Float(f) => Head::Float(f),
+            Header::Bytes(Some(n)) => Head::Bytes(n),
+            Header::Text(Some(n)) => Head::Text(n),
+            Header::Array(Some(n)) => Head::Array(n),
+            Header::Map(Some(n)) => Head::Map(n),
+            Header::Tag(n) => Head::Tag(n),
+            Header::Simple(n) => Head::Simple(n),
+            Header::Break
+            | Header::Bytes(None)
+            | Header::Text(None)
+            | Header::Array(None)
+            | Header::Map(None) => return Err(self.error(What::NotDeterministic)),
+        };
+        let mut shortest = [0u8; 16];
+        let mut left = &mut shortest[..];
+        if Encoder::from(&mut left).push(header).is_err() {
+            return Err(self.error(What::Malformed));
+        }
+        let len = 16 - left.len();
+        if shortest.get(..len) != rest.get(..read) {
+            return Err(self.error(What::NotDeterministic));
+        }
+        self.at += read;
+        Ok(head)
+    }
+
+    /// Takes `len` raw bytes: the content of a string whose head has just been read.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let taken = self.rest().get(..len).ok_or_else(|| self.error(What::Truncated))?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    /// Takes `len` bytes that must be UTF-8.
+    pub fn take_text(&mut self, len: usize) -> Result<&'a str, Error> {
+        let at = self.at;
+        std::str::from_utf8(self.take(len)?).map_err(|_| Error { at, what: What::NotUtf8 })
+    }
+
+    /// An unsigned integer.
+    pub fn uint(&mut self) -> Result<u64, Error> {
+        match self.next()? {
+            (_, Head::Uint(n)) => Ok(n),
+            (at, head) => Err(unexpected(at, "an unsigned integer", head)),
+        }
+    }
+
+    /// An unsigned integer that fits 32 bits.
+    pub fn uint32(&mut self) -> Result<u32, Error> {
+        let at = self.at;
+        let invalid = What::Invalid("does not fit 32 bits");
+        u32::try_from(self.uint()?).map_err(|_| Error { at, what: invalid })
+    }
+
+    /// A signed integer of 64 bits.
+    pub fn int(&mut self) -> Result<i64, Error> {
+        let (at, head) = self.next()?;
+        let wide = Error { at, what: What::Invalid("does not fit 64 bits") };
+        match head {
+            Head::Uint(n) => i64::try_from(n).map_err(|_| wide),
+            Head::Negative(n) => i64::try_from(n).map(|n| !n).map_err(|_| wide),
+            head => Err(unexpected(at, "an integer", head)),
+        }
+    }
+
+    /// A byte string.
+    pub fn bytes(&mut self) -> Result<&'a [u8], Error> {
+        match self.next()? {
+            (_, Head::Bytes(n)) => self.take(n),
+            (at, head) => Err(unexpected(at, "a byte string", head)),
+        }
+    }
+
+    /// A byte string of exactly `N` bytes.
+    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let at = self.at;
+        let what = What::Invalid("a byte string of another length");
+        self.bytes()?.try_into().map_err(|_| Error { at, what })
+    }
+
+    /// A text string.
+    pub fn text(&mut self) -> Result<&'a str, Error> {
+        match self.next()? {
+            (_, Head::Text(n)) => self.take_text(n),
+            (at, head) => Err(unexpected(at, "a text string", head)),
+        }
+    }
+
+    /// The head of an array; its items follow. The length is at most what the input could hold, so
+    /// it may be used to reserve memory.
+    pub fn array(&mut self) -> Result<usize, Error> {
+        match self.next()? {
+            (at, Head::Array(n)) if n > self.input.len() - self.at => {
+                Err(Error { at, what: What::Truncated })
+            }
+            (_, Head::Array(n)) => Ok(n),
+            (at, head) => Err(unexpected(at, "an array", head)),
+        }
+    }
+
+    /// The head of an array of exactly `len` items.
+    pub fn array_of(&mut self, len: usize) -> Result<(), Error> {
+        let at = self.at;
+        if self.array()? == len {
+            Ok(())
+        } else {
+            Err(Error { at, what: What::Invalid("an array of another length") })
+        }
+    }
+
+    /// A tag of exactly this number.
+    pub fn tag(&mut self, tag: u64) -> Result<(), Error> {
+        match self.next()? {
+            (_, Head::Tag(n)) if n == tag => Ok(()),
+            (at, Head::Tag(_)) => Err(Error { at, what: What::Invalid("another tag") }),
+            (at, head) => Err(unexpected(at, "a tag", head)),
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn bool(&mut self) -> Result<bool, Error> {
+        match self.next()? {
+            (_, Head::Simple(ciborium_ll::simple::TRUE)) => Ok(true),
+            (_, Head::Simple(ciborium_ll::simple::FALSE)) => Ok(false),
+            (at, head) => Err(unexpected(at, "a truth value", head)),
+        }
+    }
+
+    /// Reads `null` if it stands next; says whether it did.
+    pub fn null(&mut self) -> bool {
+        const NULL: u8 = 7 << 5 | ciborium_ll::simple::NULL;
+        let is_null = self.rest().first() == Some(&NULL);
+        if is_null {
+            self.at += 1;
+        }
+        is_null
+    }
+
+    /// The bytes of the next item, whole, which must be well-formed and deterministic in its heads.
+    /// Iterative: any depth of nesting is read in constant stack.
+    pub fn item(&mut self) -> Result<&'a [u8], Error> {
+        let start = self.at;
+        let mut pending: usize = 1;
+        while pending > 0 {
+            pending -= 1;
+            let at = self.at;
+            let more = match self.head()? {
+                Head::Bytes(n) => {
+                    self.take(n)?;
+                    0
+                }
+                Head::Text(n) => {
+                    self.take_text(n)?;
+                    0
+                }
+                Head::Array(n) => n,
+                Head::Map(n) => n.saturating_mul(2),
+                Head::Tag(_) => 1,
+                Head::Uint(_) | Head::Negative(_) | Head::Float(_) | Head::Simple(_) => 0,
+            };
+            pending = pending.saturating_add(more);
+            // Every item takes a byte at least: a head may not promise more than there is.
+            if pending > self.input.len() - self.at {
+                return Err(Error { at, what: What::Truncated });
+            }
+        }
+        Ok(&self.input[start..self.at])
+    }
+
+    fn next(&mut self) -> Result<(usize, Head), Error> {
+        let at = self.at;
+        Ok((at, self.head()?))
+    }
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader at {} of {}", self.at, self.input.len())
+    }
+}
+
+fn unexpected(at: usize, expected: &'static str, head: Head) -> Error {
+    Error { at, what: What::Unexpected { expected, found: head.kind() } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_come_back_at_every_width() {
+        for n in [0, 23, 24, 255, 256, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            let bytes = Writer::new().uint(n).clone().into_vec();
+            assert_eq!(Reader::new(&bytes).uint(), Ok(n));
+        }
+        for n in [0, -1, -24, -25, -256, -257, i64::MIN, i64::MAX] {
+            let bytes = Writer::new().int(n).clone().into_vec();
+            assert_eq!(Reader::new(&bytes).int(), Ok(n));
+        }
+    }
+
+    #[test]
+    fn a_head_longer_than_it_need_be_is_refused() {
+        for bytes in [&[0x18, 0x17][..], &[0x19, 0, 24], &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0], &[0x9f]] {
+            let refused = Reader::new(bytes).head();
+            assert_eq!(refused, Err(Error { at: 0, what: What::NotDeterministic }), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_is_skipped_whole_and_never_past_the_end() {
+        let mut w = Writer::new();
+        w.array(3).uint(1).text("ab").tag(27).array(1).null();
+        let bytes = w.into_vec();
+        let mut r = Reader::new(&bytes);
+        assert_eq!(r.item(), Ok(&bytes[..]));
+        assert_eq!(r.end(), Ok(()));
+        for cut in 0..bytes.len() {
+            assert_eq!(Reader::new(&bytes[..cut]).item().map_err(|e| e.what), Err(What::Truncated));
+        }
+    }
+
+    #[test]
+    fn a_promise_of_many_items_reserves_nothing() {
+        let bytes = [0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert!(Reader::new(&bytes).array().is_err());
+        assert!(Reader::new(&bytes).item().is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! Synod's pure core: terms and their bytes, the knowledge base, transactions, and the two machines
+//! that a space runs on, *order* (Raft) and *apply*. It decides and never moves: no clock, no
+//! thread, no socket, no file is opened here; time, randomness and identity come in as arguments.
+
+pub mod cbor;
