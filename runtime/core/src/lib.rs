@@ -8,3 +8,5 @@ pub mod command;
 pub mod kb;
 pub mod term;
 pub mod transaction;
+pub mod order;
+pub mod time;
