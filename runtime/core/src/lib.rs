@@ -3,3 +3,4 @@
 //! thread, no socket, no file is opened here; time, randomness and identity come in as arguments.
 
 pub mod cbor;
+pub mod log;
