@@ -10,3 +10,4 @@ pub mod term;
 pub mod transaction;
 pub mod order;
 pub mod time;
+pub mod log;
