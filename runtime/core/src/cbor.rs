@@ -198,7 +198,8 @@ pub enum Head {
 }
 
 impl Head {
-    fn kind(self) -> &'static str {
+    /// What the head begins, in words for an error.
+    pub fn kind(self) -> &'static str {
         match self {
             Self::Uint(_) => "an unsigned integer",
             Self::Negative(_) => "a negative integer",

@@ -2,4 +2,9 @@
 //! that a space runs on, *order* (Raft) and *apply*. It decides and never moves: no clock, no
 //! thread, no socket, no file is opened here; time, randomness and identity come in as arguments.
 
+pub mod apply;
 pub mod cbor;
+pub mod command;
+pub mod kb;
+pub mod term;
+pub mod transaction;

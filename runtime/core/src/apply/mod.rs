@@ -1,0 +1,433 @@
+//! *Apply*: the machine that turns a log into a space's state. Plain and total: the same commands
+//! give the same state on every replica, and no Prolog runs here.
+//!
+//! ```text
+//! state(i) = apply(state(i−1), time, command(i))
+//! chain(i) = BLAKE3(chain(i−1) ‖ i ‖ time ‖ command(i))
+//! ```
+//!
+//! A transaction is applied if its origin admits it (a session's number that is new, an agent's
+//! epoch and cursor) and if no key that it read was written after the version at which it read it.
+//! Otherwise it is refused, which is an outcome like any other: it has its index and its place in
+//! the chain.
+
+mod agents;
+mod change;
+mod sessions;
+mod snapshot;
+mod stamps;
+#[cfg(test)]
+mod tests;
+
+use crate::command::{Claim, Command, Letter, Op, Origin, Transaction};
+use crate::kb::{Fact, Indicator, Kb, Position};
+pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTERS};
+use bytes::Bytes;
+pub use change::{Change, Effect};
+use sessions::Admission;
+pub use sessions::{MAX_IN_FLIGHT, MAX_SESSIONS, SESSION_COMMANDS, Session};
+pub use snapshot::{Restore, RestoreError, SnapshotJob};
+pub use stamps::MAX_STAMPS;
+use stamps::Stamps;
+use std::collections::BTreeMap;
+
+/// Modules of one space, at most.
+pub const MAX_MODULES: usize = 1024;
+/// Keys that one refusal names, at most.
+pub const MAX_KEYS_NAMED: usize = 64;
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was applied as the command of this index. (Sent again, it keeps the index of the first.)
+    Committed(u64),
+    /// It was refused as the command of this index, and can never commit.
+    Refused(u64, Refusal),
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Keys that it read were written since, or facts that it retracts are gone.
+    #[error("what it read has changed")]
+    Conflict(Vec<u64>),
+    /// It read below the floor of the stamps that are kept.
+    #[error("it read too long ago")]
+    TooOld,
+    /// Its session is not open, or no longer.
+    #[error("its session is over; open another")]
+    NoSession,
+    /// Its number was acknowledged already, or there are too many in flight.
+    #[error("its number is outside of what the session keeps")]
+    OutOfWindow,
+    /// Its agent has another holder by now, or none.
+    #[error("its agent is held in another epoch")]
+    StaleEpoch,
+    /// Its agent has handled those events already.
+    #[error("its agent's cursor stands elsewhere")]
+    StaleCursor,
+    /// A named bound of the space is reached.
+    #[error("the space is full: {0}")]
+    Full(&'static str),
+    /// The command cannot be read.
+    #[error("not a command that this version knows")]
+    Malformed,
+}
+
+/// An applied command and what it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The command's index.
+    pub index: u64,
+    /// When, in microseconds since 1970 (UTC): the leader's clock, never running backwards.
+    pub time: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What it changed, if it is a transaction that changed or emitted anything.
+    pub change: Option<Change>,
+}
+
+/// The state of a space.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    index: u64,
+    time: u64,
+    chain: [u8; 32],
+    kb: Kb,
+    stamps: Stamps,
+    sessions: sessions::Sessions,
+    agents: BTreeMap<String, Agent>,
+    modules: BTreeMap<String, String>,
+    /// A snapshot that is being taken while commands go on.
+    snapshot: Option<SnapshotJob>,
+}
+
+impl State {
+    /// A space before its first command. Its chain starts from the space's id.
+    pub fn new(space: [u8; 32]) -> Self {
+        Self { chain: space, ..Self::default() }
+    }
+
+    /// The index of the last command applied.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The time of the last command applied, in microseconds since 1970 (UTC).
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// The chain at [`State::index`].
+    pub fn chain(&self) -> [u8; 32] {
+        self.chain
+    }
+
+    /// The facts.
+    pub fn kb(&self) -> &Kb {
+        &self.kb
+    }
+
+    /// The agents, by name.
+    pub fn agents(&self) -> &BTreeMap<String, Agent> {
+        &self.agents
+    }
+
+    /// The texts of published modules, by name.
+    pub fn modules(&self) -> &BTreeMap<String, String> {
+        &self.modules
+    }
+
+    /// A session that is open.
+    pub fn session(&self, id: u64) -> Option<&Session> {
+        self.sessions.get(id, self.index)
+    }
+
+    /// What came of a session's transaction; nothing if it was not applied, or is no longer kept.
+    pub fn outcome(&self, session: u64, seq: u64) -> Option<&Outcome> {
+        self.session(session)?.outcomes.get(&seq)
+    }
+
+    /// Applies the next command, stamped `time` by the leader.
+    pub fn apply(&mut self, time: u64, bytes: &Bytes) -> Applied {
+        self.index += 1;
+        self.time = self.time.max(time);
+        self.chain = link(&self.chain, self.index, self.time, bytes);
+        let (outcome, change) = match Command::decode(bytes) {
+            Ok(command) => self.execute(command),
+            Err(_) => (self.refused(Refusal::Malformed), None),
+        };
+        Applied { index: self.index, time: self.time, outcome, change }
+    }
+
+    fn execute(&mut self, command: Command) -> (Outcome, Option<Change>) {
+        match command {
+            Command::OpenSession { label, nonce } => {
+                (Outcome::Committed(self.sessions.open(self.index, label, nonce)), None)
+            }
+            Command::Transact(transaction) => self.transact(transaction),
+            Command::Claim(claim) => (self.claim(claim), None),
+            Command::Letter(letter) => (self.letter(letter), None),
+            Command::Release { agent, epoch } => (self.release(&agent, epoch), None),
+            Command::DropLetters { agent, positions } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    positions.iter().for_each(|position| drop(agent.letters.remove(position)));
+                }
+                (Outcome::Committed(self.index), None)
+            }
+            Command::PublishModule { name, text } => {
+                let is_full = self.modules.len() >= MAX_MODULES;
+                if is_full && !self.modules.contains_key(&name) {
+                    return (self.refused(Refusal::Full("modules")), None);
+                }
+                self.modules.insert(name, text);
+                (Outcome::Committed(self.index), None)
+            }
+        }
+    }
+
+    fn transact(&mut self, transaction: Transaction) -> (Outcome, Option<Change>) {
+        match &transaction.origin {
+            &Origin::Session { id, seq, acked } => {
+                match self.sessions.admit(id, self.index, seq, acked) {
+                    None => return (self.refused(Refusal::NoSession), None),
+                    Some(Admission::OutOfWindow) => {
+                        return (self.refused(Refusal::OutOfWindow), None);
+                    }
+                    Some(Admission::Again(outcome)) => return (outcome, None),
+                    Some(Admission::New) => {}
+                }
+                let (outcome, change) = self.validate_and_write(&transaction);
+                self.sessions.record(id, seq, &outcome);
+                (outcome, change)
+            }
+            Origin::Agent { name, epoch, seq, from, to } => {
+                if let Some(outcome) = self.agent_refuses(name, *epoch, *seq, *from, *to) {
+                    return (outcome, None);
+                }
+                let (outcome, change) = self.validate_and_write(&transaction);
+                if let Some(agent) = self.agents.get_mut(name) {
+                    if let Outcome::Committed(_) = outcome {
+                        agent.cursor = *to;
+                    }
+                    agent.last = Some((*seq, outcome.clone()));
+                }
+                (outcome, change)
+            }
+        }
+    }
+
+    /// The outcome of an agent's command that is not applied: it came before, or its holder or
+    /// cursor is not what it thinks.
+    fn agent_refuses(
+        &self,
+        name: &str,
+        epoch: u64,
+        seq: u64,
+        from: Position,
+        to: Position,
+    ) -> Option<Outcome> {
+        let Some(agent) = self.agents.get(name).filter(|agent| agent.is_held_in(epoch)) else {
+            return Some(self.refused(Refusal::StaleEpoch));
+        };
+        match &agent.last {
+            Some((last, outcome)) if *last == seq => return Some(outcome.clone()),
+            Some((last, _)) if *last > seq => return Some(self.refused(Refusal::OutOfWindow)),
+            _ => {}
+        }
+        let is_there = agent.cursor == from && from <= to;
+        (!is_there).then(|| self.refused(Refusal::StaleCursor))
+    }
+
+    fn validate_and_write(&mut self, transaction: &Transaction) -> (Outcome, Option<Change>) {
+        if let Some(refusal) = self.invalidates(transaction) {
+            return (self.refused(refusal), None);
+        }
+        let by = match &transaction.origin {
+            Origin::Session { id, .. } => self.session(*id).map(|session| session.label.clone()),
+            Origin::Agent { name, .. } => Some(name.clone()),
+        };
+        let mut effects = Vec::with_capacity(transaction.ops.len());
+        for (n, op) in (0..).zip(&transaction.ops) {
+            effects.extend(self.write(n, op).map(|effect| (n, effect)));
+        }
+        let change = Change { index: self.index, by: by.unwrap_or_default(), effects };
+        (Outcome::Committed(self.index), (!transaction.ops.is_empty()).then_some(change))
+    }
+
+    fn invalidates(&self, transaction: &Transaction) -> Option<Refusal> {
+        let reads_or_retracts = !transaction.reads.is_empty()
+            || transaction.ops.iter().any(|op| matches!(op, Op::Retract { .. }));
+        if reads_or_retracts && transaction.version < self.stamps.floor() {
+            return Some(Refusal::TooOld);
+        }
+        let stale = |&key: &u64| self.stamps.is_newer(key, transaction.version);
+        let mut keys: Vec<u64> =
+            transaction.reads.iter().copied().filter(stale).take(MAX_KEYS_NAMED).collect();
+        for op in &transaction.ops {
+            match op {
+                Op::Retract { predicate, order } => {
+                    let facts = self.kb.predicate(predicate);
+                    if facts.is_none_or(|facts| facts.fact(*order).is_none()) {
+                        let key = crate::kb::key::whole(predicate).0;
+                        if keys.len() < MAX_KEYS_NAMED && !keys.contains(&key) {
+                            keys.push(key);
+                        }
+                    }
+                }
+                Op::Assert { fact, .. } => {
+                    let indicator = Indicator::of(fact);
+                    if indicator.is_none_or(|indicator| self.kb.is_full_for(&indicator)) {
+                        return Some(Refusal::Full("predicates"));
+                    }
+                }
+                Op::Emit { .. } => {}
+            }
+        }
+        (!keys.is_empty()).then_some(Refusal::Conflict(keys))
+    }
+
+    /// Does one operation. The same fact retracted twice in one transaction: once.
+    fn write(&mut self, n: u32, op: &Op) -> Option<Effect> {
+        let index = self.index;
+        match op {
+            Op::Emit { event } => Some(Effect::Emitted { event: Bytes::copy_from_slice(event) }),
+            Op::Assert { end, fact } => {
+                // `invalidates` has refused what is neither an atom nor a compound.
+                let predicate = Indicator::of(fact)?;
+                // A copy, so that the fact does not keep the whole log record in memory.
+                let fact = Bytes::copy_from_slice(fact);
+                let id = Position { index, n };
+                let order = self.kb.assert(&predicate, *end, Fact { id, bytes: fact.clone() });
+                self.raise(&predicate, &fact);
+                Some(Effect::Asserted { predicate, order, fact })
+            }
+            Op::Retract { predicate, order } => {
+                let fact = self.kb.retract(predicate, *order)?;
+                self.raise(predicate, &fact.bytes);
+                if let Some(job) = &mut self.snapshot {
+                    job.keep(predicate, *order, &fact);
+                }
+                let predicate = predicate.clone();
+                Some(Effect::Retracted { predicate, order: *order, fact: fact.bytes })
+            }
+        }
+    }
+
+    fn raise(&mut self, predicate: &Indicator, fact: &[u8]) {
+        let Self { kb, stamps, index, .. } = self;
+        if let Some(predicate) = kb.predicate(predicate) {
+            predicate.written_keys(fact, |key| stamps.raise(key, *index));
+        }
+    }
+
+    fn claim(&mut self, claim: Claim) -> Outcome {
+        if let Some(agent) = self.agents.get(&claim.agent) {
+            if agent.is_claimed_by(&claim) {
+                return Outcome::Committed(agent.epoch);
+            }
+            if agent.epoch != claim.after {
+                return self.refused(Refusal::StaleEpoch);
+            }
+        } else if claim.after != 0 {
+            return self.refused(Refusal::StaleEpoch);
+        } else if self.agents.len() >= MAX_AGENTS {
+            return self.refused(Refusal::Full("agents"));
+        }
+        if claim.declared.iter().any(|d| self.kb.is_full_for(&d.predicate)) {
+            return self.refused(Refusal::Full("predicates"));
+        }
+        // Whoever reads by a key that is new here does so from this index on, for an engine starts
+        // at its epoch or later: no stamp under the key is missing that it could ask for.
+        for declaration in &claim.declared {
+            self.kb.define(&declaration.predicate);
+            for &argument in &declaration.keys {
+                self.kb.declare_key(&declaration.predicate, argument);
+            }
+        }
+        let new = Agent {
+            holder: Some(claim.node.clone()),
+            epoch: self.index,
+            claimed_after: claim.after,
+            mode: claim.mode,
+            program: claim.program,
+            declared: claim.declared,
+            // A new agent handles what comes after it, not the space's history.
+            cursor: Position { index: self.index, n: 0 },
+            last: None,
+            letters: BTreeMap::new(),
+        };
+        match self.agents.get_mut(&claim.agent) {
+            Some(agent) => {
+                let (cursor, letters) = (agent.cursor, std::mem::take(&mut agent.letters));
+                *agent = Agent { cursor, letters, ..new };
+            }
+            None => drop(self.agents.insert(claim.agent, new)),
+        }
+        Outcome::Committed(self.index)
+    }
+
+    fn letter(&mut self, letter: Letter) -> Outcome {
+        let Letter { agent: name, epoch, seq, from, to, event, reason } = letter;
+        if let Some(outcome) = self.agent_refuses(&name, epoch, seq, from, to) {
+            return outcome;
+        }
+        let outcome = Outcome::Committed(self.index);
+        let index = self.index;
+        if let Some(agent) = self.agents.get_mut(&name) {
+            let event = Bytes::copy_from_slice(&event);
+            // A trigger without a position is kept under the letter's own.
+            let position = if from < to { from } else { Position { index, n: 0 } };
+            agent.letters.insert(position, DeadLetter { event, reason, index });
+            if agent.letters.len() > MAX_LETTERS {
+                agent.letters.pop_first();
+            }
+            agent.cursor = to;
+            agent.last = Some((seq, outcome.clone()));
+        }
+        outcome
+    }
+
+    fn release(&mut self, name: &str, epoch: u64) -> Outcome {
+        match self.agents.get_mut(name).filter(|agent| agent.epoch == epoch) {
+            Some(agent) => {
+                agent.holder = None;
+                Outcome::Committed(self.index)
+            }
+            None => self.refused(Refusal::StaleEpoch),
+        }
+    }
+
+    fn refused(&self, why: Refusal) -> Outcome {
+        Outcome::Refused(self.index, why)
+    }
+
+    /// The digest of the whole state: equal for two replicas at the same index, whether they came
+    /// there by the log or by a snapshot.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.kb.digest().to_bytes()).update(&snapshot::rest_of_state(self));
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl Agent {
+    fn is_held_in(&self, epoch: u64) -> bool {
+        self.epoch == epoch && self.holder.is_some()
+    }
+
+    /// Whether this very claim, sent before, made the present epoch.
+    fn is_claimed_by(&self, claim: &Claim) -> bool {
+        self.epoch > claim.after
+            && self.claimed_after == claim.after
+            && self.holder.as_deref() == Some(&claim.node)
+            && self.program == claim.program
+    }
+}
+
+/// One step of the chain.
+pub fn link(chain: &[u8; 32], index: u64, time: u64, command: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(chain).update(&index.to_le_bytes()).update(&time.to_le_bytes()).update(command);
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,383 @@
+//! Commands as bytes. A command is a CBOR array whose first item says which it is; a transaction
+//! names each predicate that it retracts from once, in a table.
+
+use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_NAME_BYTES};
+use super::{MAX_REASON_BYTES, Mode, Op, Origin, Transaction};
+use crate::cbor::{Error, Reader, What, Writer};
+use crate::kb::{End, Indicator, Position};
+use crate::transaction::Draft;
+use bytes::Bytes;
+
+/// Bytes of one encoded command, at most.
+pub const MAX_COMMAND_BYTES: usize = crate::transaction::MAX_TRANSACTION_BYTES + (1 << 20);
+
+const OPEN_SESSION: u64 = 0;
+const TRANSACT: u64 = 1;
+const CLAIM: u64 = 2;
+const LETTER: u64 = 3;
+const RELEASE: u64 = 4;
+const DROP_LETTERS: u64 = 5;
+const PUBLISH_MODULE: u64 = 6;
+
+const ASSERTZ: u64 = 0;
+const ASSERTA: u64 = 1;
+const RETRACT: u64 = 2;
+const EMIT: u64 = 3;
+
+/// The payload of one log record: commands that a leader put in order together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The leader's clock when it did, in microseconds since 1970 (UTC).
+    pub time: u64,
+    /// The commands, encoded.
+    pub commands: Vec<Bytes>,
+}
+
+impl Batch {
+    /// `[time, command…]`.
+    pub fn encode(&self) -> Bytes {
+        let size: usize = self.commands.iter().map(Bytes::len).sum();
+        let mut w = Writer::onto(Vec::with_capacity(size + 16));
+        w.array(1 + self.commands.len()).uint(self.time);
+        for command in &self.commands {
+            w.raw(command);
+        }
+        w.into_vec().into()
+    }
+
+    /// Reads the heads; the commands are left as slices of `payload`.
+    pub fn decode(payload: &Bytes) -> Result<Self, Error> {
+        let mut r = Reader::new(payload);
+        let len = r.array()?;
+        if len == 0 {
+            return Err(r.invalid("a batch without a time"));
+        }
+        let time = r.uint()?;
+        let mut commands = Vec::with_capacity(len - 1);
+        for _ in 1..len {
+            let from = r.position();
+            r.item()?;
+            commands.push(payload.slice(from..r.position()));
+        }
+        r.end()?;
+        Ok(Self { time, commands })
+    }
+}
+
+impl Command {
+    /// The command's bytes. Equal commands have equal bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::new();
+        match self {
+            Self::OpenSession { label, nonce } => {
+                w.array(3).uint(OPEN_SESSION).text(label).bytes(nonce);
+            }
+            Self::Transact(transaction) => write_transaction(&mut w, transaction),
+            Self::Claim(claim) => write_claim(&mut w, claim),
+            Self::Letter(letter) => {
+                w.array(8).uint(LETTER).text(&letter.agent).uint(letter.epoch).uint(letter.seq);
+                write_position(&mut w, letter.from);
+                write_position(&mut w, letter.to);
+                w.raw(&letter.event).text(&letter.reason);
+            }
+            Self::Release { agent, epoch } => {
+                w.array(3).uint(RELEASE).text(agent).uint(*epoch);
+            }
+            Self::DropLetters { agent, positions } => {
+                w.array(3).uint(DROP_LETTERS).text(agent).array(positions.len());
+                positions.iter().for_each(|&position| write_position(&mut w, position));
+            }
+            Self::PublishModule { name, text } => {
+                w.array(3).uint(PUBLISH_MODULE).text(name).text(text);
+            }
+        }
+        w.into_vec().into()
+    }
+
+    /// Reads a command. Facts and events stay slices of `bytes`; they are checked to be
+    /// well-formed CBOR, and facts to be atoms or compounds. [`Command::check_terms`] does the rest.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Error> {
+        let mut r = Reader::new(bytes);
+        if bytes.len() > MAX_COMMAND_BYTES {
+            return Err(r.error(What::TooMany { bound: MAX_COMMAND_BYTES, of: "bytes" }));
+        }
+        let at = r.position();
+        let len = r.array()?;
+        let kind = r.uint()?;
+        let expect = |wanted: usize| {
+            let what = What::Invalid("a command of another length");
+            if len == wanted { Ok(()) } else { Err(Error { at, what }) }
+        };
+        let command = match kind {
+            OPEN_SESSION => {
+                expect(3)?;
+                Self::OpenSession { label: read_name(&mut r)?, nonce: r.fixed()? }
+            }
+            TRANSACT => {
+                expect(6)?;
+                Self::Transact(read_transaction(&mut r, bytes)?)
+            }
+            CLAIM => {
+                expect(7)?;
+                Self::Claim(read_claim(&mut r)?)
+            }
+            LETTER => {
+                expect(8)?;
+                Self::Letter(Letter {
+                    agent: read_name(&mut r)?,
+                    epoch: r.uint()?,
+                    seq: r.uint()?,
+                    from: read_position(&mut r)?,
+                    to: read_position(&mut r)?,
+                    event: read_term(&mut r, bytes)?,
+                    reason: read_bounded(&mut r, MAX_REASON_BYTES, "bytes of a reason")?,
+                })
+            }
+            RELEASE => {
+                expect(3)?;
+                Self::Release { agent: read_name(&mut r)?, epoch: r.uint()? }
+            }
+            DROP_LETTERS => {
+                expect(3)?;
+                let agent = read_name(&mut r)?;
+                let len = r.array()?;
+                let positions = (0..len).map(|_| read_position(&mut r));
+                Self::DropLetters { agent, positions: positions.collect::<Result<_, _>>()? }
+            }
+            PUBLISH_MODULE => {
+                expect(3)?;
+                let name = read_name(&mut r)?;
+                Self::PublishModule { name, text: r.text()?.to_owned() }
+            }
+            _ => return Err(Error { at, what: What::Invalid("an unknown command") }),
+        };
+        r.end()?;
+        Ok(command)
+    }
+
+    /// Checks that every fact and event is a term in canonical form: what a node does with
+    /// commands that others made, before it proposes them.
+    pub fn check_terms(&self) -> Result<(), crate::term::DecodeError> {
+        match self {
+            Self::Transact(transaction) => {
+                for op in &transaction.ops {
+                    match op {
+                        Op::Assert { fact: term, .. } | Op::Emit { event: term } => {
+                            crate::term::Term::decode(term)?;
+                        }
+                        Op::Retract { .. } => {}
+                    }
+                }
+                Ok(())
+            }
+            Self::Letter(letter) => crate::term::Term::decode(&letter.event).map(drop),
+            Self::OpenSession { .. }
+            | Self::Claim(_)
+            | Self::Release { .. }
+            | Self::DropLetters { .. }
+            | Self::PublishModule { .. } => Ok(()),
+        }
+    }
+}
+
+impl Draft {
+    /// Appends the draft as three items: version, keys read, operations with their table.
+    pub fn write(&self, w: &mut Writer) {
+        write_effects(w, self.version, &self.reads, &self.ops);
+    }
+
+    /// Reads what [`Draft::write`] wrote, from the start of `bytes`.
+    pub fn read(bytes: &Bytes) -> Result<Self, Error> {
+        let mut r = Reader::new(bytes);
+        let draft = read_effects(&mut r, bytes)?;
+        r.end()?;
+        Ok(draft)
+    }
+}
+
+fn write_transaction(w: &mut Writer, transaction: &Transaction) {
+    w.array(6).uint(TRANSACT);
+    match &transaction.origin {
+        Origin::Session { id, seq, acked } => {
+            w.array(3).uint(*id).uint(*seq).uint(*acked);
+        }
+        Origin::Agent { name, epoch, seq, from, to } => {
+            w.array(5).text(name).uint(*epoch).uint(*seq);
+            write_position(w, *from);
+            write_position(w, *to);
+        }
+    }
+    write_effects(w, transaction.version, &transaction.reads, &transaction.ops);
+}
+
+fn write_effects(w: &mut Writer, version: u64, reads: &[u64], ops: &[Op]) {
+    w.uint(version).array(reads.len());
+    for &key in reads {
+        w.uint(key);
+    }
+    let mut table: Vec<&Indicator> = Vec::new();
+    for op in ops {
+        if let Op::Retract { predicate, .. } = op
+            && !table.contains(&predicate)
+        {
+            table.push(predicate);
+        }
+    }
+    w.array(table.len());
+    for predicate in &table {
+        write_indicator(w, predicate);
+    }
+    w.array(ops.len());
+    for op in ops {
+        match op {
+            Op::Assert { end: End::Last, fact } => w.array(2).uint(ASSERTZ).raw(fact),
+            Op::Assert { end: End::First, fact } => w.array(2).uint(ASSERTA).raw(fact),
+            Op::Retract { predicate, order } => {
+                let place = table.iter().position(|p| p == &predicate).unwrap_or_default();
+                w.array(3).uint(RETRACT).uint(place as u64).int(*order)
+            }
+            Op::Emit { event } => w.array(2).uint(EMIT).raw(event),
+        };
+    }
+}
+
+fn read_transaction(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Transaction, Error> {
+    let origin = match r.array()? {
+        3 => Origin::Session { id: r.uint()?, seq: r.uint()?, acked: r.uint()? },
+        5 => Origin::Agent {
+            name: read_name(r)?,
+            epoch: r.uint()?,
+            seq: r.uint()?,
+            from: read_position(r)?,
+            to: read_position(r)?,
+        },
+        _ => return Err(r.invalid("an origin of another length")),
+    };
+    let Draft { version, reads, ops } = read_effects(r, bytes)?;
+    Ok(Transaction { origin, version, reads, ops })
+}
+
+fn read_effects(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Draft, Error> {
+    let version = r.uint()?;
+    let len = r.array()?;
+    let mut reads = Vec::with_capacity(len);
+    for _ in 0..len {
+        let key = r.uint()?;
+        if reads.last().is_some_and(|&last| last >= key) {
+            return Err(r.invalid("keys read that do not ascend"));
+        }
+        reads.push(key);
+    }
+    let table = (0..r.array()?).map(|_| read_indicator(r)).collect::<Result<Vec<_>, _>>()?;
+    let mut used = 0;
+    let len = r.array()?;
+    let mut ops = Vec::with_capacity(len);
+    for _ in 0..len {
+        let items = r.array()?;
+        ops.push(match (r.uint()?, items) {
+            (ASSERTZ, 2) => Op::Assert { end: End::Last, fact: read_fact(r, bytes)? },
+            (ASSERTA, 2) => Op::Assert { end: End::First, fact: read_fact(r, bytes)? },
+            (RETRACT, 3) => {
+                let place = usize::try_from(r.uint()?).unwrap_or(usize::MAX);
+                let Some(predicate) = table.get(place) else {
+                    return Err(r.invalid("a predicate that is not in the table"));
+                };
+                // The table is in the order of first use, so that equal commands are equal bytes.
+                if place > used {
+                    return Err(r.invalid("a table of predicates out of order"));
+                }
+                used = used.max(place + 1);
+                Op::Retract { predicate: predicate.clone(), order: r.int()? }
+            }
+            (EMIT, 2) => Op::Emit { event: read_term(r, bytes)? },
+            _ => return Err(r.invalid("an unknown operation")),
+        });
+    }
+    let is_repeated = (1..table.len()).any(|n| table[..n].contains(&table[n]));
+    if used != table.len() || is_repeated {
+        return Err(r.invalid("a table of predicates with too many"));
+    }
+    Ok(Draft { version, reads, ops })
+}
+
+fn write_claim(w: &mut Writer, claim: &Claim) {
+    w.array(7).uint(CLAIM).text(&claim.agent).text(&claim.node).bytes(&claim.program);
+    w.bool(claim.mode == Mode::Each).uint(claim.after).array(claim.declared.len());
+    for declaration in &claim.declared {
+        w.array(2);
+        write_indicator(w, &declaration.predicate);
+        w.array(declaration.keys.len());
+        for &key in &declaration.keys {
+            w.uint(u64::from(key));
+        }
+    }
+}
+
+fn read_claim(r: &mut Reader<'_>) -> Result<Claim, Error> {
+    let (agent, node, program) = (read_name(r)?, read_name(r)?, r.fixed()?);
+    let mode = if r.bool()? { Mode::Each } else { Mode::One };
+    let after = r.uint()?;
+    let len = r.array()?;
+    if len > MAX_DECLARATIONS {
+        return Err(r.error(What::TooMany { bound: MAX_DECLARATIONS, of: "declarations" }));
+    }
+    let mut declared = Vec::with_capacity(len);
+    for _ in 0..len {
+        r.array_of(2)?;
+        let predicate = read_indicator(r)?;
+        let keys = (0..r.array()?).map(|_| r.uint32()).collect::<Result<_, _>>()?;
+        declared.push(Declaration { predicate, keys });
+    }
+    Ok(Claim { agent, node, program, mode, after, declared })
+}
+
+pub(crate) fn write_position(w: &mut Writer, position: Position) {
+    w.array(2).uint(position.index).uint(u64::from(position.n));
+}
+
+pub(crate) fn read_position(r: &mut Reader<'_>) -> Result<Position, Error> {
+    r.array_of(2)?;
+    Ok(Position { index: r.uint()?, n: r.uint32()? })
+}
+
+pub(crate) fn write_indicator(w: &mut Writer, indicator: &Indicator) {
+    w.array(2).text(&indicator.name).uint(u64::from(indicator.arity));
+}
+
+pub(crate) fn read_indicator(r: &mut Reader<'_>) -> Result<Indicator, Error> {
+    r.array_of(2)?;
+    Ok(Indicator::new(r.text()?, r.uint32()?))
+}
+
+pub(crate) fn read_name(r: &mut Reader<'_>) -> Result<String, Error> {
+    read_bounded(r, MAX_NAME_BYTES, "bytes of a name")
+}
+
+pub(crate) fn read_bounded(
+    r: &mut Reader<'_>,
+    bound: usize,
+    of: &'static str,
+) -> Result<String, Error> {
+    let at = r.position();
+    let text = r.text()?;
+    if text.len() > bound {
+        return Err(Error { at, what: What::TooMany { bound, of } });
+    }
+    Ok(text.to_owned())
+}
+
+fn read_term(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Bytes, Error> {
+    let from = r.position();
+    r.item()?;
+    Ok(bytes.slice(from..r.position()))
+}
+
+fn read_fact(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Bytes, Error> {
+    let at = r.position();
+    let fact = read_term(r, bytes)?;
+    if Indicator::of(&fact).is_none() {
+        let what = What::Invalid("a fact that is neither an atom nor a compound");
+        return Err(Error { at, what });
+    }
+    Ok(fact)
+}

@@ -1,0 +1,177 @@
+//! Commands: what a space's log is made of. One applied command is one index.
+//!
+//! A log record's payload is a [`Batch`]: the leader's time stamp and commands, each kept as the
+//! bytes that the chain hashes. `log.cddl` describes both.
+
+pub(crate) mod codec;
+#[cfg(test)]
+mod tests;
+
+use crate::kb::{End, Indicator, Position};
+use bytes::Bytes;
+pub use codec::{Batch, MAX_COMMAND_BYTES};
+
+/// Bytes of a name (of an agent, a node, a session, a module), at most.
+pub const MAX_NAME_BYTES: usize = 255;
+/// Bytes of the reason in a letter, at most; a longer one is cut by who writes it.
+pub const MAX_REASON_BYTES: usize = 4096;
+/// Predicates that one agent may declare, at most.
+pub const MAX_DECLARATIONS: usize = 4096;
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Opens a client session; its number is the index of this command.
+    OpenSession {
+        /// Who opens it, for people and for `From` in events.
+        label: String,
+        /// Tells two openings apart, so that one sent twice opens one session.
+        nonce: [u8; 16],
+    },
+    /// Applies a transaction if nothing that it read has changed.
+    Transact(Transaction),
+    /// Makes a node the holder of an agent, in a new epoch, which is the index of this command.
+    Claim(Claim),
+    /// Passes an agent's event over, for the reason given.
+    Letter(Letter),
+    /// Ends an agent's epoch: it runs nowhere until it is claimed again.
+    Release {
+        /// The agent.
+        agent: String,
+        /// The epoch that ends.
+        epoch: u64,
+    },
+    /// Takes letters out of an agent's state.
+    DropLetters {
+        /// The agent.
+        agent: String,
+        /// The events they were about.
+        positions: Vec<Position>,
+    },
+    /// Makes a module's text part of the space.
+    PublishModule {
+        /// The module's name.
+        name: String,
+        /// Its Prolog text.
+        text: String,
+    },
+}
+
+/// A transaction's effects, with what they depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Whose it is, which is also what makes it happen once.
+    pub origin: Origin,
+    /// The index at which it read.
+    pub version: u64,
+    /// The keys that it read, strictly ascending.
+    pub reads: Vec<u64>,
+    /// What it wrote and emitted, in order. The place in this list is `n` of a [`Position`].
+    pub ops: Vec<Op>,
+}
+
+/// Whose a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client's.
+    Session {
+        /// The session.
+        id: u64,
+        /// Counted by the client from 1; one number is one transaction.
+        seq: u64,
+        /// Outcomes up to this number are no longer asked for.
+        acked: u64,
+    },
+    /// An agent's.
+    Agent {
+        /// The agent's name.
+        name: String,
+        /// The epoch of its holder.
+        epoch: u64,
+        /// Counted by the holder from 1 in each epoch; one number is one transaction.
+        seq: u64,
+        /// Where the cursor must stand.
+        from: Position,
+        /// Where it then stands; the same if the transaction handles no positioned event.
+        to: Position,
+    },
+}
+
+/// One effect of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Adds a fact.
+    Assert {
+        /// At which end of its predicate.
+        end: End,
+        /// The whole term, encoded.
+        fact: Bytes,
+    },
+    /// Takes a fact away. If it is gone, the transaction conflicts.
+    Retract {
+        /// The fact's predicate.
+        predicate: Indicator,
+        /// Its clause order, which no other fact of the predicate ever has.
+        order: i64,
+    },
+    /// Emits an event.
+    Emit {
+        /// The term, encoded.
+        event: Bytes,
+    },
+}
+
+/// How many nodes run an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One holder in the space, the others standing by.
+    One,
+    /// Every node runs an instance, an agent of its own.
+    Each,
+}
+
+/// A node's claim to run an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The agent's name.
+    pub agent: String,
+    /// The node's name.
+    pub node: String,
+    /// BLAKE3 of the program's text.
+    pub program: [u8; 32],
+    /// How many nodes run it.
+    pub mode: Mode,
+    /// The epoch that the claim takes over from: 0 for an agent that is new. Another current
+    /// epoch refuses it.
+    pub after: u64,
+    /// The predicates that the program declares replicated.
+    pub declared: Vec<Declaration>,
+}
+
+/// A predicate that a program declares replicated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Declaration {
+    /// Which.
+    pub predicate: Indicator,
+    /// Arguments, other than the first, that reads are told apart by; counted from 1.
+    pub keys: Vec<u32>,
+}
+
+/// An event that an agent could not handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The agent's name.
+    pub agent: String,
+    /// The epoch of its holder.
+    pub epoch: u64,
+    /// Counted with the holder's transactions.
+    pub seq: u64,
+    /// Where the cursor stands: at the event.
+    pub from: Position,
+    /// Where it then stands: behind the event.
+    pub to: Position,
+    /// The event, encoded.
+    pub event: Bytes,
+    /// Why it could not be handled.
+    pub reason: String,
+}

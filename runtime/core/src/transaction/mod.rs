@@ -1,0 +1,286 @@
+//! A goal that runs as a transaction, as seen from inside: a replica of the knowledge base that
+//! stands still, and the goal's own writes on top of it.
+//!
+//! The goal runs once, in its caller's engine. What it read and wrote becomes a [`Draft`], is
+//! proposed as one command, and is validated by every replica alike (optimistic concurrency
+//! control, Kung and Robinson, TODS 6(2), 1981; by stamps of keys, as in FoundationDB). Nothing of
+//! the goal is ever run again to apply it.
+//!
+//! **Logical update view** (ISO/IEC 13211-1, 7.5.4): a call sees the facts that were there when it
+//! was made, whatever is written while it backtracks. The view has a clock that ticks with each
+//! write; a fact of its own has a birth and a death on that clock, and a [`Cursor`] keeps the time
+//! at which its call was made.
+//!
+//! Backtracking over a write keeps the write, as in ISO; only [`View::rollback`] takes writes back.
+//! What was read stays noted even then, for it may be why the goal went another way.
+
+mod cursor;
+mod reads;
+#[cfg(test)]
+mod tests;
+
+use crate::command::Op;
+use crate::kb::{End, Indicator, Kb};
+use bytes::Bytes;
+pub use cursor::{Chunk, Cursor, Found};
+pub use reads::MAX_KEYS_READ;
+use reads::ReadSet;
+use std::collections::BTreeMap;
+
+/// What one transaction may write, in encoded bytes. A command must fit a log record and a peer
+/// frame whole.
+pub const MAX_TRANSACTION_BYTES: usize = 8 << 20;
+/// What a retraction counts for towards [`MAX_TRANSACTION_BYTES`].
+const RETRACTION_BYTES: usize = 12;
+
+/// Why a write was not taken. The view is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The transaction would pass [`MAX_TRANSACTION_BYTES`].
+    #[error("a transaction writes {MAX_TRANSACTION_BYTES} bytes at most")]
+    TooLarge,
+    /// Neither an atom nor a compound.
+    #[error("a fact is an atom or a compound")]
+    NotCallable,
+}
+
+/// A running goal's view of the knowledge base.
+#[derive(Clone, Debug)]
+pub struct View {
+    version: u64,
+    /// Ticks with each write and is never turned back.
+    clock: u32,
+    touched: BTreeMap<Indicator, Touched>,
+    /// What was done, in order: the writes to propose, and how to undo them.
+    steps: Vec<Step>,
+    reads: ReadSet,
+    bytes: usize,
+}
+
+/// The writes of one predicate.
+#[derive(Clone, Debug)]
+struct Touched {
+    /// The clause orders that the next writes at the two ends would get, were the transaction
+    /// applied now. They lie outside the replica's own, so an order tells whose a fact is.
+    below: i64,
+    above: i64,
+    added: BTreeMap<i64, Added>,
+    /// The replica's facts that were retracted, by order, and when.
+    removed: BTreeMap<i64, u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Added {
+    fact: Bytes,
+    born: u32,
+    died: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Added(Indicator, End, i64),
+    Removed(Indicator, i64),
+    Emitted(Bytes),
+}
+
+/// A point to roll back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Savepoint {
+    steps: usize,
+    bytes: usize,
+}
+
+/// What a transaction read and wrote, ready to be proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The index at which it read.
+    pub version: u64,
+    /// The keys that it read, ascending.
+    pub reads: Vec<u64>,
+    /// What it wrote and emitted, in order.
+    pub ops: Vec<Op>,
+}
+
+impl View {
+    /// A view of a replica that stands at `version`. The replica must not change while the view is
+    /// in use; all calls must be given the same one.
+    pub fn new(version: u64) -> Self {
+        Self {
+            version,
+            clock: 0,
+            touched: BTreeMap::new(),
+            steps: Vec::new(),
+            reads: ReadSet::default(),
+            bytes: 0,
+        }
+    }
+
+    /// The index that the view reads at.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Calls `goal`, an encoded atom or compound, as a fact is called: notes what that reads, and
+    /// gives a cursor over the facts that it could match, for [`View::next`].
+    pub fn open(&mut self, kb: &mut Kb, goal: &[u8]) -> Result<Cursor, WriteError> {
+        let indicator = Indicator::of(goal).ok_or(WriteError::NotCallable)?;
+        let plan = kb.plan(&indicator, goal);
+        if plan.is_scan() {
+            kb.note_scan(&indicator, goal);
+        }
+        self.reads.note(&indicator, plan.reads, goal);
+        Ok(Cursor::new(indicator, goal, plan, self.clock))
+    }
+
+    /// The next facts of a call, `max_facts` at most and, but for the first one, `max_bytes` at most.
+    pub fn next(&self, kb: &Kb, cursor: &mut Cursor, max_facts: usize, max_bytes: usize) -> Chunk {
+        cursor.next(kb, self, max_facts, max_bytes)
+    }
+
+    /// Adds a fact at one end of its predicate.
+    pub fn assert(&mut self, kb: &Kb, end: End, fact: &[u8]) -> Result<(), WriteError> {
+        let indicator = Indicator::of(fact).ok_or(WriteError::NotCallable)?;
+        self.charge(fact.len())?;
+        self.clock += 1;
+        let touched = touched(&mut self.touched, kb, &indicator);
+        let order = match end {
+            End::First => {
+                touched.below -= 1;
+                touched.below + 1
+            }
+            End::Last => {
+                touched.above += 1;
+                touched.above - 1
+            }
+        };
+        let fact = Bytes::copy_from_slice(fact);
+        touched.added.insert(order, Added { fact, born: self.clock, died: None });
+        self.steps.push(Step::Added(indicator, end, order));
+        Ok(())
+    }
+
+    /// Takes away a fact that a cursor found. False if it is gone already, as in ISO 8.9.3 a clause
+    /// that another retraction took first.
+    pub fn retract(
+        &mut self,
+        kb: &Kb,
+        indicator: &Indicator,
+        order: i64,
+    ) -> Result<bool, WriteError> {
+        self.charge(RETRACTION_BYTES)?;
+        let clock = self.clock + 1;
+        let touched = touched(&mut self.touched, kb, indicator);
+        let is_gone = match touched.added.get_mut(&order) {
+            Some(added) => match added.died {
+                Some(_) => true,
+                None => {
+                    added.died = Some(clock);
+                    false
+                }
+            },
+            None => {
+                let is_there = kb.predicate(indicator).is_some_and(|p| p.fact(order).is_some());
+                if is_there && !touched.removed.contains_key(&order) {
+                    touched.removed.insert(order, clock);
+                    false
+                } else {
+                    true
+                }
+            }
+        };
+        if is_gone {
+            self.bytes -= RETRACTION_BYTES;
+            return Ok(false);
+        }
+        self.clock = clock;
+        self.steps.push(Step::Removed(indicator.clone(), order));
+        Ok(true)
+    }
+
+    /// Emits an event into the log, if the transaction commits.
+    pub fn emit(&mut self, event: &[u8]) -> Result<(), WriteError> {
+        self.charge(event.len())?;
+        self.steps.push(Step::Emitted(Bytes::copy_from_slice(event)));
+        Ok(())
+    }
+
+    /// A point to which the writes can be taken back.
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint { steps: self.steps.len(), bytes: self.bytes }
+    }
+
+    /// Takes back all writes since `to`, clause order included.
+    pub fn rollback(&mut self, to: Savepoint) {
+        while self.steps.len() > to.steps {
+            match self.steps.pop() {
+                Some(Step::Added(indicator, end, order)) => {
+                    let Some(touched) = self.touched.get_mut(&indicator) else { continue };
+                    touched.added.remove(&order);
+                    match end {
+                        End::First => touched.below = order,
+                        End::Last => touched.above = order,
+                    }
+                }
+                Some(Step::Removed(indicator, order)) => {
+                    let Some(touched) = self.touched.get_mut(&indicator) else { continue };
+                    match touched.added.get_mut(&order) {
+                        Some(added) => added.died = None,
+                        None => drop(touched.removed.remove(&order)),
+                    }
+                }
+                Some(Step::Emitted(_)) | None => {}
+            }
+        }
+        self.bytes = to.bytes;
+    }
+
+    /// Whether anything was written or emitted, and not taken back.
+    pub fn is_read_only(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// What the transaction read and wrote. A fact that it made and took away again is neither.
+    pub fn finish(&self) -> Draft {
+        let ops = self.steps.iter().filter_map(|step| self.op(step)).collect();
+        Draft { version: self.version, reads: self.reads.keys(), ops }
+    }
+
+    /// For each of these keys that the transaction read, one of the calls that read it, encoded.
+    pub fn calls_behind(&self, keys: &[u64]) -> Vec<Bytes> {
+        self.reads.calls_behind(keys)
+    }
+
+    fn op(&self, step: &Step) -> Option<Op> {
+        match step {
+            Step::Added(indicator, end, order) => {
+                let added = self.touched.get(indicator)?.added.get(order)?;
+                let fact = added.fact.clone();
+                added.died.is_none().then_some(Op::Assert { end: *end, fact })
+            }
+            Step::Removed(indicator, order) => {
+                let is_own = self.touched.get(indicator)?.added.contains_key(order);
+                (!is_own).then(|| Op::Retract { predicate: indicator.clone(), order: *order })
+            }
+            Step::Emitted(event) => Some(Op::Emit { event: event.clone() }),
+        }
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), WriteError> {
+        if self.bytes + bytes > MAX_TRANSACTION_BYTES {
+            return Err(WriteError::TooLarge);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+fn touched<'a>(
+    all: &'a mut BTreeMap<Indicator, Touched>,
+    kb: &Kb,
+    indicator: &Indicator,
+) -> &'a mut Touched {
+    all.entry(indicator.clone()).or_insert_with(|| {
+        let (below, above) = kb.predicate(indicator).map_or((-1, 0), |p| p.ends());
+        Touched { below, above, added: BTreeMap::new(), removed: BTreeMap::new() }
+    })
+}

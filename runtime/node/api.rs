@@ -1,0 +1,327 @@
+//! What crosses the control socket, as JSON: the node makes these, the CLI reads them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A term to be broadcast.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BroadcastRequest {
+    /// The term as Prolog text.
+    pub term: String,
+    /// The space; the node's only one besides `local`, else `local`, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// Makes the broadcast happen once, however often it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
+}
+
+/// A client session's number for one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Once {
+    /// The session, from `POST /v1/session`.
+    pub session: u64,
+    /// Counted by the client from 1.
+    pub seq: u64,
+    /// Outcomes up to this number are no longer asked for.
+    #[serde(default)]
+    pub acked: u64,
+}
+
+/// Opens a session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequest {
+    /// Who opens it; events carry it as their `From`.
+    pub label: String,
+    /// The space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+}
+
+/// A session that was opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// Its number.
+    pub session: u64,
+}
+
+/// How a proposal ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Applied, at this index.
+    Committed {
+        /// The index.
+        index: u64,
+    },
+    /// It can never commit.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// Nobody knows yet; ask with `synod outcome ID`.
+    Unknown {
+        /// The proposal's id, `SESSION-SEQ`.
+        id: String,
+    },
+}
+
+/// A goal to be solved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoalRequest {
+    /// The goal as Prolog text.
+    pub goal: String,
+    /// The agent whose program it is solved in; the only one that runs, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The space to look for the agent in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// The most answers that are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The knowledge base must have reached this index first.
+    #[serde(default)]
+    pub min_index: u64,
+    /// For `transact`: makes it happen once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
+}
+
+/// One event of the stream that a goal's solution is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum GoalEvent {
+    /// An answer.
+    Answer(Answer),
+    /// What the goal printed.
+    Output {
+        /// As text; bytes that are not UTF-8 are replaced.
+        text: String,
+    },
+    /// No further answer. The last event but in an error.
+    End {
+        /// Whether there was an answer at all.
+        succeeded: bool,
+        /// Whether there may be more than `limit` let through.
+        more: bool,
+        /// The index that the answers speak of; for `transact`, that it was committed at.
+        index: u64,
+    },
+    /// The goal could not be read, threw, or its engine ended. The last event.
+    Error(ErrorBody),
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// As Scryer's toplevel prints it, without the full stop.
+    pub text: String,
+    /// Each variable's value as JSON (see `docs`): integers and floats as numbers, atoms and
+    /// strings as strings, lists as arrays, other compounds as `{"functor": …, "args": […]}`.
+    pub bindings: serde_json::Map<String, Value>,
+    /// Constraints on variables that are not bound, as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residuals: Vec<String>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ErrorBody {
+    /// A word for programs: `syntax`, `not_found`, `threw`, `refused`, `unknown`, `full`, `busy`, …
+    pub code: String,
+    /// One line for people, that says what to do.
+    pub message: String,
+    /// Where, for what has a place in a text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// The id to ask for, where the outcome is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Something wrong with a program or goal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The file; empty for a goal.
+    pub file: String,
+    /// From 1; 0 when it is about no line.
+    pub line: u32,
+    /// From 1; 0 when it is about no column.
+    pub column: u32,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// A program to run as an agent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// Absolute path of the program.
+    pub program: String,
+    /// The agent's name; the file's stem, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The space it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// What it may use and touch.
+    #[serde(default)]
+    pub options: AgentOptions,
+    /// Whether the node starts it again when the node starts.
+    #[serde(default)]
+    pub keep: bool,
+}
+
+/// What an agent's engines may use and touch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentOptions {
+    /// Milliseconds that one handler, goal or load may take.
+    pub max_time_ms: u64,
+    /// Bytes of resident memory.
+    pub max_memory: u64,
+    /// Inferences that one handler or goal may take; 0 is without limit.
+    pub max_inferences: u64,
+    /// Whether there is a sandbox.
+    pub sandbox: bool,
+    /// Folders that may be read besides the program's own.
+    pub allow_read: Vec<String>,
+    /// Folders that may be written.
+    pub allow_write: Vec<String>,
+    /// Whether sockets may be opened.
+    pub allow_net: bool,
+    /// Groups to join: `239.0.0.2:20005%lo`.
+    pub multicast: Vec<String>,
+}
+
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self {
+            max_time_ms: 10_000,
+            max_memory: 1 << 30,
+            max_inferences: 0,
+            sandbox: true,
+            allow_read: Vec::new(),
+            allow_write: Vec::new(),
+            allow_net: false,
+            multicast: Vec::new(),
+        }
+    }
+}
+
+/// An agent as `agent list` and `status` show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// Its name.
+    pub name: String,
+    /// Its space.
+    pub space: String,
+    /// `starting`, `running`, `waiting` (for its engine's back-off), `stopped`, `failed`.
+    pub state: String,
+    /// Why, where it is not running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The program's path.
+    pub program: String,
+    /// The node that holds it.
+    pub holder: Option<String>,
+    /// The epoch of that.
+    pub epoch: u64,
+    /// Where its cursor stands, `INDEX.N`.
+    pub cursor: String,
+    /// Commands that it has not looked at.
+    pub lag: u64,
+    /// Events handled by this node since it started.
+    pub handled: u64,
+    /// Handlers that failed or threw.
+    pub failed: u64,
+    /// Engines that died.
+    pub deaths: u64,
+    /// Letters that wait.
+    pub letters: u64,
+    /// Triggers without a position that were dropped since its queue was full.
+    pub dropped: u64,
+    /// The engine's process, if there is one.
+    pub pid: Option<u32>,
+    /// Its resident memory in bytes.
+    pub memory: Option<u64>,
+}
+
+/// An event that an agent could not handle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LetterInfo {
+    /// The event's position, `INDEX.N`.
+    pub position: String,
+    /// The event as text.
+    pub event: String,
+    /// Why.
+    pub reason: String,
+    /// The index at which that was decided.
+    pub index: u64,
+}
+
+/// One line of an agent's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Microseconds since 1970 (UTC).
+    pub time: u64,
+    /// `output`, `stderr`, `debug`, `info`, `warning` or `error`.
+    pub level: String,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// A node as `status` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// The version of Synod.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its data folder.
+    pub data: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Its resident memory in bytes.
+    pub memory: u64,
+    /// Its spaces.
+    pub spaces: Vec<SpaceInfo>,
+    /// Its agents.
+    pub agents: Vec<AgentInfo>,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+/// A space as `status` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpaceInfo {
+    /// The name on this node.
+    pub name: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub role: String,
+    /// The Raft term.
+    pub term: u64,
+    /// The index of the last command applied.
+    pub index: u64,
+    /// Facts.
+    pub facts: u64,
+    /// Bytes of its log on disk.
+    pub log_bytes: u64,
+    /// Bytes that its disk has free.
+    pub free_bytes: u64,
+    /// Why writes are refused, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
+}
