@@ -4,3 +4,4 @@
 
 pub mod cbor;
 pub mod log;
+pub mod snapshot;
