@@ -1,8 +1,9 @@
 //! The node's end of one engine: its process, its frames, and the knowledge base it is fed.
 
+use super::ask::OpenCall;
 use super::log::AgentLog;
 use crate::space::Space;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -27,6 +28,8 @@ pub(super) struct Engine {
     child: Arc<Mutex<Child>>,
     pub(super) pid: u32,
     frames: mpsc::Receiver<FromEngine>,
+    /// Calls to other agents that may have more answers, by number.
+    pub(super) calls: BTreeMap<u64, OpenCall>,
     socket: OwnedWriteHalf,
     /// The predicates that its replica follows; all, until it has said which.
     declared: Option<BTreeSet<Indicator>>,
@@ -69,6 +72,7 @@ impl Engine {
             child: Arc::new(Mutex::new(child)),
             pid,
             frames,
+            calls: BTreeMap::new(),
             socket: writing,
             declared: None,
             version: 0,

@@ -3,6 +3,7 @@
 use super::snapshots::{SnapshotError, Snapshots};
 use crate::store::fs_disk::FsDisk;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use synod_core::apply::{Change, State};
 use synod_core::command::Batch;
@@ -22,6 +23,12 @@ pub enum HistoryError {
     /// The space has been closed.
     #[error("the space is closed")]
     Closed,
+    /// There has been no such command yet.
+    #[error("the space stands at index {last}")]
+    Ahead {
+        /// The last index.
+        last: u64,
+    },
     /// Neither a snapshot nor the log reaches back so far.
     #[error("the log goes back to index {first} only: what was before has been compacted")]
     Gone {
@@ -47,7 +54,7 @@ impl History {
         let base = snapshots.load_before(after)?;
         let (state, through) = base.unwrap_or_else(|| (State::new(space), Default::default()));
         if reader.first_index() > through.index + 1 {
-            let first = snapshots.oldest().map_or(0, |snapshot| snapshot.index);
+            let first = snapshots.oldest().unwrap_or(0);
             return Err(HistoryError::Gone { first });
         }
         let entries = reader.entries(through.index + 1, u64::MAX)?;
@@ -79,4 +86,32 @@ impl History {
             }
         }
     }
+}
+
+/// Writes the state as of `index` to a file of its own. Blocks.
+pub(super) fn as_of(
+    snapshots: &Snapshots,
+    reader: Reader<FsDisk>,
+    space: [u8; 32],
+    index: u64,
+) -> Result<PathBuf, HistoryError> {
+    let base = snapshots.load_before(index)?;
+    let (mut state, through) = base.unwrap_or_else(|| (State::new(space), Default::default()));
+    if reader.first_index() > through.index + 1 {
+        return Err(HistoryError::Gone { first: snapshots.oldest().unwrap_or(0) });
+    }
+    'log: for entry in reader.entries(through.index + 1, u64::MAX)? {
+        let entry = entry?;
+        if entry.kind != 0 || entry.data.is_empty() {
+            continue;
+        }
+        let Ok(batch) = Batch::decode(&entry.data) else { continue };
+        for command in &batch.commands {
+            if state.index() >= index {
+                break 'log;
+            }
+            state.apply(batch.time, command);
+        }
+    }
+    Ok(snapshots.write_past(state)?)
 }

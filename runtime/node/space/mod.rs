@@ -16,6 +16,7 @@ mod history;
 mod open;
 mod order_thread;
 mod proposal;
+mod session;
 mod shared;
 mod snapshots;
 
@@ -30,6 +31,7 @@ pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 pub use proposal::{Ended, MAX_PROPOSALS, NotProposed, Proposal, Reply};
 pub(crate) use shared::error;
+use session::NodeSession;
 use shared::Shared;
 use snapshots::Snapshots;
 use std::path::PathBuf;
@@ -57,6 +59,7 @@ struct Inner {
     feed: Arc<Feed>,
     shared: Arc<Shared>,
     snapshots: Arc<Snapshots>,
+    node_session: NodeSession,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -143,6 +146,26 @@ impl Space {
         tokio::task::spawn_blocking(move || History::open(&snapshots, reader, id, after))
             .await
             .map_err(|_| HistoryError::Closed)?
+    }
+
+    /// A file with the state as of an index, for a replica to start from. Told in advance that it
+    /// may take long: it reads the log from the snapshot before.
+    pub async fn as_of(&self, index: u64) -> Result<PathBuf, HistoryError> {
+        if index > self.inner.feed.applied() {
+            return Err(HistoryError::Ahead { last: self.inner.feed.applied() });
+        }
+        let (sender, reader) = oneshot::channel();
+        self.inner.disk.send(DiskInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
+        let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
+        let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
+        tokio::task::spawn_blocking(move || history::as_of(&snapshots, reader, id, index))
+            .await
+            .map_err(|_| HistoryError::Closed)?
+    }
+
+    /// The node's own session.
+    pub(crate) fn node_session(&self) -> &NodeSession {
+        &self.inner.node_session
     }
 
     /// The space as `status` shows it.

@@ -3,6 +3,7 @@
 use super::apply_thread::ApplyThread;
 use super::disk_thread::DiskThread;
 use super::order_thread::{OrderThread, since};
+use super::session::NodeSession;
 use super::snapshots::{SnapshotError, Snapshots};
 use super::{Feed, Inner, Shared, Space};
 use crate::store::fs_disk::FsDisk;
@@ -30,8 +31,10 @@ pub struct OpenSpace {
     pub folder: PathBuf,
     /// Bytes that must stay free on the disk.
     pub min_free: u64,
+    /// The node's name.
+    pub node: String,
     /// Differs from start to start.
-    pub seed: u64,
+    pub seed: [u8; 16],
 }
 
 /// Why a space cannot be opened.
@@ -95,7 +98,7 @@ impl OpenSpace {
             });
         }
 
-        let members = Members::new([FIRST_MEMBER], []).map_err(StartError::from)?;
+        let members = Members::of_voters([FIRST_MEMBER]);
         let recovered = Recovered {
             hard_state: order::HardState {
                 term: hard_state.term,
@@ -113,7 +116,7 @@ impl OpenSpace {
                 .then(|| order::SnapshotMeta { position: through, members }),
         };
         let started = Instant::now();
-        let config = Config::new(FIRST_MEMBER, self.id, self.seed);
+        let config = Config::new(FIRST_MEMBER, self.id, seed_of(self.seed));
         let order = Order::new(config, recovered, since(started))?;
         self.start(disk, log, state, feed, snapshots, order, through, started)
     }
@@ -216,10 +219,16 @@ impl OpenSpace {
             feed,
             shared,
             snapshots,
+            node_session: NodeSession::new(self.node, self.seed),
             threads: Mutex::new(threads),
         };
         Ok(Space { inner: Arc::new(inner) })
     }
+}
+
+fn seed_of(seed: [u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = seed;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn pair<T>() -> (mpsc::Receiver<T>, mpsc::Sender<T>) {

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 /// Snapshots that are kept: the newest, and older ones for who looks at the past.
 const KEPT: usize = 4;
+/// Files with states of the past that are kept.
+const KEPT_PAST: usize = 16;
 /// Items that wait to be written, at most.
 const QUEUE: usize = 64;
 /// The only section of the file.
@@ -70,6 +72,11 @@ pub(super) struct Writing {
 
 fn folder() -> &'static Path {
     Path::new("snapshots")
+}
+
+/// Where states of the past are put for who asks for them.
+fn past() -> &'static Path {
+    Path::new("as-of")
 }
 
 impl Snapshots {
@@ -150,6 +157,22 @@ impl Snapshots {
             })
             .map_err(SnapshotError::Thread)?;
         Ok(Writing { index, items, waiting: None })
+    }
+
+    /// Writes a state of the past to a file of its own, and returns its absolute path.
+    pub(super) fn write_past(&self, mut state: State) -> Result<PathBuf, SnapshotError> {
+        self.disk.create_dir(past())?;
+        let (index, chain) = (state.index(), state.chain());
+        let at = Position::default();
+        let meta = Meta { space: self.space, index, chain, at, members: Bytes::new() };
+        let mut writer = Writer::create(&self.disk, past(), &meta)?;
+        state.begin_snapshot();
+        while let Some(item) = state.snapshot_step() {
+            writer.chunk(SECTION, &item)?;
+        }
+        let path = writer.finish()?;
+        snapshot::sweep(&self.disk, past(), KEPT_PAST)?;
+        Ok(self.disk.root().join(path))
     }
 
     fn load(&self, path: &Path) -> Result<(State, order::Position), SnapshotError> {
