@@ -134,6 +134,7 @@ pub(crate) fn hashes(code: &str) -> BTreeSet<String> {
             let Some((before, _)) = line.split_once(hashed) else {
                 continue;
             };
+            let before = before.trim_end_matches("collections::").trim_end_matches("std::");
             let before = before.trim_end_matches(|c: char| c != ':' && c != '=');
             if !before.trim_end_matches([':', '=', ' ']).contains("use ") {
                 found.extend(words(before).last().map(str::to_owned));
@@ -247,8 +248,7 @@ mod tests {
 
     #[test]
     fn hashes_are_known_by_their_names() {
-        let code =
-            "use std::collections::HashMap;\nlast: HashMap<u64, u64>,\nlet seen = HashSet::new();";
+        let code = "use std::collections::HashMap;\nlast: std::collections::HashMap<u64, u64>,\nlet seen = HashSet::new();";
         assert_eq!(hashes(code), BTreeSet::from(["last", "seen"].map(str::to_owned)));
         for line in
             ["for x in &self.last {", "for (k, v) in last {", "self.last.keys()", "last.drain(..)"]
