@@ -58,7 +58,12 @@ impl Disk {
             self.snapshot = Some(snapshot.clone());
             self.entries.clear();
         }
-        self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+        if let Some(state) = persist.hard_state {
+            let old = std::mem::replace(&mut self.hard_state, state);
+            assert!(state.term >= old.term, "a term was forgotten: {old:?}, {state:?}");
+            let kept = old.vote == 0 || state.vote == old.vote || state.term > old.term;
+            assert!(kept, "a vote was taken back: {old:?}, {state:?}");
+        }
         for entry in persist.entries.iter().take(keep) {
             let at = usize::try_from(entry.index - self.before.index - 1).unwrap();
             self.entries.truncate(at);
@@ -185,21 +190,23 @@ impl Member {
         outputs
     }
 
-    /// The oldest write reaches the disk; says whether there was one.
-    pub(super) fn write_one(&mut self, now: Time) -> bool {
-        let Some(persist) = self.writes.pop_front() else {
-            return false;
-        };
-        let number = persist.number;
-        self.disk.write(&persist, usize::MAX);
-        if let Some(snapshot) = &persist.snapshot {
-            self.committed = snapshot.position;
+    /// The oldest so many writes reach the disk together; says whether there was any.
+    pub(super) fn write(&mut self, now: Time, count: usize) -> bool {
+        let mut number = 0;
+        for persist in self.writes.drain(..count.min(self.writes.len())) {
+            number = persist.number;
+            self.disk.write(&persist, usize::MAX);
+            if let Some(snapshot) = &persist.snapshot {
+                self.committed = snapshot.position;
+            }
         }
-        self.handle(now, Input::Persisted { number });
+        if number > 0 {
+            self.handle(now, Input::Persisted { number });
+        }
         while self.waiting.front().is_some_and(|p| p.after.is_some_and(|after| after <= number)) {
             self.outbox.extend(self.waiting.pop_front());
         }
-        true
+        number > 0
     }
 
     /// Answers the oldest read of the log; says whether there was one.

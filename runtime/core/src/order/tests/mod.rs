@@ -1,5 +1,6 @@
 //! Tests of the machine: one voter alone, scripts of a few, and a network that misbehaves by seed.
 
+mod check;
 mod member;
 mod script;
 mod sim;

@@ -123,7 +123,7 @@ impl World {
             "deliver" => self.deliver(|parcel| id == 0 || parcel.to == id),
             "disk" => {
                 let now = self.now;
-                self.member(id).write_one(now);
+                self.member(id).write(now, 1);
                 self.settle();
             }
             "heal" => self.sides.clear(),
@@ -217,7 +217,7 @@ impl World {
                 }
                 let raft_index = member.committed.index;
                 member.handle(self.now, Input::Applied { raft_index });
-                busy |= !self.held.contains(&id) && member.write_one(self.now);
+                busy |= !self.held.contains(&id) && member.write(self.now, 1);
                 busy |= member.fetch_one(self.now);
                 self.wire.append(&mut member.outbox);
             }
