@@ -8,6 +8,7 @@ pub mod command;
 pub mod kb;
 pub mod log;
 pub mod order;
+pub mod snapshot;
 pub mod term;
 pub mod time;
 pub mod transaction;

@@ -84,14 +84,16 @@ impl Index {
     /// segment.
     #[inline]
     pub(super) fn entry(&mut self, at: Position, offset: u64) {
-        if at.index <= self.last.index {
+        let supersedes = at.index <= self.last.index;
+        if supersedes {
             self.cut(at.index);
         }
         self.last = at;
         let Some(segment) = self.segments.last_mut() else { return };
         let segment = Arc::make_mut(segment);
         match segment.runs.last_mut() {
-            Some(run) if run.last + 1 == at.index => {
+            // Where the last run was cut, what it lost stands between it and this entry.
+            Some(run) if run.last + 1 == at.index && !supersedes => {
                 run.last = at.index;
                 if run.marks.last().is_some_and(|mark| offset - mark.1 >= MARK_BYTES) {
                     run.marks.push((at.index, offset));

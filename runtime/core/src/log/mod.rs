@@ -19,9 +19,9 @@
 pub mod disk;
 mod index;
 mod read;
-mod record;
+pub(crate) mod record;
 mod recover;
-mod scan;
+pub(crate) mod scan;
 
 pub use self::index::SegmentInfo;
 pub use self::read::{Entries, ReadError, Reader};

@@ -2,7 +2,7 @@
 
 use super::disk::{Disk, DiskError};
 use super::index::{Index, Segment};
-use super::record::{Flaw, Record};
+use super::record::{self, Flaw, MAX_RECORD, Record};
 use super::recover::Damage;
 use super::scan::{Scan, Step};
 use super::{Entry, Position};
@@ -123,8 +123,8 @@ impl<D: Disk> Entries<D> {
             };
             let offset = scan.offset();
             let damage = |what| Damage { file: file.clone(), offset, index: self.next, what };
-            let parsed = match scan.step()? {
-                Step::Record(parsed) => parsed,
+            let parsed = match scan.step(MAX_RECORD, record::parse)? {
+                Step::Item(parsed) => parsed,
                 Step::Flaw(flaw) => return Err(damage(flaw).into()),
                 // The end of what is safe: the rest of the run waits to be written.
                 Step::End => return Ok(None),

@@ -18,15 +18,18 @@ pub const SELF_DESCRIBED: u64 = 55_799;
 pub(super) const MAX_HEADER: usize = 128;
 /// What a record takes besides its payload, at most: seven heads of nine bytes and the checksum.
 pub(super) const MAX_OVERHEAD: usize = 72;
+/// No record is longer than this, in bytes.
+pub(super) const MAX_RECORD: usize = MAX_PAYLOAD + MAX_OVERHEAD;
 
 const MAGIC: &str = "synod-log";
+const HEADER_ITEMS: usize = 11;
 const HARD_STATE: u64 = MAX_KIND as u64 + 1;
 const RESTART: u64 = HARD_STATE + 1;
 const CLOSED: u64 = RESTART + 1;
 /// The checksum as an item: its head and four bytes.
 const CRC_ITEM: usize = 5;
 
-/// What is wrong with a part of a segment.
+/// What is wrong with a part of a segment, or of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
@@ -44,8 +47,11 @@ pub enum Flaw {
         /// The last index that there is.
         last: u64,
     },
-    /// The bytes end inside a record.
-    #[error("the file ends inside a record")]
+    /// All checksums fit, but not the digest of the whole.
+    #[error("the digest does not fit")]
+    Digest,
+    /// The bytes end inside an item, or before the last one.
+    #[error("the file ends too early")]
     Ends,
     /// The segment is not as long as it was when the next one was begun.
     #[error("the file holds {found} bytes, but the next segment was begun after {expected}")]
@@ -58,12 +64,12 @@ pub enum Flaw {
     /// The bytes are not CBOR as it is written here.
     #[error("{0}")]
     NotCbor(cbor::What),
-    /// The bytes are CBOR, but no record.
-    #[error("not a record of a log")]
-    NotARecord,
-    /// The bytes are CBOR, but no header.
-    #[error("not the header of a log")]
+    /// The bytes are CBOR, but not the header of such a file.
+    #[error("not the header of such a file")]
     NotAHeader,
+    /// The bytes are CBOR, but no record.
+    #[error("not a record")]
+    NotARecord,
     /// The header belongs to another segment than the file's name says.
     #[error("the header is that of segment {0}")]
     OtherSegment(u64),
@@ -96,7 +102,7 @@ pub(super) struct Header {
 
 /// Why a header is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum HeaderFlaw {
+pub(crate) enum HeaderFlaw {
     Newer(u64),
     Flaw(Flaw),
 }
@@ -122,7 +128,7 @@ pub(super) struct Parsed {
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.tag(SELF_DESCRIBED).array(11).text(MAGIC).uint(VERSION).bytes(&self.space);
+        w.tag(SELF_DESCRIBED).array(HEADER_ITEMS).text(MAGIC).uint(VERSION).bytes(&self.space);
         w.uint(self.number).uint(self.previous);
         w.uint(self.after.index).uint(self.after.term);
         let HardState { term, vote, commit } = self.hard_state;
@@ -135,24 +141,11 @@ impl Header {
     /// Reads the header that stands at the start of `input`, and says how long it is.
     pub(super) fn parse(input: &[u8], number: u64) -> Result<(Self, usize), HeaderFlaw> {
         let mut r = Reader::new(input);
-        // A later version may be laid out otherwise: it is named before anything else is looked at.
-        let magic = |r: &mut Reader<'_>| -> Result<(bool, u64), cbor::Error> {
-            r.tag(SELF_DESCRIBED)?;
-            let items = r.array()?;
-            Ok((r.text()? == MAGIC && items > 1, r.uint()?))
-        };
-        let version = match magic(&mut r) {
-            Ok((true, version)) => version,
-            Ok((false, _)) => return Err(HeaderFlaw::Flaw(Flaw::NotAHeader)),
-            Err(e) => return Err(HeaderFlaw::Flaw(e.into())),
-        };
-        if version > VERSION {
-            return Err(HeaderFlaw::Newer(version));
-        }
-        let header = Self::parse_rest(&mut r).map_err(|e| HeaderFlaw::Flaw(e.into()))?;
-        let len = check(input, r.position(), header.number, 0).map_err(HeaderFlaw::Flaw)?;
+        magic(&mut r, MAGIC, HEADER_ITEMS, VERSION)?;
+        let header = Self::parse_rest(&mut r)?;
+        let len = check(input, r.position(), header.number, 0)?;
         if header.number != number {
-            return Err(HeaderFlaw::Flaw(Flaw::OtherSegment(header.number)));
+            return Err(Flaw::OtherSegment(header.number).into());
         }
         Ok((header, len))
     }
@@ -166,7 +159,7 @@ impl Header {
     }
 }
 
-/// Where a record is about to be written.
+/// Where records are about to be written: at the end of what is safe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// The number of the segment.
@@ -176,7 +169,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Appends an entry to `out`, which begins at the end of what is safe.
+    /// Appends an entry to `out`, which holds the batch so far.
     pub(super) fn entry(self, out: &mut Vec<u8>, entry: &Entry) {
         let start = out.len();
         out.reserve(entry.data.len() + MAX_OVERHEAD);
@@ -256,6 +249,38 @@ pub(super) fn glance(input: &[u8]) -> Option<u64> {
     (kind <= CLOSED).then_some(batch)
 }
 
+/// Reads what every file begins with, up to its version.
+pub(crate) fn magic(
+    r: &mut Reader<'_>,
+    name: &str,
+    items: usize,
+    version: u64,
+) -> Result<(), HeaderFlaw> {
+    r.tag(SELF_DESCRIBED)?;
+    let found_items = r.array()?;
+    if r.text()? != name {
+        return Err(Flaw::NotAHeader.into());
+    }
+    // A later version may be laid out otherwise: it is named before anything else is looked at.
+    match r.uint()? {
+        found if found > version => Err(HeaderFlaw::Newer(found)),
+        found if found == version && found_items == items => Ok(()),
+        _ => Err(Flaw::NotAHeader.into()),
+    }
+}
+
+impl From<Flaw> for HeaderFlaw {
+    fn from(flaw: Flaw) -> Self {
+        Self::Flaw(flaw)
+    }
+}
+
+impl From<cbor::Error> for HeaderFlaw {
+    fn from(e: cbor::Error) -> Self {
+        Self::Flaw(e.into())
+    }
+}
+
 impl From<cbor::Error> for Flaw {
     fn from(e: cbor::Error) -> Self {
         match e.what {
@@ -265,15 +290,16 @@ impl From<cbor::Error> for Flaw {
     }
 }
 
-/// Appends the checksum of what stands in `out` from `start` on.
-fn seal(out: &mut Vec<u8>, start: usize, number: u64, offset: u64) {
+/// Appends the checksum of what stands in `out` from `start` on, and is going to stand at `offset` of
+/// file `number`.
+pub(crate) fn seal(out: &mut Vec<u8>, start: usize, number: u64, offset: u64) {
     let crc = checksum(&out[start..], number, offset);
     out.push(0x44); // a byte string of four
     out.extend_from_slice(&crc.to_be_bytes());
 }
 
 /// Checks the checksum that stands at `end` of `input`, and says where the record ends.
-fn check(input: &[u8], end: usize, number: u64, offset: u64) -> Result<usize, Flaw> {
+pub(crate) fn check(input: &[u8], end: usize, number: u64, offset: u64) -> Result<usize, Flaw> {
     let item = input.get(end..end + CRC_ITEM).ok_or(Flaw::Ends)?;
     let crc = checksum(&input[..end], number, offset).to_be_bytes();
     if item[0] == 0x44 && item[1..] == crc { Ok(end + CRC_ITEM) } else { Err(Flaw::Checksum) }

@@ -12,7 +12,7 @@
 
 use super::disk::{Disk, DiskError, File, Why};
 use super::index::{Index, Segment};
-use super::record::{self, Flaw, Header, HeaderFlaw, MAX_HEADER, Record, VERSION};
+use super::record::{self, Flaw, Header, HeaderFlaw, MAX_HEADER, MAX_RECORD, Record, VERSION};
 use super::scan::{Scan, Step};
 use super::{HardState, Position, SpaceId};
 use std::fmt::Write as _;
@@ -238,9 +238,9 @@ impl Walk<'_> {
         self.clean = false;
         loop {
             let offset = scan.offset();
-            let parsed = match scan.step()? {
-                Step::Record(parsed) if parsed.batch >= self.batch => parsed,
-                Step::Record(_) => return Ok(Some((offset, Flaw::Batch))),
+            let parsed = match scan.step(MAX_RECORD, record::parse)? {
+                Step::Item(parsed) if parsed.batch >= self.batch => parsed,
+                Step::Item(_) => return Ok(Some((offset, Flaw::Batch))),
                 Step::Flaw(flaw) => return Ok(Some((offset, flaw))),
                 Step::End => break,
             };
@@ -331,7 +331,8 @@ fn proven<F: File>(scan: &mut Scan<F>, bad: u64) -> Result<bool, DiskError> {
         let reaches = |batch| batch > bad && batch <= offset;
         if record::glance(scan.rest()).is_some_and(reaches) {
             lookalikes += 1;
-            if lookalikes > MAX_LOOKALIKES || matches!(scan.step()?, Step::Record(_)) {
+            let valid = matches!(scan.step(MAX_RECORD, record::parse)?, Step::Item(_));
+            if valid || lookalikes > MAX_LOOKALIKES {
                 return Ok(true);
             }
         }
