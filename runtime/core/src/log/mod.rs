@@ -205,9 +205,8 @@ impl<D: Disk> Log<D> {
             Ok(_) => return Err(OpenError::Exists(dir.to_path_buf())),
             Err(e) => return Err(e),
         }
-        let (dir, index, hard_state) =
-            (dir.to_path_buf(), Index::new(after), HardState::default().not_before(after.term));
-        let hard_state = HardState { commit: after.index, ..hard_state };
+        let hard_state = HardState::default().not_before(after.term).committed(after.index);
+        let (dir, index) = (dir.to_path_buf(), Index::new(after));
         let (active, header, pending, failed) = (None, Vec::new(), Vec::new(), None);
         let mut log =
             Self { disk, dir, space, limits, index, hard_state, active, header, pending, failed };
@@ -285,8 +284,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Goes on after `at`, whatever the log held: for a snapshot that was taken from another voter, and
-    /// is safe on the disk. It is not on the disk before [`Log::sync`].
+    /// Goes on after `at`, whatever the log held, and takes all up to there for committed: for a snapshot
+    /// that was taken from another voter, and is safe. It is not on the disk before [`Log::sync`].
     pub fn restart(&mut self, at: Position) -> Result<(), AppendError> {
         if at.index < self.hard_state.commit {
             let (found, last, commit) = (at.index, self.index.last.index, self.hard_state.commit);
@@ -296,6 +295,7 @@ impl<D: Disk> Log<D> {
         let place = self.place();
         place.restart(&mut self.pending, at);
         self.index.restart(at);
+        self.hard_state = self.hard_state.committed(at.index);
         Ok(())
     }
 
@@ -512,5 +512,10 @@ impl HardState {
     /// was told of a vote in that term, or the hard state would have been safe.
     fn not_before(self, term: u64) -> Self {
         if term > self.term { Self { term, vote: 0, ..self } } else { self }
+    }
+
+    /// With all up to `index` committed.
+    fn committed(self, index: u64) -> Self {
+        Self { commit: self.commit.max(index), ..self }
     }
 }

@@ -254,7 +254,10 @@ impl Walk<'_> {
                     state.index.entry(at, offset);
                 }
                 Record::HardState(hard_state) => state.hard_state = hard_state,
-                Record::Restart(at) => state.index.restart(at),
+                Record::Restart(at) => {
+                    state.index.restart(at);
+                    state.hard_state = state.hard_state.committed(at.index);
+                }
                 Record::Closed => self.clean = true,
             }
             scan.pass(parsed.len);
