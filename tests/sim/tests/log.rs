@@ -4,6 +4,8 @@
 //! there is a prefix, nothing else is there, and the log goes on. Snapshots are whole or absent, and
 //! the log begins no later than the newest one ends.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
+
 use std::path::Path;
 use synod_core::log::disk::Disk;
 use synod_core::log::{Entry, HardState, Limits, Log, OpenError, Position, Recovered};
