@@ -225,13 +225,24 @@ impl World {
         let last = self.model().last();
         let at = Position { term: last.term + 1, index: last.index + self.rng.below(5) };
         self.write_snapshot(at)?;
-        self.log().restart(at).unwrap();
-        self.waiting.push(Op::Restart(at));
-        let state = self.model().hard_state;
-        let state = HardState { term: state.term.max(at.term), ..state };
-        self.log().append(&[], Some(state)).unwrap();
-        self.waiting.push(Op::HardState(state));
+        self.install(at);
         self.sync()
+    }
+
+    fn install(&mut self, at: Position) {
+        let model = self.model();
+        let held = model.entries.iter().any(|e| e.index == at.index && e.term == at.term);
+        let before = model.hard_state;
+        let restarts = self.log().install(at).unwrap();
+        if before.commit >= at.index {
+            return assert!(!restarts);
+        }
+        // What waits is not looked at.
+        assert!(restarts != held || restarts && !self.waiting.is_empty());
+        let vote = if at.term > before.term { 0 } else { before.vote };
+        let state = HardState { term: before.term.max(at.term), vote, commit: at.index };
+        self.waiting.extend(restarts.then_some(Op::Restart(at)));
+        self.waiting.push(Op::HardState(state));
     }
 
     fn write_snapshot(&mut self, at: Position) -> Result<(), PowerLost> {
@@ -330,6 +341,9 @@ impl World {
         assert!(whole == self.snapshot || whole == self.unfinished, "{whole:?}");
         self.snapshot = whole;
         self.unfinished = None;
+        if let Some(at) = self.snapshot.as_ref().map(|meta| meta.at) {
+            self.install(at);
+        }
         Ok(())
     }
 

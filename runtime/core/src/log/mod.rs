@@ -2,7 +2,8 @@
 //!
 //! A folder of *segments*, each a CBOR sequence (RFC 8742) of a header and records. The driver's part:
 //!
-//! 1. [`Log::create`] once, [`Log::open`] at every later start; look at what [`Recovered`] tells.
+//! 1. [`Log::create`] once, [`Log::open`] at every later start; look at what [`Recovered`] tells, and
+//!    [`Log::install`] the snapshot to start from.
 //! 2. [`Log::append`] whatever order wants to persist, as much as has queued: it only fills a buffer.
 //! 3. [`Log::sync`]: one write and one `fdatasync` for all of it. Only then tell order `Persisted`.
 //! 4. On [`SyncError::Full`] nothing is lost or half-written: make room, `sync` again. On
@@ -284,19 +285,25 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Goes on after `at`, whatever the log held, and takes all up to there for committed: for a snapshot
-    /// that was taken from another voter, and is safe. It is not on the disk before [`Log::sync`].
-    pub fn restart(&mut self, at: Position) -> Result<(), AppendError> {
-        if at.index < self.hard_state.commit {
-            let (found, last, commit) = (at.index, self.index.last.index, self.hard_state.commit);
-            return Err(AppendError::OutOfOrder { found, last, commit });
+    /// Follows a snapshot that is safe: all up to `at` is committed, and if the log does not hold that
+    /// very entry, it goes on after it, whatever it held. Says whether it does. To be called with the
+    /// snapshot that a node starts from, and with one that was taken from another voter. It is not on
+    /// the disk before [`Log::sync`].
+    pub fn install(&mut self, at: Position) -> Result<bool, ReadError> {
+        if at.index <= self.hard_state.commit {
+            return Ok(false);
         }
+        let held = self.read(at.index, at.index + 1, 0)?;
+        let restarts = held.first().is_none_or(|entry| entry.term != at.term);
         self.begin_batch();
-        let place = self.place();
-        place.restart(&mut self.pending, at);
-        self.index.restart(at);
-        self.hard_state = self.hard_state.committed(at.index);
-        Ok(())
+        self.hard_state = self.hard_state.not_before(at.term).committed(at.index);
+        let (place, state) = (self.place(), self.hard_state);
+        if restarts {
+            place.restart(&mut self.pending, at);
+            self.index.restart(at);
+        }
+        place.hard_state(&mut self.pending, state);
+        Ok(restarts)
     }
 
     /// Writes all that was appended and makes it safe: one write, one `fdatasync`.
