@@ -376,7 +376,7 @@ fn complete(frame: &Frame<'_>, values: &mut Vec<Term>) -> Result<Term, Error> {
     }
 }
 
-fn decode_integer(r: &mut Reader<'_>) -> Result<BigInt, Error> {
+pub(super) fn decode_integer(r: &mut Reader<'_>) -> Result<BigInt, Error> {
     let at = r.position();
     match r.head()? {
         Head::Uint(n) => Ok(n.into()),
@@ -391,7 +391,7 @@ fn decode_integer(r: &mut Reader<'_>) -> Result<BigInt, Error> {
 }
 
 /// The byte string of a bignum, which no int could hold.
-fn decode_bignum(r: &mut Reader<'_>) -> Result<BigUint, Error> {
+pub(super) fn decode_bignum(r: &mut Reader<'_>) -> Result<BigUint, Error> {
     let at = r.position();
     let bytes = r.bytes()?;
     if bytes.len() <= size_of::<u64>() || bytes.first() == Some(&0) {
