@@ -84,35 +84,6 @@ atoms are for the vocabulary of the program; money is integers.
 % `one`, the default: one instance in the space is the holder, others are standbys. `each`: every
 % node that runs the program runs an agent of its own, `Name@Node`.
 
-user:term_expansion((:- use_module(Library)), Terms) :-
-    nonvar(Library),
-    synod:use_expansion(Library, Terms).
-user:term_expansion((:- use_module(Library, Exports)), Terms) :-
-    nonvar(Library),
-    synod:use_expansion(Library, Exports, Terms).
-user:term_expansion((:- replicated(PIs)), Terms) :-
-    synod:replicated_expansion(PIs, Terms).
-user:term_expansion((:- agent(Mode)), []) :-
-    synod:agent_declaration(Mode).
-user:term_expansion((:- set_prolog_flag(double_quotes, Value)), (:- initialization(true))) :-
-    set_prolog_flag(double_quotes, Value),
-    synod_host:host_tell(quotes(Value)).
-user:term_expansion(Clause, _) :-
-    synod:replicated_clause(Clause, PI),
-    throw(error(permission_error(modify, replicated_procedure, PI), load/1)).
-
-% Registers the functors whose goals are looked at for expansion at all.
-user:goal_expansion(assertz(_), _) :- fail.
-user:goal_expansion(asserta(_), _) :- fail.
-user:goal_expansion(retract(_), _) :- fail.
-user:goal_expansion(retractall(_), _) :- fail.
-user:goal_expansion(abolish(_), _) :- fail.
-user:goal_expansion(clause(_, _), _) :- fail.
-user:goal_expansion(halt, _) :- fail.
-user:goal_expansion(halt(_), _) :- fail.
-user:goal_expansion(consult(_), _) :- fail.
-user:goal_expansion(set_prolog_flag(_, _), _) :- fail.
-
 use_expansion(library(synod), Terms) :-
     load_module(Module),
     \+ prepared(Module),
@@ -156,17 +127,36 @@ expansions(M, [
     (goal_expansion(retractall(H), synod:take_all(M, H)) :- true),
     (goal_expansion(abolish(PI), synod:abolish(M, PI)) :- true),
     (goal_expansion(clause(H, B), synod:clause(M, H, B)) :- true),
-    (goal_expansion(halt, synod:halt(0)) :- true),
-    (goal_expansion(halt(Status), synod:halt(Status)) :- true),
+    (goal_expansion(halt, synod:quit(0)) :- true),
+    (goal_expansion(halt(Status), synod:quit(Status)) :- true),
     (goal_expansion(consult(File), synod:consult(M, File)) :- true),
     (goal_expansion(set_prolog_flag(Flag, Value), synod:set_flag(Flag, Value)) :- true)
 ]).
 
-agent_declaration(Mode) :-
+agent_expansion(Mode, Nothing) :-
     must_be(atom, Mode),
     (   member(Mode, [one, each]) -> host_tell(mode(Mode))
     ;   domain_error(agent_mode, Mode, agent/1)
-    ).
+    ),
+    nothing(Nothing).
+
+flag_expansion(Flag, Value, Nothing) :-
+    Flag == double_quotes,
+    set_flag(Flag, Value),
+    nothing(Nothing).
+
+% A directive that does nothing: no term at all is nothing that a term can be expanded to.
+nothing((:- initialization(true))).
+
+% The loader prints what a hook throws, and goes on: here it is told to the host, which then has the
+% program not loaded.
+expansion(Goal, Terms) :-
+    catch(Goal, Error, synod:refuse(Error, Terms)).
+
+refuse(Error, Nothing) :-
+    '$write_term_to_chars'(Chars, Error, false, true, true, [], 0, true),
+    host_tell(refused(Chars)),
+    nothing(Nothing).
 
 replicated_expansion(PIs, Terms) :-
     load_module(Module),
@@ -402,7 +392,7 @@ abolish(Module, PI0) :-
     ;   builtins:abolish(M:PI)
     ).
 
-halt(Status) :-
+quit(Status) :-
     (   integer(Status), Status >= 0, Status =< 255 -> host_tell(halt(Status))
     ;   true
     ),
@@ -750,3 +740,33 @@ synod_format(Format, Arguments, Chars) :-
     ;   use_module(library(format))
     ),
     call(format:format_(Format, Arguments), Chars, []).
+
+%%%% Hooks. They stand last: from here on every clause that is loaded goes through them.
+
+user:term_expansion((:- use_module(Library)), Terms) :-
+    nonvar(Library),
+    synod:expansion(synod:use_expansion(Library, Terms), Terms).
+user:term_expansion((:- use_module(Library, Exports)), Terms) :-
+    nonvar(Library),
+    synod:expansion(synod:use_expansion(Library, Exports, Terms), Terms).
+user:term_expansion((:- replicated(PIs)), Terms) :-
+    synod:expansion(synod:replicated_expansion(PIs, Terms), Terms).
+user:term_expansion((:- agent(Mode)), Terms) :-
+    synod:expansion(synod:agent_expansion(Mode, Terms), Terms).
+user:term_expansion((:- set_prolog_flag(Flag, Value)), Terms) :-
+    synod:expansion(synod:flag_expansion(Flag, Value, Terms), Terms).
+user:term_expansion(Clause, Terms) :-
+    synod:replicated_clause(Clause, PI),
+    synod:refuse(error(permission_error(modify, replicated_procedure, PI), load/1), Terms).
+
+% Registers the functors whose goals are looked at for expansion at all.
+user:goal_expansion(assertz(_), _) :- fail.
+user:goal_expansion(asserta(_), _) :- fail.
+user:goal_expansion(retract(_), _) :- fail.
+user:goal_expansion(retractall(_), _) :- fail.
+user:goal_expansion(abolish(_), _) :- fail.
+user:goal_expansion(clause(_, _), _) :- fail.
+user:goal_expansion(halt, _) :- fail.
+user:goal_expansion(halt(_), _) :- fail.
+user:goal_expansion(consult(_), _) :- fail.
+user:goal_expansion(set_prolog_flag(_, _), _) :- fail.

@@ -69,11 +69,15 @@ check_clauses(Stream, File, Kind, Uses) :-
 
 check_next(Stream, File, Kind, End) :-
     (   next_term(Stream, Term, Names, Singletons, From, To, Error) ->
-        End = false,
         (   nonvar(Error) ->
             host_tell(problem(error, File, From, To, Error)),
-            skip_clause(Stream)
-        ;   check_singletons(Singletons, File, From, To),
+            skip_clause(Stream),
+            position(Stream, Behind),
+            (   Behind > From -> End = false
+            ;   End = true
+            )
+        ;   End = false,
+            check_singletons(Singletons, File, From, To),
             check_term(Term, Names, File, Kind, From)
         )
     ;   End = true
@@ -81,7 +85,7 @@ check_next(Stream, File, Kind, End) :-
 
 % Fails at the end of the stream.
 next_term(Stream, Term, Names, Singletons, From, To, Error) :-
-    catch(( '$devour_whitespace'(Stream) -> More = true ; More = false ), E1, true),
+    catch(synod_check:at_term(Stream, More), E1, true),
     (   nonvar(E1) ->
         position(Stream, From),
         To = From,
@@ -94,6 +98,12 @@ next_term(Stream, Term, Names, Singletons, From, To, Error) :-
             error_reason(E2, Error)
         ;   position(Stream, To)
         )
+    ).
+
+% The machine's own calls are none that catch/3 could make.
+at_term(Stream, More) :-
+    (   '$devour_whitespace'(Stream) -> More = true
+    ;   More = false
     ).
 
 position(Stream, Offset) :-

@@ -22,18 +22,13 @@ host.
 main :-
     % The loader prints errors instead of throwing them until this is there.
     assertz('$toplevel':started),
-    % user_output is the host call's; what the program writes goes where its process writes.
-    open('/dev/stdout', append, Out),
-    set_output(Out),
-    open('/dev/null', read, In),
-    set_input(In),
     host(start, start(File, Role, Inferences)),
-    (   load(File) ->
+    (   load_program(File) ->
         serve(Role, Inferences)
     ;   true
     ).
 
-load(File) :-
+load_program(File) :-
     check_program(File, Module),
     host(checked, true),
     catch(( use_module(File) -> Loaded = true ; Loaded = false ), Ball, true),
@@ -48,7 +43,7 @@ load(File) :-
         (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))
         ;   true
         ),
-        host_tell(loaded)
+        host(loaded, true)
     ).
 
 serve(agent, Inferences) :-

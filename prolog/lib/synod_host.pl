@@ -1,12 +1,13 @@
 /** The host call.
 
-A request is one term, written to `user_output` in one go; the engine's process takes it from there,
+A request is one term, written to `user_error` in one go; the engine's process takes it from there,
 does what it asks on the same thread, and leaves the answer in an environment variable before the
 write returns. Nothing is queued and nothing is kept: a call costs the same for ever. (The other way
 that the machine offers, an input channel, keeps every byte that was ever sent through it.)
 
 `@KEY@` is replaced by a name that the process draws at random before it loads this file: what a
-program prints to `user_output` does not begin with it and is output, whatever else is in it.
+program writes to `user_error` does not have it and goes to the agent's log, whatever else is in it.
+(`user_output` would not do: `set_output/1` moves that name to another stream.)
 */
 
 :- module(synod_host, [host/2, host_tell/1]).
@@ -35,7 +36,7 @@ checked(Answer0, Answer) :-
 again(['\'', '@', a, g, a, i, n, '\'', '.', ' '|Chars], Answer) :-
     current_prolog_flag(double_quotes, Flag),
     set_prolog_flag(double_quotes, chars),
-    catch('$read_from_chars'(Chars, Answer), Error, true),
+    catch(synod_host:read_chars(Chars, Answer), Error, true),
     set_prolog_flag(double_quotes, Flag),
     (   nonvar(Error) -> throw(Error)
     ;   true
@@ -51,10 +52,14 @@ host_tell(Request) :-
         checked(Answer, _)
     ).
 
+% The machine's own calls are none that catch/3 could make.
+read_chars(Chars, Answer) :-
+    '$read_from_chars'(Chars, Answer).
+
 % The answer's text.
 host_text(Request, Chars) :-
     (   acyclic_term(Request) -> true
     ;   throw(error(representation_error(cyclic_term), host/2))
     ),
-    '$write_term'(user_output, '@KEY@'(Request), true, false, true, [], 0, false),
+    '$write_term'(user_error, '@KEY@'(Request), true, false, true, [], 0, false),
     '$getenv'('@KEY@', Chars).

@@ -23,7 +23,6 @@ const MAX_CURSORS: usize = 1 << 18;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) facts: Vec<Found>,
-    pub(super) predicate: Option<Indicator>,
     /// The number to ask for more under; none after the last.
     pub(super) more: Option<u64>,
     pub(super) are_handles: bool,
@@ -195,9 +194,8 @@ impl Facts {
         }
         enumeration.page = (wanted * 4).min(MAX_FACTS);
         let are_handles = enumeration.are_handles;
-        let predicate = are_handles.then(|| enumeration.cursor.predicate().clone());
         let more = if enumeration.is_over() { None } else { Some(self.keep(enumeration, number)?) };
-        Ok(Page { facts, predicate, more, are_handles })
+        Ok(Page { facts, more, are_handles })
     }
 
     fn take_next(&mut self, mut enumeration: Enumeration, number: Option<u64>) -> Result<Page, Ball> {

@@ -1,5 +1,5 @@
 //! The host call: takes a request that the machine wrote, does it, and leaves the answer where the
-//! machine reads it. What a program prints to the same stream arrives here too, and is output.
+//! machine reads it. What a program writes to the same stream arrives here too, and is its log.
 
 use super::batch::Batch;
 use super::errors::{self, Ball};
@@ -15,6 +15,7 @@ use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{data, exit, text};
 use crate::frame::{Ask, Effect, FromEngine, Level, Role, Run, Start, ToEngine};
+use std::io::Write;
 use std::path::PathBuf;
 use synod_core::kb::{End, Indicator};
 use synod_core::term::Term;
@@ -81,9 +82,10 @@ impl Host {
         self.reply = Some(Reply::new(key));
     }
 
-    /// The program wrote to the host call's stream.
-    pub(super) fn printed(&mut self, bytes: &[u8]) {
-        self.output.append(bytes);
+    /// The program wrote to `user_error`, which the host call uses too: that is the agent's log.
+    pub(super) fn logged(&mut self, bytes: &[u8]) {
+        // Standard error may be gone with the node.
+        let _ = std::io::stderr().write_all(bytes);
     }
 
     /// Does a request.
@@ -107,6 +109,7 @@ impl Host {
             // Has the machine read the second term, with characters for "…".
             self.answer.insert_str(0, "'@again'. ");
         }
+        if std::env::var_os("SYNOD_DEBUG").is_none() { eprintln!("> {} => {}", String::from_utf8_lossy(request), self.answer); } // DEBUG
         self.vitals.count_atoms(&self.answer);
         if let Some(reply) = &mut self.reply {
             reply.set(&self.answer);
@@ -216,6 +219,7 @@ impl Host {
                 Ok(Answer::Done)
             }
             "not_loaded" => self.not_loaded(chars(&arg)),
+            "refused" => self.refused(chars(&arg)),
             "read_to" => self.read_to(&arg),
             "decode" => data::decode(&arg).map(Answer::Term),
             "encode" => data::encode(&arg).map(Answer::Term),
@@ -336,10 +340,8 @@ impl Host {
 
     fn write_done(
         &mut self,
-        write: impl FnMut(&mut Facts) -> Result<(), Ball> + Clone,
-    ) -> Result<Answer, Ball>
-    where
-    {
+        write: impl FnOnce(&mut Facts) -> Result<(), Ball> + Clone,
+    ) -> Result<Answer, Ball> {
         self.write_facts(write).map(|()| Answer::Done)
     }
 

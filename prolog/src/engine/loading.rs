@@ -139,8 +139,12 @@ impl Host {
         Ok(())
     }
 
-    /// The program is loaded.
+    /// The program is loaded, but for what was refused meanwhile. Says whether to go on.
     pub(super) fn loaded(&mut self) -> Result<Answer, Ball> {
+        if self.loading.has_errors() {
+            self.report_not_loaded();
+            return Ok(Answer::Term(Term::atom("false")));
+        }
         let output = program_output(self.output.drain());
         self.link.send(&FromEngine::Loaded {
             declared: self.facts.replica.declarations(),
@@ -149,13 +153,19 @@ impl Host {
             output,
         });
         self.run.phase = Phase::Handler;
+        Ok(Answer::Term(Term::atom("true")))
+    }
+
+    /// A directive or a clause was refused by our library.
+    pub(super) fn refused(&mut self, text: String) -> Result<Answer, Ball> {
+        let (severity, file) = (Severity::Error, self.loading.program.clone());
+        self.loading.problems.push(Problem { severity, file, line: 0, column: 0, text });
         Ok(Answer::Done)
     }
 
-    /// It cannot be loaded.
+    /// The program cannot be loaded.
     pub(super) fn not_loaded(&mut self, text: String) -> Result<Answer, Ball> {
-        let (severity, file) = (Severity::Error, self.loading.program.clone());
-        self.loading.problems.push(Problem { severity, file, line: 0, column: 0, text });
+        self.refused(text)?;
         self.report_not_loaded();
         Ok(Answer::Done)
     }

@@ -26,21 +26,29 @@ pub(super) fn run(mut host: Host) {
     };
     host.listen(&key);
     let call = format!("{key}(");
-    let user_output = OutputStreamConfig::callback(Box::new(move |cursor| {
+    let user_error = OutputStreamConfig::callback(Box::new(move |cursor| {
         let written = std::mem::take(cursor.get_mut());
         cursor.set_position(0);
-        match written.strip_prefix(call.as_bytes()) {
-            Some(request) => host.call(request.strip_suffix(b")").unwrap_or(request)),
-            None => host.printed(&written),
+        // What was put without a flush (a newline is) stands before the request.
+        match written.windows(call.len()).position(|part| part == call.as_bytes()) {
+            Some(at) => {
+                if at > 0 {
+                    host.logged(&written[..at]);
+                }
+                let request = &written[at + call.len()..];
+                host.call(request.strip_suffix(b")").unwrap_or(request));
+            }
+            None => host.logged(&written),
         }
         // The buffer goes back, empty: the stream keeps it.
         let mut buffer = written;
         buffer.clear();
         *cursor.get_mut() = buffer;
     }));
+    // Input stays the empty one that it is by default.
     let streams = StreamConfig::default()
-        .with_user_output(user_output)
-        .with_user_error(OutputStreamConfig::stderr());
+        .with_user_output(OutputStreamConfig::stdout())
+        .with_user_error(user_error);
     let mut machine = MachineBuilder::default().with_streams(streams).build();
     for (name, text) in LIBRARIES {
         machine.load_module_string(name, text.replace("@KEY@", &key));

@@ -21,12 +21,6 @@ impl Output {
         Ok(Self { file: file.into() })
     }
 
-    /// Adds what the program wrote to the stream that the host call uses.
-    pub(super) fn append(&mut self, bytes: &[u8]) {
-        // It is a memory file: what cannot be written here is above the engine's memory limit.
-        let _ = self.file.write_all(bytes);
-    }
-
     /// Bytes that wait to be drained.
     pub(super) fn len(&self) -> u64 {
         length(&self.file)
@@ -34,6 +28,9 @@ impl Output {
 
     /// Takes out all that was printed.
     pub(super) fn drain(&mut self) -> Vec<u8> {
+        // The machine's user_output is this process's, which keeps the end of a line that is not
+        // over. It is a memory file: it cannot fail but at the engine's memory limit.
+        let _ = io::stdout().flush();
         let len = self.len();
         if len == 0 {
             return Vec::new();

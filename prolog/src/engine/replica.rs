@@ -49,11 +49,6 @@ impl Replica {
         }
     }
 
-    /// Whether a predicate is among those wanted.
-    pub(super) fn wants(&self, indicator: &Indicator) -> bool {
-        self.wanted.contains_key(indicator)
-    }
-
     /// The predicates that are wanted.
     pub(super) fn declarations(&self) -> Vec<Declaration> {
         let declaration = |(indicator, keys): (&Indicator, &Vec<u32>)| Declaration {

@@ -13,7 +13,7 @@ use landlock::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{
-    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ fn restrict_calls(start: &Start) -> io::Result<()> {
     }
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let filter = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Trap, arch);
-    let program = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
     catch_refusals()?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }

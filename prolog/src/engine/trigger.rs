@@ -128,7 +128,7 @@ mod tests {
         };
         assert_eq!(
             text(&trigger),
-            r#"datagram(ip(239,0,0,2):20005,ip(10,1,2,3):999,bytes("\x0\a\xff\"))"#
+            r#"datagram(ip(239,0,0,2):20005,ip(10,1,2,3):999,bytes("\x0\aÿ"))"#
         );
     }
 }
