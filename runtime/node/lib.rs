@@ -1,1 +1,5 @@
 //! Node.
+
+pub mod api;
+pub mod control;
+pub mod node;
