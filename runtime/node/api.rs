@@ -379,3 +379,13 @@ pub struct ModuleText {
     /// Its Prolog text.
     pub text: String,
 }
+
+/// The space that a request means which names none, out of a node's: its only one besides
+/// `local`, else `local`.
+pub fn default_space<'a>(names: impl IntoIterator<Item = &'a str>) -> &'a str {
+    let mut others = names.into_iter().filter(|&name| name != "local");
+    match (others.next(), others.next()) {
+        (Some(only), None) => only,
+        _ => "local",
+    }
+}

@@ -26,9 +26,10 @@ pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
 pub(super) async fn negotiate(request: Request, next: Next) -> Result<Response, ApiError> {
     let wants_cbor = accepts(request.headers(), CBOR);
     let answer = next.run(request).await;
-    let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|it| {
-        it.to_str().is_ok_and(|it| it.starts_with("application/json"))
-    });
+    let is_json = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|it| it.to_str().is_ok_and(|it| it.starts_with("application/json")));
     if !(wants_cbor && is_json) {
         return Ok(answer);
     }

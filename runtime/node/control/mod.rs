@@ -58,7 +58,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use limits::{DRAIN_TIME, HEAD_BYTES, HEAD_TIME, MAX_CONNECTIONS};
-pub use socket::{BindError, SOCKET_NAME};
+pub use socket::{BindError, SOCKET_NAME, socket_path};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, ModuleInfo, ModuleText, Outcome, Problem,
     PublishRequest, Published, RunRequest, SessionOpened, SessionRequest, Status,
 };
+use crate::node::text_stub::{self as text, Dialect};
 use crate::node::{Node, SolveKind};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -21,7 +22,6 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use crate::node::text_stub::{self as text, Dialect};
 use tokio::sync::Semaphore;
 
 type InPath = Result<Path<String>, PathRejection>;
@@ -105,15 +105,11 @@ async fn transact(
     answer_goal(&headers, node.solve(SolveKind::Transact, goal).await?).await
 }
 
-async fn outcome(
-    State(node): State<Node>,
-    id: InPath,
-    query: InQuery<InSpace>,
-) -> Answer<Outcome> {
+async fn outcome(State(node): State<Node>, id: InPath, query: InQuery<InSpace>) -> Answer<Outcome> {
     let (Path(id), Query(InSpace { space })) = (id?, query?);
-    let numbers = id.split_once('-').and_then(|(session, seq)| {
-        Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?))
-    });
+    let numbers = id
+        .split_once('-')
+        .and_then(|(session, seq)| Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
     let Some((session, seq)) = numbers else {
         let why = format!("`{id}` is no proposal's id: those are SESSION-NUMBER, as in 12-1");
         return Err(ApiError::new("bad_request", why));

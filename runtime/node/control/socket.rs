@@ -50,12 +50,18 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on `data`'s socket with mode 0600.
-pub(super) fn bind(data: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+/// Where the node of a data folder listens.
+pub fn socket_path(data: &Path) -> Result<PathBuf, BindError> {
     let path = data.join(SOCKET_NAME);
     if path.as_os_str().len() > MAX_PATH_BYTES {
         return Err(BindError::PathTooLong(path));
     }
+    Ok(path)
+}
+
+/// Listens on `data`'s socket with mode 0600.
+pub(super) fn bind(data: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+    let path = socket_path(data)?;
     remove_stale(&path)?;
     match listen(&path) {
         Ok(listener) => Ok((listener, SocketFile(path))),

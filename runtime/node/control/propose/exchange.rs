@@ -3,9 +3,7 @@
 //! in or out.
 
 use super::MAX_IN_FLIGHT;
-use super::wire::{
-    Inbox, Item, Proposal, write_ended, write_opened, write_outcome, write_refused,
-};
+use super::wire::{Inbox, Item, Proposal, write_ended, write_opened, write_outcome, write_refused};
 use crate::api::ErrorBody;
 use crate::node::{Busy, ProposeOutcome, Proposer};
 use axum::body::{Body, HttpBody};

@@ -153,7 +153,11 @@ fn cut(input: &Bytes, r: &mut Reader<'_>) -> Result<Item, Stop> {
                     expect(input, r, len)?;
                     let from = r.position();
                     r.take(len)?;
-                    Ok(Item::Proposal(Proposal { seq, acked, draft: input.slice(from..from + len) }))
+                    Ok(Item::Proposal(Proposal {
+                        seq,
+                        acked,
+                        draft: input.slice(from..from + len),
+                    }))
                 }
                 _ => Err(invalid(at, "a draft is a byte string")),
             }
