@@ -3,6 +3,7 @@
 
 pub(crate) mod agents;
 pub mod api;
+pub mod control;
 pub mod folder;
 pub(crate) mod json;
 pub(crate) mod multicast;
