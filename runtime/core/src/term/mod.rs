@@ -21,6 +21,7 @@ mod bytes;
 #[cfg(test)]
 mod samples;
 pub mod shape;
+pub mod swi;
 pub mod text;
 mod walk;
 
