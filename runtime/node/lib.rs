@@ -3,3 +3,5 @@
 pub mod api;
 pub mod control;
 pub mod node;
+pub mod space;
+pub mod store;

@@ -198,7 +198,11 @@ impl State {
                     Some(Admission::New) => {}
                 }
                 let (outcome, change) = self.validate_and_write(&transaction);
-                self.sessions.record(id, seq, &outcome);
+                // A conflict is not kept: sent again the same bytes conflict again, for stamps only
+                // rise and no fact comes back, while a rerun of the goal may use the number.
+                if !matches!(outcome, Outcome::Refused(_, Refusal::Conflict(_) | Refusal::TooOld)) {
+                    self.sessions.record(id, seq, &outcome);
+                }
                 (outcome, change)
             }
             Origin::Agent { name, epoch, seq, from, to } => {

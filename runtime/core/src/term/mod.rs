@@ -21,6 +21,7 @@ mod bytes;
 #[cfg(test)]
 mod samples;
 pub mod shape;
+pub mod text;
 mod walk;
 
 pub use crate::cbor::Error as DecodeError;
@@ -43,7 +44,6 @@ pub const MAX_INTEGER_BYTES: usize = 64 << 10;
 pub const MAX_RATIONAL_BYTES: usize = 1 << 10;
 
 /// A Prolog term in normal form.
-#[derive(Debug)]
 pub enum Term {
     /// An integer of 64 bits.
     Integer(i64),
@@ -332,7 +332,7 @@ mod tests {
             Term::partial(vec![atom("a")], Term::partial(vec![atom("b")], Term::Var(0))),
             Term::Partial(vec![atom("a"), atom("b")], Box::new(Term::Var(0)))
         );
-        assert_eq!(Term::float(-0.0).map(|t| format!("{t:?}")), Ok("Float(0.0)".to_owned()));
+        assert!(matches!(Term::float(-0.0), Ok(Term::Float(f)) if f.is_sign_positive()));
         assert_eq!(Term::integer(BigInt::from(i64::MIN)), Term::Integer(i64::MIN));
         assert!(matches!(Term::integer(i128::from(i64::MIN) - 1), Term::Big(_)));
     }

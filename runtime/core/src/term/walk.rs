@@ -144,7 +144,6 @@ mod tests {
         #[test]
         fn a_copy_is_equal_and_another_term_is_not(a in term(), b in term()) {
             prop_assert_eq!(&a.clone(), &a);
-            // The derived text tells apart what is different, with code that is not ours.
             prop_assert_eq!(a == b, format!("{a:?}") == format!("{b:?}"));
         }
     }

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 /// What one transaction may write, in encoded bytes. A command must fit a log record and a peer
 /// frame whole.
-pub const MAX_TRANSACTION_BYTES: usize = 8 << 20;
+pub const MAX_TRANSACTION_BYTES: usize = 3 << 20;
 /// What a retraction counts for towards [`MAX_TRANSACTION_BYTES`].
 const RETRACTION_BYTES: usize = 12;
 
@@ -37,7 +37,7 @@ const RETRACTION_BYTES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The transaction would pass [`MAX_TRANSACTION_BYTES`].
-    #[error("a transaction writes {MAX_TRANSACTION_BYTES} bytes at most")]
+    #[error("a transaction writes {MAX_TRANSACTION_BYTES} bytes at most; do it in several")]
     TooLarge,
     /// Neither an atom nor a compound.
     #[error("a fact is an atom or a compound")]

@@ -1,0 +1,3 @@
+//! The engine's process.
+
+pub mod exit;

@@ -1,0 +1,1 @@
+pub(super) const GOLDEN: &str = "messages.golden.txt";

@@ -1,0 +1,3 @@
+//! Where a node keeps what must last: the real disk below the core's logs and snapshots.
+
+pub mod fs_disk;
