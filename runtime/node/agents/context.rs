@@ -15,7 +15,7 @@ use synod_prolog::frame::Trigger;
 use tokio::sync::mpsc;
 
 /// Topics that one agent may subscribe to, at most.
-pub const MAX_TOPICS: usize = 4096;
+pub(super) const MAX_TOPICS: usize = 4096;
 
 /// What all agents of a node share.
 pub(crate) struct Context {

@@ -16,8 +16,8 @@ mod timers;
 mod triggers;
 mod view;
 
-use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::api::RunRequest;
+use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::space::{Space, error};
 use crate::{json, multicast};
 pub(crate) use context::Context;
@@ -25,7 +25,8 @@ use context::Registered;
 use definition::Definition;
 use engine::Engine;
 use load::{LoadError, Loaded};
-use log::AgentLog;
+pub(crate) use log::AgentLog;
+pub(crate) use mailbox::Mailbox;
 pub(crate) use side::{Committed, commit_draft};
 use side::{SideEvent, Solve};
 use std::path::{Path, PathBuf};
@@ -83,8 +84,7 @@ impl Agents {
         let captures = multicast::open(&definition.options.multicast)?;
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
-        let registered =
-            Registered::new(Arc::clone(&definition), space.clone(), log, orders);
+        let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
         self.context.register(registered.clone());
         match self.start(&definition, &space, &registered, receiver).await {
             Ok(warnings) => {
@@ -156,7 +156,11 @@ impl Agents {
                 }
             };
             let Some(space) = space_of(&definition.space) else {
-                tracing::error!("the agent {} belongs to the space {}, which this node does not have", definition.name, definition.space);
+                tracing::error!(
+                    "the agent {} belongs to the space {}, which this node does not have",
+                    definition.name,
+                    definition.space
+                );
                 continue;
             };
             let agents = self.clone();
@@ -230,7 +234,10 @@ impl Agents {
             reason: letter.reason,
             index: letter.index,
         };
-        Ok(letters.into_iter().map(|(at, l): (synod_core::kb::Position, _)| letter((at, l))).collect())
+        Ok(letters
+            .into_iter()
+            .map(|(at, l): (synod_core::kb::Position, _)| letter((at, l)))
+            .collect())
     }
 
     /// The last lines of an agent's log, and what comes behind them.
@@ -353,7 +360,8 @@ impl Agents {
             (Some(agent), false) => {
                 running.push(agent);
                 let names: Vec<_> = running.iter().map(|a| a.definition.name.clone()).collect();
-                let text = format!("several agents run: say which with --agent ({})", names.join(", "));
+                let text =
+                    format!("several agents run: say which with --agent ({})", names.join(", "));
                 Err(error("ambiguous", text))
             }
             (None, _) => {
@@ -412,8 +420,13 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
     let stem = program.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = run.name.clone().or(stem).unwrap_or_default();
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.len() > MAX_NAME_BYTES / 2 || !name.chars().all(is_plain) || name.starts_with('.') {
-        let text = format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
+    if name.is_empty()
+        || name.len() > MAX_NAME_BYTES / 2
+        || !name.chars().all(is_plain)
+        || name.starts_with('.')
+    {
+        let text =
+            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
         return Err(error("name", text));
     }
     let space = space.name().to_owned();

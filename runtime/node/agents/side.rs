@@ -56,20 +56,23 @@ pub(super) enum SideEvent {
     Answer(Answer),
     Output(Vec<u8>),
     /// No further answer; the last event.
-    End { succeeded: bool, more: bool, index: u64 },
+    End {
+        succeeded: bool,
+        more: bool,
+        index: u64,
+    },
     /// The goal threw; the last event.
-    Threw { text: String, term: Option<Vec<u8>> },
+    Threw {
+        text: String,
+        term: Option<Vec<u8>>,
+    },
     /// The goal cannot be read, or its engine ended; the last event.
     Failed(ErrorBody),
 }
 
 impl Registered {
     /// Solves a goal. Dropping the receiver ends it.
-    pub(super) fn solve(
-        &self,
-        context: &Arc<Context>,
-        solve: Solve,
-    ) -> mpsc::Receiver<SideEvent> {
+    pub(super) fn solve(&self, context: &Arc<Context>, solve: Solve) -> mpsc::Receiver<SideEvent> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let (agent, context) = (self.clone(), Arc::clone(context));
         tokio::spawn(async move {
@@ -177,7 +180,7 @@ impl Goal<'_> {
         const ID: u64 = 1;
         let Solve { kind, goal, chunk, limit, at_least, .. } = self.solve;
         let at_least = (*at_least).max(self.agent.space.feed().applied());
-        let (kind, goal, chunk) = (*kind, goal.clone(), *chunk);
+        let (kind, goal, chunk) = (kind.clone(), goal.clone(), *chunk);
         engine.send(&ToEngine::Goal { id: ID, goal, kind, chunk, at_least }).await?;
         let mut answered = 0;
         loop {

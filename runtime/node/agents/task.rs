@@ -5,10 +5,10 @@
 //! same step as the writes. An engine that dies takes nothing with it but time; the events of its
 //! batch are handed out again, one at a time, and the third death on one event makes it a letter.
 
+use super::ask;
 use super::context::{Context, Registered};
 use super::definition::Definition;
 use super::engine::{Engine, EngineError};
-use super::ask;
 use super::load::{LoadError, Loaded};
 use super::timers::Timers;
 use super::triggers::{Item, Scan, Watches};
@@ -110,7 +110,7 @@ impl Task {
                         self.release().await;
                     }
                     self.view().stopped("stopped");
-                    drop(done.map(|done| done.send(())));
+                    tell(done);
                     return;
                 }
                 Left::Halted => {
@@ -153,7 +153,7 @@ impl Task {
                                 self.release().await;
                             }
                             self.view().stopped("stopped");
-                            drop(done.send(()));
+                            tell(Some(done));
                             return;
                         }
                         Some(Order::Restart { done }) => drop(done.send(Ok(()))),
@@ -173,7 +173,8 @@ impl Task {
     async fn fresh_engine(&mut self) -> Option<Engine> {
         let mut wait = BACK_OFF.0;
         loop {
-            let load = self.context.load(&self.definition, &self.space, &self.registered, self.epoch);
+            let load =
+                self.context.load(&self.definition, &self.space, &self.registered, self.epoch);
             match load.await {
                 Ok((engine, _)) => return Some(engine),
                 Err(e) => {
@@ -187,7 +188,7 @@ impl Task {
                         self.release().await;
                     }
                     self.view().stopped("stopped");
-                    drop(done.send(()));
+                    tell(Some(done));
                     return None;
                 }
                 Some(Order::Restart { done }) => drop(done.send(Ok(()))),
@@ -376,7 +377,9 @@ impl Task {
         let command = Command::Transact(Transaction { origin, version, reads, ops });
         if command.check_terms().is_err() {
             engine.kill();
-            return Ok(Some(Left::Died("proposed a term that is not in canonical form".to_owned())));
+            return Ok(Some(Left::Died(
+                "proposed a term that is not in canonical form".to_owned(),
+            )));
         }
         let (outcome, is_committed) = match self.commit(&command).await {
             Some(Ended::Applied(Outcome::Committed(index))) => {
@@ -508,7 +511,10 @@ impl Task {
         let Some(head) = left.next() else { return };
         self.deaths += 1;
         if head.position.is_none() && !matches!(head.trigger, Trigger::Start | Trigger::Engine) {
-            self.log("error", "what the engine died on has no position and is not handed out again");
+            self.log(
+                "error",
+                "what the engine died on has no position and is not handed out again",
+            );
             self.deaths = 0;
         } else if self.deaths >= DEATHS_TO_LETTER {
             self.deaths = 0;
@@ -534,7 +540,8 @@ impl Task {
         let Some(event) = term_of(&item.trigger) else {
             return self.log("error", "on(engine) killed three engines and is passed over");
         };
-        let (from, to) = item.position.map_or((self.cursor, self.cursor), |(_, to)| (self.cursor, to));
+        let (from, to) =
+            item.position.map_or((self.cursor, self.cursor), |(_, to)| (self.cursor, to));
         self.seq += 1;
         let mut reason = format!("three engines died on it; the last one {why}");
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
@@ -547,7 +554,8 @@ impl Task {
             event,
             reason: reason.clone(),
         };
-        if let Some(Ended::Applied(Outcome::Committed(_))) = self.commit(&Command::Letter(letter)).await
+        if let Some(Ended::Applied(Outcome::Committed(_))) =
+            self.commit(&Command::Letter(letter)).await
         {
             self.cursor = to;
             self.log("error", &format!("an event is put aside as a letter: {reason}"));
@@ -694,6 +702,13 @@ fn level_name(level: frame::Level) -> &'static str {
         frame::Level::Info => "info",
         frame::Level::Warning => "warning",
         frame::Level::Error => "error",
+    }
+}
+
+/// Tells that an order is carried out. Whoever gave it may no longer listen.
+fn tell(done: Option<oneshot::Sender<()>>) {
+    if let Some(done) = done {
+        let _ = done.send(());
     }
 }
 

@@ -14,7 +14,7 @@ const HISTORY_CHANGES: usize = 4096;
 const SCAN_BYTES: usize = 4 << 20;
 
 /// A trigger, and the position behind it if it has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Item {
     pub(super) trigger: Trigger,
     /// Where it stands, and where the cursor stands once it has been handled.

@@ -19,6 +19,8 @@ mod proposal;
 mod session;
 mod shared;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use crate::api::{ErrorBody, SpaceInfo};
 use crate::store::fs_disk::FsDisk;
@@ -30,9 +32,9 @@ pub use history::{History, HistoryError};
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 pub use proposal::{Ended, MAX_PROPOSALS, NotProposed, Proposal, Reply};
-pub(crate) use shared::error;
 use session::NodeSession;
 use shared::Shared;
+pub(crate) use shared::error;
 use snapshots::Snapshots;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;

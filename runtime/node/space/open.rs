@@ -1,6 +1,6 @@
 //! Opening a space: the newest snapshot, the log behind it, and the threads.
 
-use super::apply_thread::ApplyThread;
+use super::apply_thread::{ApplyInput, ApplyThread};
 use super::disk_thread::DiskThread;
 use super::order_thread::{OrderThread, since};
 use super::session::NodeSession;
@@ -168,6 +168,7 @@ impl OpenSpace {
         through: order::Position,
         started: Instant,
     ) -> Result<Space, OpenSpaceError> {
+        let last = log.last().index;
         let shared = Arc::new(Shared::new(disk, self.min_free));
         shared.look_at_disk();
         shared.set_log_bytes(log.bytes());
@@ -192,6 +193,7 @@ impl OpenSpace {
             through,
             since_snapshot: 0,
             writing: None,
+            awaited: Vec::new(),
         };
         let order_thread = OrderThread {
             order,
@@ -222,6 +224,11 @@ impl OpenSpace {
             node_session: NodeSession::new(self.node, self.seed),
             threads: Mutex::new(threads),
         };
+        // A sole voter elects itself and finds that all of its log is committed: whoever opens the
+        // space sees what was acknowledged before.
+        let (reached, waiting) = mpsc::sync_channel(1);
+        drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
+        drop(waiting.recv());
         Ok(Space { inner: Arc::new(inner) })
     }
 }

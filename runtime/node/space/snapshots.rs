@@ -10,7 +10,7 @@ use synod_core::apply::{Restore, RestoreError, State};
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::order;
-pub use synod_core::snapshot::SnapshotError as FileError;
+use synod_core::snapshot::SnapshotError as FileError;
 use synod_core::snapshot::{self, Meta, Reader, Writer};
 use tokio::sync::watch;
 

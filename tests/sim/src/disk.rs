@@ -130,12 +130,16 @@ impl SimDisk {
     /// The disk as another process finds it after this one was killed: nothing is lost, and nothing
     /// that was not synced is any safer.
     pub fn kill(&self) -> Self {
-        let mut state = self.state();
-        let mut copy = state.clone();
-        state.dead = true;
-        (copy.dead, copy.crash_after) = (false, None);
+        let copy = self.copy();
+        self.state().dead = true;
+        copy
+    }
+
+    /// Another disk that holds the same; nothing is going to happen to it yet.
+    pub fn copy(&self) -> Self {
+        let mut copy = self.state().clone();
+        (copy.dead, copy.crash_after, copy.operations) = (false, None, 0);
         copy.failures.clear();
-        copy.operations = 0;
         Self::with(copy)
     }
 

@@ -1,8 +1,11 @@
 //! What Synod's tests hold the real parts against: a disk that loses and tears what was not synced,
-//! and the seeded randomness that makes every run repeatable. The same seed gives the same run.
+//! models too plain to be wrong in the same way, and the seeded randomness that makes every run
+//! repeatable. The same seed gives the same run.
 
 pub mod disk;
+pub mod reference;
 pub mod rng;
+pub mod terms;
 
 /// The seeds that a test goes through: `count` of them, or the one that `SEED` in the environment
 /// names, as a failed run prints it; `SEEDS` asks for another count.

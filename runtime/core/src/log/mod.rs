@@ -2,7 +2,8 @@
 //!
 //! A folder of *segments*, each a CBOR sequence (RFC 8742) of a header and records. The driver's part:
 //!
-//! 1. [`Log::create`] once, [`Log::open`] at every later start; look at what [`Recovered`] tells.
+//! 1. [`Log::create`] once, [`Log::open`] at every later start; look at what [`Recovered`] tells, and
+//!    [`Log::install`] the snapshot to start from.
 //! 2. [`Log::append`] whatever order wants to persist, as much as has queued: it only fills a buffer.
 //! 3. [`Log::sync`]: one write and one `fdatasync` for all of it. Only then tell order `Persisted`.
 //! 4. On [`SyncError::Full`] nothing is lost or half-written: make room, `sync` again. On
@@ -205,9 +206,8 @@ impl<D: Disk> Log<D> {
             Ok(_) => return Err(OpenError::Exists(dir.to_path_buf())),
             Err(e) => return Err(e),
         }
-        let (dir, index, hard_state) =
-            (dir.to_path_buf(), Index::new(after), HardState::default().not_before(after.term));
-        let hard_state = HardState { commit: after.index, ..hard_state };
+        let hard_state = HardState::default().not_before(after.term).committed(after.index);
+        let (dir, index) = (dir.to_path_buf(), Index::new(after));
         let (active, header, pending, failed) = (None, Vec::new(), Vec::new(), None);
         let mut log =
             Self { disk, dir, space, limits, index, hard_state, active, header, pending, failed };
@@ -285,18 +285,25 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Goes on after `at`, whatever the log held: for a snapshot that was taken from another voter, and
-    /// is safe on the disk. It is not on the disk before [`Log::sync`].
-    pub fn restart(&mut self, at: Position) -> Result<(), AppendError> {
-        if at.index < self.hard_state.commit {
-            let (found, last, commit) = (at.index, self.index.last.index, self.hard_state.commit);
-            return Err(AppendError::OutOfOrder { found, last, commit });
+    /// Follows a snapshot that is safe: all up to `at` is committed, and if the log does not hold that
+    /// very entry, it goes on after it, whatever it held. Says whether it does. To be called with the
+    /// snapshot that a node starts from, and with one that was taken from another voter. It is not on
+    /// the disk before [`Log::sync`].
+    pub fn install(&mut self, at: Position) -> Result<bool, ReadError> {
+        if at.index <= self.hard_state.commit {
+            return Ok(false);
         }
+        let held = self.read(at.index, at.index + 1, 0)?;
+        let restarts = held.first().is_none_or(|entry| entry.term != at.term);
         self.begin_batch();
-        let place = self.place();
-        place.restart(&mut self.pending, at);
-        self.index.restart(at);
-        Ok(())
+        self.hard_state = self.hard_state.not_before(at.term).committed(at.index);
+        let (place, state) = (self.place(), self.hard_state);
+        if restarts {
+            place.restart(&mut self.pending, at);
+            self.index.restart(at);
+        }
+        place.hard_state(&mut self.pending, state);
+        Ok(restarts)
     }
 
     /// Writes all that was appended and makes it safe: one write, one `fdatasync`.
@@ -512,5 +519,10 @@ impl HardState {
     /// was told of a vote in that term, or the hard state would have been safe.
     fn not_before(self, term: u64) -> Self {
         if term > self.term { Self { term, vote: 0, ..self } } else { self }
+    }
+
+    /// With all up to `index` committed.
+    fn committed(self, index: u64) -> Self {
+        Self { commit: self.commit.max(index), ..self }
     }
 }

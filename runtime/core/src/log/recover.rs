@@ -139,9 +139,7 @@ pub(super) fn recover<D: Disk>(
         let len = handle.len()?;
         let mut scan = Scan::new(handle, number, 0, len);
         let Some((offset, what)) = walk.segment(&mut scan, &file, len)? else { continue };
-        // Whatever follows an entry that is out of order, it has its checksum: it was written so.
-        let valid = matches!(what, Flaw::OutOfOrder { .. } | Flaw::Batch | Flaw::Length { .. });
-        if !last || valid || proven(&mut scan, offset)? {
+        if !last || what.is_whole() || proven(&mut scan, offset)? {
             return Err(walk.damage(file, offset, what).into());
         }
         if offset == 0 {
@@ -254,7 +252,10 @@ impl Walk<'_> {
                     state.index.entry(at, offset);
                 }
                 Record::HardState(hard_state) => state.hard_state = hard_state,
-                Record::Restart(at) => state.index.restart(at),
+                Record::Restart(at) => {
+                    state.index.restart(at);
+                    state.hard_state = state.hard_state.committed(at.index);
+                }
                 Record::Closed => self.clean = true,
             }
             scan.pass(parsed.len);

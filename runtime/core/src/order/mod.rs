@@ -26,7 +26,7 @@
 //!
 //! # What it refuses
 //!
-//! A peer's bytes are decoded by [`message`] and checked by [`guard`] before Raft sees them. Memory
+//! A peer's bytes are decoded in `message.rs` and checked in `guard.rs` before Raft sees them. Memory
 //! is bounded by [`MAX_UNCOMMITTED_BYTES`], [`MAX_UNAPPLIED_BYTES`] and [`Config::cache_bytes`]:
 //! beyond, proposals are dropped as [`Why::Busy`] and a leader's entries are not taken yet.
 

@@ -1,0 +1,3 @@
+//! Side engines: goals and their answers.
+
+crate::tests! {}
