@@ -4,7 +4,11 @@ use super::{Failure, Out};
 use synod::api::LogLine;
 
 /// The line as whoever runs the program wants it: what it printed on stdout, the rest on stderr.
-pub(crate) fn print_output(out: &mut Out, line: &LogLine) -> Result<(), Failure> {
+/// Lines from before `begins` are an earlier run's; a line without a time is about the log itself.
+pub(crate) fn print_output(out: &mut Out, line: &LogLine, begins: u64) -> Result<(), Failure> {
+    if line.time != 0 && line.time < begins {
+        return Ok(());
+    }
     if out.is_json() {
         return out.json(line);
     }

@@ -169,9 +169,8 @@ async fn attend(
             () = signals.next() => break Ok(()),
         };
         match line {
-            Ok(Some(line)) if line.time < begins => {}
             Ok(Some(line)) => {
-                if let Err(failure) = lines::print_output(&mut out, &line) {
+                if let Err(failure) = lines::print_output(&mut out, &line, begins) {
                     break Err(failure);
                 }
             }
@@ -243,9 +242,7 @@ fn print_in_thread(global: &Global, mut lines: mpsc::Receiver<LogLine>, begins: 
     std::thread::spawn(move || {
         let mut print_all = || {
             while let Some(line) = lines.blocking_recv() {
-                if line.time >= begins {
-                    lines::print_output(&mut out, &line)?;
-                }
+                lines::print_output(&mut out, &line, begins)?;
             }
             Ok(())
         };

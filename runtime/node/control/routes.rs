@@ -9,7 +9,6 @@ use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, ModuleInfo, ModuleText, Outcome, Problem,
     PublishRequest, Published, RunRequest, SessionOpened, SessionRequest, Status,
 };
-use crate::node::text_stub::{self as text, Dialect};
 use crate::node::{Node, SolveKind};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -22,6 +21,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use synod_core::term::text::{self, Dialect};
 use tokio::sync::Semaphore;
 
 type InPath = Result<Path<String>, PathRejection>;
@@ -69,6 +69,7 @@ async fn status(State(node): State<Node>) -> Json<Status> {
 }
 
 async fn shutdown(State(node): State<Node>) -> Json<Value> {
+    node.ask_to_stop();
     node.shutdown().await;
     Json(json!({}))
 }

@@ -5,7 +5,8 @@
 use super::MAX_IN_FLIGHT;
 use super::wire::{Inbox, Item, Proposal, write_ended, write_opened, write_outcome, write_refused};
 use crate::api::ErrorBody;
-use crate::node::{Busy, ProposeOutcome, Proposer};
+use crate::node::Proposer;
+use crate::space::{Ended, NotProposed};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::Frame;
@@ -16,8 +17,6 @@ use std::task::{Context, Poll};
 use synod_core::cbor::Writer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What a proposal is told that finds the space's queue full of others'.
-const BUSY: &str = "too much is under way: try again in a moment";
 /// Bytes of answers that are usually written at once.
 const ANSWERS_BYTES: usize = 8 << 10;
 
@@ -30,9 +29,9 @@ pub(super) struct Exchange {
     state: State,
     proposer: Arc<Proposer>,
     /// Bounded by [`MAX_IN_FLIGHT`]: a proposal has one outcome.
-    outcomes: UnboundedReceiver<(u64, ProposeOutcome)>,
-    outcome_to: UnboundedSender<(u64, ProposeOutcome)>,
-    received: Vec<(u64, ProposeOutcome)>,
+    outcomes: UnboundedReceiver<(u64, Ended)>,
+    outcome_to: UnboundedSender<(u64, Ended)>,
+    received: Vec<(u64, Ended)>,
     in_flight: usize,
     /// A proposal that found the space's queue full.
     waiting: Option<Proposal>,
@@ -149,23 +148,18 @@ impl Exchange {
         let draft = match proposal.read_draft() {
             Ok(draft) => draft,
             Err(why) => {
-                write_refused(&mut self.answers, seq, "malformed", &why);
+                write_refused(&mut self.answers, seq, "malformed", &why.to_string());
                 return true;
             }
         };
-        let outcome_to = self.outcome_to.clone();
-        let (ops, version, reads) = (draft.ops, draft.version, draft.reads);
-        match self.proposer.propose(session, seq, acked, ops, version, reads, outcome_to) {
+        match self.proposer.propose(session, seq, acked, draft, &self.outcome_to) {
             Ok(()) => self.in_flight += 1,
             // The next outcome of this stream makes room; without one there is none to wait for.
-            Err(Busy) if self.in_flight > 0 => {
+            Err(NotProposed::Busy) if self.in_flight > 0 => {
                 self.waiting = Some(proposal);
                 return false;
             }
-            Err(Busy) => {
-                let outcome = ProposeOutcome::NotProposed(BUSY.to_owned());
-                write_outcome(&mut self.answers, seq, &outcome);
-            }
+            Err(why) => write_outcome(&mut self.answers, seq, &Ended::NotProposed(why)),
         }
         true
     }

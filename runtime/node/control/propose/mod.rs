@@ -29,13 +29,15 @@
 //! answer  = [seq: uint, 0, index: uint]  ; committed, on disk and applied here
 //!         / [seq: uint, 1, code: tstr, text: tstr] ; refused: this number can never commit
 //!         / [seq: uint, 2, text: tstr]   ; not proposed: may be sent again under its number
-//!         / [seq: uint, 3]               ; unknown: send it again, byte for byte, or ask for it
 //! ```
 //!
 //! Facts and events are in the term codec. An answer comes as soon as its transaction has ended:
 //! in the order of the log for those that commit, between them whatever was refused earlier. No
 //! more than [`MAX_IN_FLIGHT`] proposals are taken in before one is answered: then the rest waits
 //! in the socket. A client that has ended its body gets the answers that are due, and the end.
+//!
+//! A stream that breaks off leaves what it has not answered unknown: the client says `[session]` on
+//! another, and sends it again, byte for byte. What was committed keeps its index.
 
 mod exchange;
 mod wire;
