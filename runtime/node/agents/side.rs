@@ -213,6 +213,7 @@ impl Goal<'_> {
                             return Ok(true);
                         }
                         End::More => engine.send(&ToEngine::More { id: ID }).await?,
+                        End::Running => {}
                         End::Done | End::False => {
                             self.tell(SideEvent::End { succeeded, more: cut, index }).await;
                             return Ok(true);

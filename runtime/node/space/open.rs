@@ -228,7 +228,7 @@ impl OpenSpace {
         // space sees what was acknowledged before.
         let (reached, waiting) = mpsc::sync_channel(1);
         drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
-        drop(waiting.recv());
+        let _ = waiting.recv();
         Ok(Space { inner: Arc::new(inner) })
     }
 }
