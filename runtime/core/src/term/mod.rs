@@ -18,6 +18,7 @@
 //! one level, the items of a partial list are two below it.
 
 mod bytes;
+pub mod data;
 #[cfg(test)]
 mod samples;
 pub mod shape;

@@ -109,7 +109,7 @@ fn encode_atomic(term: &Term, w: &mut Writer) -> Result<(), TermError> {
 }
 
 /// An integer in the shortest form: RFC 8949 §3.4.3 wants no bignum where an int would do.
-fn encode_integer(n: &BigInt, w: &mut Writer) -> Result<(), TermError> {
+pub(in super::super) fn encode_integer(n: &BigInt, w: &mut Writer) -> Result<(), TermError> {
     // RFC 8949 §3.1: negative integers are kept as -1 - n.
     let (negative, magnitude) = match n.sign() {
         Sign::Minus => (true, n.magnitude() - 1u32),
