@@ -27,6 +27,8 @@ enum Step {
     Emit(Term),
     /// Makes a call that is read to its end at once.
     Ask(Term),
+    /// Takes the first fact of a call, as from a queue.
+    TakeFirst(Term),
     /// Begins a nested transaction.
     Save,
     /// Ends the innermost nested transaction, and takes its writes back.
@@ -41,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (end(), terms::fact()).prop_map(|(end, fact)| Step::Assert(end, fact)),
         1 => terms::argument().prop_map(Step::Emit),
         2 => terms::goal().prop_map(Step::Ask),
+        2 => terms::goal().prop_map(Step::TakeFirst),
         1 => Just(Step::Save),
         1 => Just(Step::RollBack),
     ]
@@ -194,6 +197,15 @@ impl Run {
                 call.next(kb, view, usize::MAX, usize::MAX);
                 assert!(call.is_over);
             }
+            Step::TakeFirst(goal) => {
+                let mut call = Call::open(kb, view, model, goal);
+                call.next(kb, view, 1, usize::MAX);
+                if let Some(first) = call.given.first() {
+                    assert!(view.retract(kb, call.cursor.predicate(), first.order).unwrap());
+                    assert!(model.retract(call.cursor.predicate(), first.order));
+                }
+                calls.push(call);
+            }
             Step::Next(which, facts, bytes) if !calls.is_empty() => {
                 which.get_mut(calls).next(kb, view, *facts, *bytes);
             }
@@ -275,12 +287,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn many_facts_are_found_through_indexes_that_calls_asked_for(
-        base in base(300),
+    fn many_facts_and_many_of_the_goals_own_are_found_through_indexes(
+        base in base(200),
+        own in prop::collection::vec((end(), terms::fact_of("q", 3)), 0..80),
         goals in prop::collection::vec(terms::goal_of("q", 3), 1..4),
-        steps in prop::collection::vec(step(), 0..30),
+        steps in prop::collection::vec(step(), 0..40),
     ) {
         let mut run = Run::new(Pair::new(&base));
+        own.iter().for_each(|(end, fact)| run.step(&Step::Assert(*end, fact.clone())));
         for goal in goals.iter().flat_map(|goal| std::iter::repeat_n(goal, 10)) {
             run.step(&Step::Ask(goal.clone()));
         }
