@@ -223,6 +223,20 @@ fn a_segment_under_another_number_is_refused() {
 }
 
 #[test]
+fn a_segment_that_does_not_follow_the_one_before_is_refused() {
+    let (disk, _) = three_segments(true);
+    for wrong in 0..2 {
+        let disk = disk.copy();
+        disk.put(file(4), &Segment::after_but(&disk, 4, |after| after[wrong] += 1).bytes);
+        let refused = open(&disk).unwrap_err();
+        assert!(
+            matches!(&refused, OpenError::Damaged(Damage { file: f, offset: 0, what: Flaw::OutOfOrder { .. }, .. }) if *f == file(4)),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_log_of_another_space_is_refused() {
     let (disk, _) = three_segments(true);
     let refused = Log::open(disk.clone(), Path::new(LOG), [9; 32], LIMITS).unwrap_err();

@@ -411,6 +411,31 @@ fn power_may_go_after_every_operation() {
 }
 
 #[test]
+fn compacting_many_segments_never_leaves_a_gap() {
+    for seed in seeds(200) {
+        let _seed = Seed(seed);
+        let disk = SimDisk::new(seed);
+        disk.create_dir(Path::new("space")).unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+        let (after, limits) = (Position::default(), Limits { segment_bytes: 100, ..LIMITS });
+        let mut log = Log::create(disk.clone(), Path::new(LOG), SPACE, after, limits).unwrap();
+        for index in 1..=8 {
+            let entry = Entry { term: 1, index, kind: 0, data: vec![1; 99].into() };
+            log.append(&[entry], Some(HardState { term: 1, vote: 0, commit: index })).unwrap();
+            log.sync().unwrap();
+        }
+        assert_eq!(log.segments().count(), 8);
+        disk.crash_after(disk.operations() + 1 + seed % 14);
+        let compacted = log.compact(7).map_err(|e| lost(&e));
+        assert_eq!(compacted.is_err(), seed % 14 < 13, "{compacted:?}");
+        let (log, recovered) = Log::open(disk.lose_power(), Path::new(LOG), SPACE, LIMITS).unwrap();
+        assert!(compacted.is_err() || recovered.first_index == 8);
+        let kept = log.read(recovered.first_index, 99, usize::MAX).unwrap();
+        assert_eq!(kept.last().map(|entry| entry.index), Some(8));
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_life() {
     let life = |seed| {
         let mut world = World::new(seed);

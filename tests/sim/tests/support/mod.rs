@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use synod_core::cbor::{Reader, Writer};
-use synod_core::log::{Entry, Limits, Log, OpenError, Recovered, SpaceId};
+use synod_core::log::{Entry, Limits, Log, OpenError, Position, Recovered, SpaceId};
 use synod_sim::disk::SimDisk;
 
 pub(crate) const SPACE: SpaceId = [5; 32];
@@ -36,12 +36,23 @@ impl Segment {
         Self::with(number, space, 0, [0; 5])
     }
 
+    /// With the header of a log that goes on after a snapshot's place.
+    pub(crate) fn beginning(after: Position) -> Self {
+        Self::with(1, SPACE, 0, [after.index, after.term, after.term, 0, after.index])
+    }
+
     /// With the header that follows what a disk holds.
     pub(crate) fn after(disk: &SimDisk, number: u64) -> Self {
+        Self::after_but(disk, number, |_| {})
+    }
+
+    /// The same, but for a change to the last entry's index and term and the hard state.
+    pub(crate) fn after_but(disk: &SimDisk, number: u64, change: impl Fn(&mut [u64; 5])) -> Self {
         let (log, recovered) = open(disk).unwrap();
         let previous = disk.contents(Path::new(LOG).join(segment_name(number - 1))).unwrap().len();
         let (last, state) = (log.last(), recovered.hard_state);
-        let rest = [last.index, last.term, state.term, state.vote, state.commit];
+        let mut rest = [last.index, last.term, state.term, state.vote, state.commit];
+        change(&mut rest);
         Self::with(number, SPACE, previous as u64, rest)
     }
 
@@ -65,6 +76,10 @@ impl Segment {
 
     pub(crate) fn hard_state(&mut self, term: u64, vote: u64, commit: u64) -> &mut Self {
         self.item(&[16, self.batch, term, vote, commit])
+    }
+
+    pub(crate) fn restart(&mut self, at: Position) -> &mut Self {
+        self.item(&[17, self.batch, at.term, at.index])
     }
 
     pub(crate) fn closed(&mut self) -> &mut Self {
