@@ -204,7 +204,9 @@ impl Order {
             return;
         }
         // Ticks missed are not made up for: a node that slept must not hold it against its leader.
-        self.next_tick = (self.next_tick + self.config.tick).max(now);
+        let tick = self.config.tick;
+        let next = self.next_tick + tick;
+        self.next_tick = if next > now { next } else { now + tick };
         let given_up = self.reads.tick();
         let leader = self.leader();
         for ticket in given_up {

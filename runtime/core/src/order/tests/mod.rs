@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod log;
 mod member;
 mod script;
 mod sim;

@@ -104,6 +104,7 @@ enum Event {
     Disk(u64),
     Fault,
     Fetched(u64),
+    Restart(u64),
     Tick(u64),
 }
 
@@ -119,6 +120,8 @@ struct Sim {
     /// Events that a member has planned already.
     busy: BTreeSet<(u64, &'static str)>,
     sides: Vec<BTreeSet<u64>>,
+    /// Who crashes as soon as it has something to write, its messages being on their way.
+    doomed: BTreeSet<u64>,
     /// Of a thousand messages, how many are lost, and how many come twice.
     loss: u64,
     double: u64,
@@ -141,6 +144,7 @@ impl Sim {
             changing,
             busy: BTreeSet::new(),
             sides: Vec::new(),
+            doomed: BTreeSet::new(),
             loss: 0,
             double: 0,
             tickets: 0,
@@ -202,6 +206,7 @@ impl Sim {
                 self.member(id).fetch_one(now);
                 self.settle(id);
             }
+            Event::Restart(id) => self.restart(id),
             Event::Tick(id) => {
                 self.busy.remove(&(id, "tick"));
                 self.handle(id, Input::Timeout);
@@ -261,7 +266,7 @@ impl Sim {
             self.plan_once((id, "tick"), pause, Event::Tick(id));
         }
         if writes {
-            let slow = if self.random.chance(20) { 100_000 } else { 3_000 };
+            let slow = if self.random.chance(150) { 100_000 } else { 3_000 };
             let pause = self.random.below(slow);
             self.plan_once((id, "disk"), pause, Event::Disk(id));
         }
@@ -274,6 +279,9 @@ impl Sim {
             self.plan_once((id, "apply"), pause, Event::Applied(id));
         }
         outbox.into_iter().for_each(|parcel| self.post(parcel));
+        if writes && self.random.chance(300) && self.doomed.remove(&id) {
+            self.crash(id);
+        }
     }
 
     fn plan_once(&mut self, what: (u64, &'static str), pause: u64, event: Event) {
@@ -411,7 +419,8 @@ impl Sim {
     fn fault(&mut self) {
         let id = self.anybody();
         match self.random.below(10) {
-            0..3 => self.crash(id),
+            0 => self.crash(id),
+            1..3 => drop(self.doomed.insert(id)),
             3..5 => self.restart(id),
             5..7 => {
                 let ids: Vec<_> = self.members.keys().copied().collect();
@@ -423,7 +432,15 @@ impl Sim {
         }
     }
 
+    /// Comes back soon, more often than not: what it has forgotten is asked for at once.
     fn crash(&mut self, id: u64) {
+        if self.members[&id].order.is_none() {
+            return;
+        }
+        if self.random.chance(700) {
+            let pause = self.random.below(20_000);
+            self.plan(pause, Event::Restart(id));
+        }
         let (writes, entries) = (self.random.below(3) as usize, self.random.below(3) as usize);
         self.member(id).crash(writes, entries);
         self.busy.retain(|(busy, _)| *busy != id);
@@ -445,6 +462,7 @@ impl Sim {
     fn calm(&mut self) {
         (self.loss, self.double) = (0, 0);
         self.sides.clear();
+        self.doomed.clear();
         let ids: Vec<_> = self.members.keys().copied().collect();
         ids.into_iter().for_each(|id| self.restart(id));
     }

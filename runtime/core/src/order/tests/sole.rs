@@ -40,3 +40,23 @@ fn it_leads_at_once_and_commits_what_is_on_disk() {
     let through = Position { index: 2, term: 1 };
     assert_eq!(outputs(&mut order), [Output::Commit { entries: vec![committed], through }]);
 }
+
+#[test]
+fn it_wants_to_be_woken_for_others_only_and_makes_up_for_no_sleep() {
+    assert_eq!(alone().poll_timeout(), None);
+
+    let config = Config::new(1, [7; 32], 42);
+    let tick = config.tick;
+    let three = Recovered::nothing(Members::of_voters([1, 2, 3]));
+    let mut order = Order::new(config, three, Time::ZERO).unwrap();
+    let mut now = Time::ZERO + tick;
+    assert_eq!(order.poll_timeout(), Some((now, "election")));
+    order.handle(Time::ZERO, Input::Timeout);
+    assert_eq!(order.poll_timeout(), Some((now, "election")), "it was not time yet");
+
+    now = now + 1_000 * tick;
+    order.handle(now, Input::Timeout);
+    let next = order.poll_timeout().unwrap().0;
+    assert!(next > now && next <= now + tick, "{next} is not the tick after {now}");
+    assert_eq!(order.role(), Role::Follower, "a thousand ticks slept through are one");
+}
