@@ -109,7 +109,9 @@ impl Host {
             // Has the machine read the second term, with characters for "…".
             self.answer.insert_str(0, "'@again'. ");
         }
-        if std::env::var_os("SYNOD_DEBUG").is_none() { eprintln!("> {} => {}", String::from_utf8_lossy(request), self.answer); } // DEBUG
+        if std::env::var_os("SYNOD_DEBUG").is_none() {
+            eprintln!("> {} => {}", String::from_utf8_lossy(request), self.answer);
+        } // DEBUG
         self.vitals.count_atoms(&self.answer);
         if let Some(reply) = &mut self.reply {
             reply.set(&self.answer);

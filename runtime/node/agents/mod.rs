@@ -4,9 +4,12 @@
 //! registration in the [context](context): a bounded mailbox, a log, counters, side engines.
 
 mod ask;
+mod commit;
 mod context;
 mod definition;
+mod effects;
 mod engine;
+mod handing;
 mod load;
 mod log;
 mod mailbox;
@@ -20,6 +23,7 @@ use crate::api::RunRequest;
 use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::space::{Space, error};
 use crate::{json, multicast};
+use commit::claim;
 pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
@@ -34,7 +38,7 @@ use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::term::text;
 use synod_prolog::frame::{GoalKind, GoalText};
-use task::{Order, Task, claim};
+use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use triggers::{Scan, Watches};
 
@@ -202,10 +206,10 @@ impl Agents {
         let agent = self.agent(name)?;
         agent.drop_warm();
         let (done, restarted) = oneshot::channel();
-        if agent.orders.send(Order::Restart { done }).await.is_ok() {
-            if let Ok(result) = restarted.await {
-                return result.map_err(|e| e.body());
-            }
+        if agent.orders.send(Order::Restart { done }).await.is_ok()
+            && let Ok(result) = restarted.await
+        {
+            return result.map_err(|e| e.body());
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);
@@ -258,7 +262,10 @@ impl Agents {
                     return;
                 }
             }
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 let line = tokio::select! {
                     line = coming.recv() => line,
                     () = sender.closed() => return,

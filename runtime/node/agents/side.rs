@@ -3,10 +3,10 @@
 //! longer wanted is killed.
 
 use super::ask;
+use super::commit::resource_error;
 use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
-use super::task::resource_error;
 use crate::api::{ErrorBody, Once};
 use crate::space::{Ended, Space, error};
 use bytes::Bytes;

@@ -99,7 +99,7 @@ impl Scan {
         let read = tokio::task::spawn_blocking(move || {
             let mut changes = Vec::new();
             while changes.len() < HISTORY_CHANGES {
-                match history.next()? {
+                match history.next_change()? {
                     Some(change) => changes.push(change),
                     None => break,
                 }
