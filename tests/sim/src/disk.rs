@@ -110,7 +110,8 @@ impl SimDisk {
         self.state().crash_after = Some(operations);
     }
 
-    /// Operation number `operation`, counted from 1, does nothing and fails.
+    /// Operation number `operation`, counted from 1, does nothing and fails; a sync that fails so is
+    /// not made good by a later one.
     pub fn fail(&self, operation: u64, why: Why) {
         self.state().failures.insert(operation, why);
     }
@@ -373,11 +374,15 @@ impl File for SimFile {
 
     fn sync_data(&self) -> Result<(), DiskError> {
         let mut state = self.state();
-        state.count("sync", &self.path, 0)?;
-        if let Some(inode) = state.inodes.get_mut(&self.inode) {
-            inode.sync();
+        let synced = state.count("sync", &self.path, 0);
+        let alive = !state.dead;
+        match state.inodes.get_mut(&self.inode) {
+            Some(inode) if synced.is_ok() => inode.sync(),
+            // As Linux does it: what could not be written counts as written from then on.
+            Some(inode) if alive => inode.changes.clear(),
+            _ => {}
         }
-        Ok(())
+        synced
     }
 }
 
@@ -474,6 +479,22 @@ mod tests {
         file.write_at(0, &[2; 10]).unwrap();
         disk.set_budget(16);
         file.write_at(10, &[2; 6]).unwrap();
+    }
+
+    #[test]
+    fn a_failed_sync_is_not_made_good_by_the_next() {
+        let lost = |seed| {
+            let disk = with_folder(seed);
+            let file = disk.create(Path::new(A)).unwrap();
+            disk.sync_dir(Path::new("d")).unwrap();
+            file.write_at(0, b"hello").unwrap();
+            disk.fail(disk.operations() + 1, Why::Other("input/output error".to_owned()));
+            file.sync_data().unwrap_err();
+            file.sync_data().unwrap();
+            assert_eq!(disk.contents(A).unwrap(), b"hello");
+            disk.lose_power().contents(A).unwrap().is_empty()
+        };
+        assert!((0..100).any(lost));
     }
 
     #[test]

@@ -236,7 +236,9 @@ impl<D: Disk> Log<D> {
         if file.len()? > segment.bytes {
             file.truncate(segment.bytes)?;
         }
-        // What was read may have been in memory only, if just the process had been killed.
+        // What was read may be in memory only, if just the process had been killed; and if a sync had
+        // failed, the kernel takes it for written. So what nothing proves to be safe is written again.
+        write_again(&file, found.proven, segment.bytes)?;
         file.sync_data()?;
         disk.sync_dir(dir)?;
         let active = Some((file, segment.bytes));
@@ -512,6 +514,20 @@ pub fn inspect<D: Disk>(
     let found = recover::recover(disk, dir, space)?;
     let end = found.index.segments.last().map_or(0, |segment| segment.bytes);
     Ok((found.recovered, found.space, Reader::new(disk, dir, &found.index, end)))
+}
+
+fn write_again(file: &impl File, from: u64, to: u64) -> Result<(), DiskError> {
+    let mut at = from;
+    let mut chunk = vec![0; READ_CHUNK.min((to - from) as usize)];
+    while at < to {
+        let len = file.read_at(at, &mut chunk)?.min((to - at) as usize);
+        if len == 0 {
+            break;
+        }
+        file.write_at(at, &chunk[..len])?;
+        at += len as u64;
+    }
+    Ok(())
 }
 
 impl HardState {
