@@ -6,6 +6,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
 
+#[path = "support/model.rs"]
+mod model;
+
+use model::{Model, Op};
 use std::path::Path;
 use synod_core::log::disk::Disk;
 use synod_core::log::{Entry, HardState, Limits, Log, OpenError, Position, Recovered};
@@ -21,55 +25,6 @@ const SNAPSHOTS: &str = "space/snapshots";
 const LIMITS: Limits = Limits { segment_bytes: 6000, pending_bytes: 1 << 20 };
 /// How many steps the life takes whose every operation is its last once.
 const STEPS: usize = 14;
-
-/// What a log holds: everything since it was begun, whatever has been compacted.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Model {
-    base: Position,
-    entries: Vec<Entry>,
-    hard_state: HardState,
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Entry(Entry),
-    HardState(HardState),
-    Restart(Position),
-}
-
-impl Model {
-    fn last(&self) -> Position {
-        let at = |e: &Entry| Position { term: e.term, index: e.index };
-        self.entries.last().map_or(self.base, at)
-    }
-
-    fn committed(&self) -> Position {
-        let nth = self.hard_state.commit.checked_sub(self.base.index + 1);
-        let entry = nth.and_then(|nth| self.entries.get(nth as usize));
-        entry.map_or(self.base, |entry| Position { term: entry.term, index: entry.index })
-    }
-
-    /// The hard state as a start finds it: never of an earlier term than the last entry.
-    fn hard_state_found(&self) -> HardState {
-        let (state, term) = (self.hard_state, self.last().term);
-        if term > state.term { HardState { term, vote: 0, ..state } } else { state }
-    }
-
-    fn apply(&mut self, op: &Op) {
-        match op {
-            Op::Entry(entry) => {
-                self.entries.truncate((entry.index - self.base.index - 1) as usize);
-                self.entries.push(entry.clone());
-            }
-            Op::HardState(state) => self.hard_state = *state,
-            Op::Restart(at) => {
-                self.base = *at;
-                self.entries.clear();
-                self.hard_state.commit = self.hard_state.commit.max(at.index);
-            }
-        }
-    }
-}
 
 /// A node's storage through several lives.
 struct World {

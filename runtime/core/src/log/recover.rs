@@ -114,7 +114,9 @@ pub(super) struct Found {
     pub(super) recovered: Recovered,
     /// The hard state as it is written.
     pub(super) hard_state: HardState,
-    /// Whether the last segment has no header, and is to be removed.
+    /// How much of the last segment is proven to have been safe.
+    pub(super) proven: u64,
+    /// The number of a segment that has no header, and is to be removed.
     pub(super) headless: Option<u64>,
 }
 
@@ -172,7 +174,8 @@ pub(super) fn recover<D: Disk>(
         cut,
         ignored,
     };
-    Ok(Found { index, space, recovered, hard_state, headless })
+    let proven = walk.batch.min(index.segments.last().map_or(0, |segment| segment.bytes));
+    Ok(Found { index, space, recovered, hard_state, proven, headless })
 }
 
 /// The numbers of the segments in a folder, ascending, and what else is there.
