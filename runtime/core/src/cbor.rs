@@ -198,6 +198,21 @@ pub enum Head {
 }
 
 impl Head {
+    /// Of a major type below 7 and a small argument.
+    #[inline]
+    fn new(major: u8, argument: u8) -> Self {
+        let n = usize::from(argument);
+        match major {
+            0 => Self::Uint(n as u64),
+            1 => Self::Negative(n as u64),
+            2 => Self::Bytes(n),
+            3 => Self::Text(n),
+            4 => Self::Array(n),
+            5 => Self::Map(n),
+            _ => Self::Tag(n as u64),
+        }
+    }
+
     /// What the head begins, in words for an error.
     pub fn kind(self) -> &'static str {
         match self {
@@ -260,22 +275,19 @@ impl<'a> Reader<'a> {
     /// Reads one head. The content of strings, and the items of arrays, maps and tags, follow.
     #[inline]
     pub fn head(&mut self) -> Result<Head, Error> {
-        let rest = self.rest();
-        // One byte holds most heads; the library takes the rest.
-        if let Some(&first) = rest.first() {
+        // Nearly every head is of one byte or of two; the library takes the rest.
+        if let [first, rest @ ..] = self.rest() {
             let (major, minor) = (first >> 5, first & 31);
-            if minor < 24 && major < 7 {
-                self.at += 1;
-                let n = minor as usize;
-                return Ok(match major {
-                    0 => Head::Uint(n as u64),
-                    1 => Head::Negative(n as u64),
-                    2 => Head::Bytes(n),
-                    3 => Head::Text(n),
-                    4 => Head::Array(n),
-                    5 => Head::Map(n),
-                    _ => Head::Tag(n as u64),
-                });
+            match (minor, rest) {
+                (0..24, _) if major < 7 => {
+                    self.at += 1;
+                    return Ok(Head::new(major, minor));
+                }
+                (24, [argument, ..]) if major < 7 && *argument >= 24 => {
+                    self.at += 2;
+                    return Ok(Head::new(major, *argument));
+                }
+                _ => {}
             }
         }
         self.long_head()
@@ -313,6 +325,10 @@ impl<'a> Reader<'a> {
         let len = 16 - left.len();
         if shortest.get(..len) != rest.get(..read) {
             return Err(self.error(What::NotDeterministic));
+        }
+        // RFC 8949 §3.3: two bytes do not encode a simple value below 32.
+        if matches!(header, Header::Simple(24..32)) {
+            return Err(self.error(What::Malformed));
         }
         self.at += read;
         Ok(head)
@@ -499,6 +515,24 @@ mod tests {
             let refused = Reader::new(bytes).head();
             assert_eq!(refused, Err(Error { at: 0, what: What::NotDeterministic }), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn heads_of_two_bytes_are_read_like_the_longer_ones() {
+        for n in [24, 255, 256] {
+            let mut w = Writer::new();
+            w.uint(n).negative(n).tag(n).array(n as usize);
+            let mut r = Reader::new(w.as_slice());
+            let heads = [Head::Uint(n), Head::Negative(n), Head::Tag(n), Head::Array(n as usize)];
+            for head in heads {
+                assert_eq!(r.head(), Ok(head));
+            }
+            assert_eq!(r.end(), Ok(()));
+        }
+        assert_eq!(Reader::new(&[0xf8, 32]).head(), Ok(Head::Simple(32)));
+        let malformed = Err(Error { at: 0, what: What::Malformed });
+        assert_eq!(Reader::new(&[0xf8, 31]).head(), malformed);
+        assert_eq!(Reader::new(&[0x1c]).head(), malformed);
     }
 
     #[test]

@@ -198,7 +198,11 @@ impl State {
                     Some(Admission::New) => {}
                 }
                 let (outcome, change) = self.validate_and_write(&transaction);
-                self.sessions.record(id, seq, &outcome);
+                // A conflict is not kept: sent again the same bytes conflict again, for stamps only
+                // rise and no fact comes back, while a rerun of the goal may use the number.
+                if !matches!(outcome, Outcome::Refused(_, Refusal::Conflict(_) | Refusal::TooOld)) {
+                    self.sessions.record(id, seq, &outcome);
+                }
                 (outcome, change)
             }
             Origin::Agent { name, epoch, seq, from, to } => {
@@ -297,27 +301,20 @@ impl State {
                 let predicate = Indicator::of(fact)?;
                 // A copy, so that the fact does not keep the whole log record in memory.
                 let fact = Bytes::copy_from_slice(fact);
-                let id = Position { index, n };
-                let order = self.kb.assert(&predicate, *end, Fact { id, bytes: fact.clone() });
-                self.raise(&predicate, &fact);
+                let new = Fact { id: Position { index, n }, bytes: fact.clone() };
+                let raise = |key| self.stamps.raise(key, index);
+                let order = self.kb.assert_raising(&predicate, *end, new, raise);
                 Some(Effect::Asserted { predicate, order, fact })
             }
             Op::Retract { predicate, order } => {
-                let fact = self.kb.retract(predicate, *order)?;
-                self.raise(predicate, &fact.bytes);
+                let raise = |key| self.stamps.raise(key, index);
+                let fact = self.kb.retract_raising(predicate, *order, raise)?;
                 if let Some(job) = &mut self.snapshot {
                     job.keep(predicate, *order, &fact);
                 }
                 let predicate = predicate.clone();
                 Some(Effect::Retracted { predicate, order: *order, fact: fact.bytes })
             }
-        }
-    }
-
-    fn raise(&mut self, predicate: &Indicator, fact: &[u8]) {
-        let Self { kb, stamps, index, .. } = self;
-        if let Some(predicate) = kb.predicate(predicate) {
-            predicate.written_keys(fact, |key| stamps.raise(key, *index));
         }
     }
 

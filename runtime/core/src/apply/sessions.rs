@@ -44,12 +44,12 @@ pub(super) struct Sessions {
 impl Sessions {
     /// Opens a session with the command at `index`, or finds the one that the same opening made.
     pub(super) fn open(&mut self, index: u64, label: String, nonce: [u8; 16]) -> u64 {
+        let is_over = |session: &Session| index.saturating_sub(session.used) > SESSION_COMMANDS;
+        self.by_id.retain(|_, session| !is_over(session));
         let known = self.by_id.iter().find(|(_, s)| s.nonce == nonce && s.label == label);
         if let Some((&id, _)) = known {
             return id;
         }
-        let is_over = |session: &Session| index.saturating_sub(session.used) > SESSION_COMMANDS;
-        self.by_id.retain(|_, session| !is_over(session));
         if self.by_id.len() >= MAX_SESSIONS {
             let oldest = self.by_id.iter().min_by_key(|(_, session)| session.used);
             if let Some(id) = oldest.map(|(&id, _)| id) {

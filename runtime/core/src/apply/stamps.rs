@@ -4,7 +4,7 @@
 //! *floor* to its index, and a transaction that read below the floor is refused as too old by every
 //! replica alike, whatever the memory of any one of them.
 
-use crate::kb::key::Key;
+use crate::kb::key::{Key, KeyHash};
 use std::collections::{HashMap, VecDeque};
 
 /// Stamps that are kept.
@@ -14,7 +14,7 @@ pub const MAX_STAMPS: usize = 1 << 19;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stamps {
     /// Looked up only, never gone through: its order differs between replicas.
-    last: HashMap<u64, u64, PassThrough>,
+    last: HashMap<u64, u64, KeyHash>,
     /// (index, key) in the order of writing. An entry that `last` has a newer index for is stale.
     queue: VecDeque<(u64, u64)>,
     floor: u64,
@@ -58,37 +58,6 @@ impl Stamps {
             last.insert(key, index);
         }
         Self { last, queue: entries.into(), floor }
-    }
-}
-
-/// Keys are hashes already.
-#[derive(Clone, Debug, Default)]
-struct PassThrough;
-
-impl std::hash::BuildHasher for PassThrough {
-    type Hasher = Same;
-
-    fn build_hasher(&self) -> Same {
-        Same(0)
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Same(u64);
-
-impl std::hash::Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
     }
 }
 

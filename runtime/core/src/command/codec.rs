@@ -8,8 +8,8 @@ use crate::kb::{End, Indicator, Position};
 use crate::transaction::Draft;
 use bytes::Bytes;
 
-/// Bytes of one encoded command, at most.
-pub const MAX_COMMAND_BYTES: usize = crate::transaction::MAX_TRANSACTION_BYTES + (1 << 20);
+/// Bytes of one encoded command, at most: with a batch's head it is one entry of the log.
+pub const MAX_COMMAND_BYTES: usize = crate::order::MAX_ENTRY_BYTES - 4096;
 
 const OPEN_SESSION: u64 = 0;
 const TRANSACT: u64 = 1;

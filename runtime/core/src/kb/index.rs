@@ -1,71 +1,81 @@
-//! The index of one argument: an ordered set of (key, clause order).
+//! The index of one argument: for each key the clause orders of the facts that write it.
 
 use super::argument_of;
-use super::key::{Keyer, Keys};
+use super::key::{Key, KeyHash, Keyer, Keys};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
 /// Finds the clause orders of facts by one argument.
 #[derive(Clone, Debug)]
-pub(super) struct ArgumentIndex {
-    pub(super) keyer: Keyer,
+pub(crate) struct ArgumentIndex {
+    keyer: Keyer,
     /// Counted from 1.
-    pub(super) argument: u32,
-    entries: BTreeSet<(u64, i64)>,
+    argument: u32,
+    /// Looked up only, never gone through. A key is found in one step however many there are.
+    runs: HashMap<u64, Run, KeyHash>,
+}
+
+/// The clause orders under one key. Most keys have one.
+#[derive(Clone, Debug)]
+enum Run {
+    One(i64),
+    Many(BTreeSet<i64>),
 }
 
 impl ArgumentIndex {
-    pub(super) fn new(keyer: Keyer, argument: u32) -> Self {
-        Self { keyer, argument, entries: BTreeSet::new() }
+    pub(crate) fn new(keyer: Keyer, argument: u32) -> Self {
+        Self { keyer, argument, runs: HashMap::default() }
     }
 
-    /// Takes in many facts at once, which is faster than one by one.
-    pub(super) fn fill<'a>(&mut self, facts: impl Iterator<Item = (i64, &'a Bytes)>) {
-        let (keyer, argument) = (self.keyer, self.argument);
-        let mut entries: Vec<_> = facts
-            .filter_map(|(order, fact)| Some((order, argument_of(fact, argument)?)))
-            .flat_map(|(order, value)| {
-                let keys = keyer.written(value);
-                keys.iter().map(|key| (key.0, order)).collect::<Vec<_>>()
-            })
-            .collect();
-        entries.sort_unstable();
-        // From ascending entries a set is built whole; inserting into it is slower.
-        if self.entries.is_empty() {
-            self.entries = entries.into_iter().collect();
-        } else {
-            self.entries.extend(entries);
+    /// The argument that is looked up by, counted from 1.
+    pub(crate) fn argument(&self) -> u32 {
+        self.argument
+    }
+
+    /// Makes the keys of the argument.
+    pub(crate) fn keyer(&self) -> &Keyer {
+        &self.keyer
+    }
+
+    /// Takes in many facts at once.
+    pub(crate) fn fill<'a>(&mut self, facts: impl ExactSizeIterator<Item = (i64, &'a Bytes)>) {
+        self.runs.reserve(facts.len());
+        facts.for_each(|(order, fact)| self.insert(fact, order, |_| {}));
+    }
+
+    /// Takes a fact in, and tells the keys that it writes.
+    pub(crate) fn insert(&mut self, fact: &[u8], order: i64, mut raise: impl FnMut(Key)) {
+        let Some(value) = argument_of(fact, self.argument) else { return };
+        for key in self.keyer.written(value).iter() {
+            raise(key);
+            self.runs
+                .entry(key.0)
+                .and_modify(|run| run.insert(order))
+                .or_insert(Run::One(order));
         }
     }
 
-    pub(super) fn insert(&mut self, fact: &[u8], order: i64) {
-        if let Some(value) = argument_of(fact, self.argument) {
-            for key in self.keyer.written(value).iter() {
-                self.entries.insert((key.0, order));
-            }
-        }
-    }
-
-    pub(super) fn remove(&mut self, fact: &[u8], order: i64) {
-        if let Some(value) = argument_of(fact, self.argument) {
-            for key in self.keyer.written(value).iter() {
-                self.entries.remove(&(key.0, order));
+    /// Takes a fact out, and tells the keys that it had written.
+    pub(crate) fn remove(&mut self, fact: &[u8], order: i64, mut raise: impl FnMut(Key)) {
+        let Some(value) = argument_of(fact, self.argument) else { return };
+        for key in self.keyer.written(value).iter() {
+            raise(key);
+            if self.runs.get_mut(&key.0).is_some_and(|run| run.remove(order)) {
+                self.runs.remove(&key.0);
             }
         }
     }
 
     /// The orders behind `after` under any of the keys, at most `max`, in order.
-    pub(super) fn orders(&self, keys: Keys, after: Option<i64>, max: usize) -> Vec<i64> {
-        let mut runs: Vec<_> = keys
-            .iter()
-            .map(|key| {
-                let from = after.map_or(Bound::Included((key.0, i64::MIN)), |after| {
-                    Bound::Excluded((key.0, after))
-                });
-                let run = self.entries.range((from, Bound::Included((key.0, i64::MAX))));
-                run.map(|&(_, order)| order).peekable()
-            })
+    pub(crate) fn orders(&self, keys: Keys, after: Option<i64>, max: usize) -> Vec<i64> {
+        let mut runs = keys.iter().filter_map(|key| self.runs.get(&key.0));
+        let Some(first) = runs.next() else { return Vec::new() };
+        let Some(second) = runs.next() else { return first.after(after).take(max).collect() };
+        let mut runs: Vec<_> = [first, second]
+            .into_iter()
+            .chain(runs)
+            .map(|run| run.after(after).peekable())
             .collect();
         let mut orders = Vec::new();
         while orders.len() < max {
@@ -78,5 +88,39 @@ impl ArgumentIndex {
             orders.push(next);
         }
         orders
+    }
+}
+
+impl Run {
+    fn insert(&mut self, order: i64) {
+        match self {
+            Self::One(other) if *other == order => {}
+            Self::One(other) => *self = Self::Many(BTreeSet::from([*other, order])),
+            Self::Many(orders) => drop(orders.insert(order)),
+        }
+    }
+
+    /// Says whether none is left.
+    fn remove(&mut self, order: i64) -> bool {
+        match self {
+            Self::One(other) => *other == order,
+            Self::Many(orders) => {
+                orders.remove(&order);
+                if let (Some(&last), 1) = (orders.first(), orders.len()) {
+                    *self = Self::One(last);
+                }
+                false
+            }
+        }
+    }
+
+    fn after(&self, after: Option<i64>) -> impl Iterator<Item = i64> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (one, many) = match self {
+            Self::One(order) => (Some(*order), None),
+            Self::Many(orders) => (None, Some(orders.range((from, Bound::Unbounded)).copied())),
+        };
+        let one = one.filter(|&order| after.is_none_or(|after| order > after));
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }

@@ -17,6 +17,7 @@
 
 use super::Indicator;
 use crate::term::shape;
+use std::hash::{BuildHasher, Hasher};
 
 /// One key: a predicate, an argument of it, or a value of that argument, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +27,7 @@ pub struct Key(pub u64);
 const MAX_KEYS: usize = 3;
 
 /// The keys of one argument: a few, in place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Keys {
     keys: [u64; MAX_KEYS],
     len: u8,
@@ -52,7 +53,7 @@ impl Keys {
 }
 
 /// How far an argument of a call or a fact is bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Binding {
     /// A variable.
     Unbound,
@@ -79,6 +80,8 @@ impl Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keyer {
     seed: [u8; 8],
+    /// The key `Unbound`, which every call reads.
+    unbound: Key,
 }
 
 const UNBOUND: u8 = 0;
@@ -89,33 +92,38 @@ const OPEN: u8 = 3;
 impl Keyer {
     /// For the argument number `argument`, counted from 1.
     pub fn new(predicate: &Indicator, argument: u32) -> Self {
-        Self { seed: whole_and(predicate, argument).0.to_le_bytes() }
+        let seed = whole_and(predicate, argument).0.to_le_bytes();
+        Self { seed, unbound: key(seed, UNBOUND, &[]) }
     }
 
     /// The keys that a fact with this argument writes.
     pub fn written(&self, argument: &[u8]) -> Keys {
         match (Binding::of(argument), shape::functor(argument)) {
-            (Binding::Ground, None) => Keys::of(&[self.key(GROUND, argument)]),
+            (Binding::Ground, None) => Keys::of(&[self.ground(argument)]),
             (Binding::Ground, Some(f)) => {
-                Keys::of(&[self.key(GROUND, argument), self.functor(FUNCTOR, f)])
+                Keys::of(&[self.ground(argument), self.functor(FUNCTOR, f)])
             }
             (_, Some(f)) => Keys::of(&[self.functor(OPEN, f), self.functor(FUNCTOR, f)]),
-            (_, None) => Keys::of(&[self.key(UNBOUND, &[])]),
+            (_, None) => Keys::of(&[self.unbound]),
         }
     }
 
     /// The keys that a call with this argument reads; none if it is unbound, for then the call
     /// reads the whole predicate.
     pub fn read(&self, argument: &[u8]) -> Keys {
-        let unbound = self.key(UNBOUND, &[]);
+        let unbound = self.unbound;
         match (Binding::of(argument), shape::functor(argument)) {
-            (Binding::Ground, None) => Keys::of(&[self.key(GROUND, argument), unbound]),
+            (Binding::Ground, None) => Keys::of(&[self.ground(argument), unbound]),
             (Binding::Ground, Some(f)) => {
-                Keys::of(&[self.key(GROUND, argument), self.functor(OPEN, f), unbound])
+                Keys::of(&[self.ground(argument), self.functor(OPEN, f), unbound])
             }
             (_, Some(f)) => Keys::of(&[self.functor(FUNCTOR, f), unbound]),
             (_, None) => Keys::NONE,
         }
+    }
+
+    fn ground(&self, argument: &[u8]) -> Key {
+        key(self.seed, GROUND, argument)
     }
 
     fn functor(&self, kind: u8, (name, arity): (&str, usize)) -> Key {
@@ -123,20 +131,20 @@ impl Keyer {
         hasher.update(&self.seed).update(&[kind]).update(&(arity as u64).to_le_bytes());
         first_eight(hasher.update(name.as_bytes()).finalize())
     }
+}
 
-    fn key(&self, kind: u8, content: &[u8]) -> Key {
-        // Most contents are small: one call on one block is several times faster than a hasher.
-        let mut block = [0u8; 64];
-        let len = 9 + content.len();
-        if len <= block.len() {
-            block[..8].copy_from_slice(&self.seed);
-            block[8] = kind;
-            block[9..len].copy_from_slice(content);
-            return first_eight(blake3::hash(&block[..len]));
-        }
-        let mut hasher = blake3::Hasher::new();
-        first_eight(hasher.update(&self.seed).update(&[kind]).update(content).finalize())
+fn key(seed: [u8; 8], kind: u8, content: &[u8]) -> Key {
+    // Most contents are small: one call on one block is several times faster than a hasher.
+    let mut block = [0u8; 64];
+    let len = 9 + content.len();
+    if len <= block.len() {
+        block[..8].copy_from_slice(&seed);
+        block[8] = kind;
+        block[9..len].copy_from_slice(content);
+        return first_eight(blake3::hash(&block[..len]));
     }
+    let mut hasher = blake3::Hasher::new();
+    first_eight(hasher.update(&seed).update(&[kind]).update(content).finalize())
 }
 
 /// The key of a whole predicate.
@@ -153,6 +161,34 @@ fn whole_and(predicate: &Indicator, argument: u32) -> Key {
 fn first_eight(hash: blake3::Hash) -> Key {
     let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
     Key(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Hashes keys for a `HashMap`: they are hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyHash(u64);
+
+impl BuildHasher for KeyHash {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for KeyHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
 }
 
 #[cfg(test)]

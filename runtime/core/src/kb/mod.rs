@@ -10,27 +10,26 @@
 //! goals; see [`crate::transaction`] for what a running goal sees).
 
 mod digest;
-mod index;
+pub(crate) mod index;
 pub mod key;
+mod predicate;
 
 use crate::term::shape;
 use bytes::Bytes;
 pub use digest::SetDigest;
-use index::ArgumentIndex;
-use key::{Binding, Key, Keyer};
+use key::Key;
+pub use predicate::{Plan, Predicate, Reads};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// Predicates of one knowledge base, at most: each costs memory on every replica.
 pub const MAX_PREDICATES: usize = 65_536;
 /// Further key arguments that one predicate may declare, at most.
 pub const MAX_KEYS: usize = 8;
-/// Scans that leave one bound argument unused, before a replica indexes that argument.
-const SCANS_BEFORE_INDEX: u32 = 8;
-/// Facts below which a scan is cheaper than an index.
-const FACTS_BEFORE_INDEX: usize = 64;
+/// Clause orders stay within this on both sides of zero: more writes than there will be, with room
+/// to count on.
+pub const MAX_ORDER: i64 = 1 << 62;
 
 /// A predicate's name and arity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,177 +97,6 @@ pub struct Fact {
     pub bytes: Bytes,
 }
 
-/// The facts of one predicate.
-#[derive(Clone, Debug)]
-pub struct Predicate {
-    whole: Key,
-    /// The clause order that the next `asserta/1` gives.
-    below: i64,
-    /// The clause order that the next `assertz/1` gives.
-    above: i64,
-    facts: BTreeMap<i64, Fact>,
-    /// The first argument's index, then those of declared keys, then those that calls asked for.
-    indexes: Vec<ArgumentIndex>,
-    declared: Vec<u32>,
-    /// For each argument, how many scans had it bound and unindexed.
-    scans: Vec<u32>,
-}
-
-impl Predicate {
-    fn new(indicator: &Indicator) -> Self {
-        let first = (indicator.arity > 0).then(|| ArgumentIndex::new(Keyer::new(indicator, 1), 1));
-        Self {
-            whole: key::whole(indicator),
-            below: -1,
-            above: 0,
-            facts: BTreeMap::new(),
-            indexes: first.into_iter().collect(),
-            declared: Vec::new(),
-            scans: Vec::new(),
-        }
-    }
-
-    /// How many facts there are.
-    pub fn len(&self) -> usize {
-        self.facts.len()
-    }
-
-    /// Whether there is no fact.
-    pub fn is_empty(&self) -> bool {
-        self.facts.is_empty()
-    }
-
-    /// The clause orders that the next `asserta/1` and the next `assertz/1` give.
-    pub fn ends(&self) -> (i64, i64) {
-        (self.below, self.above)
-    }
-
-    /// The arguments that were declared as further keys, in the order of declaration.
-    pub fn declared(&self) -> &[u32] {
-        &self.declared
-    }
-
-    /// The fact of this clause order.
-    pub fn fact(&self, order: i64) -> Option<&Fact> {
-        self.facts.get(&order)
-    }
-
-    /// The facts in clause order, from behind `after` on.
-    pub fn facts_after(&self, after: Option<i64>) -> impl Iterator<Item = (i64, &Fact)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.facts.range((from, Bound::Unbounded)).map(|(&order, fact)| (order, fact))
-    }
-
-    /// The keys that a write of `fact` raises.
-    pub fn written_keys(&self, fact: &[u8], mut raise: impl FnMut(Key)) {
-        raise(self.whole);
-        for index in &self.indexes {
-            // Indexes that calls asked for are this replica's own business: no state knows of them.
-            let is_state = index.argument == 1 || self.is_declared(index.argument);
-            if let (true, Some(argument)) = (is_state, argument_of(fact, index.argument)) {
-                index.keyer.written(argument).iter().for_each(&mut raise);
-            }
-        }
-    }
-
-    /// How to find the facts that `goal` could match, and what that reads.
-    pub fn plan(&self, goal: &[u8]) -> Plan {
-        let mut best: Option<(&ArgumentIndex, Binding, &[u8])> = None;
-        for index in &self.indexes {
-            let Some(argument) = argument_of(goal, index.argument) else { continue };
-            let binding = Binding::of(argument);
-            let is_better = match (binding, best) {
-                (Binding::Unbound, _) => false,
-                (_, None) => true,
-                (Binding::Ground, Some((_, Binding::Partly, _))) => true,
-                _ => false,
-            };
-            if is_better {
-                best = Some((index, binding, argument));
-            }
-        }
-        let Some((index, _, argument)) = best else {
-            return Plan { lookup: None, reads: Reads::Whole(self.whole) };
-        };
-        let keys = index.keyer.read(argument);
-        let reads = if index.argument == 1 || self.is_declared(index.argument) {
-            Reads::Keys(self.whole, keys)
-        } else {
-            Reads::Whole(self.whole)
-        };
-        Plan { lookup: Some((index.argument, keys)), reads }
-    }
-
-    /// The clause orders behind `after` under a plan, at most `max`, in order.
-    pub fn orders(&self, plan: &Plan, after: Option<i64>, max: usize) -> Vec<i64> {
-        let index = plan.lookup.and_then(|(argument, keys)| {
-            Some((self.indexes.iter().find(|index| index.argument == argument)?, keys))
-        });
-        match index {
-            Some((index, keys)) => index.orders(keys, after, max),
-            None => self.facts_after(after).take(max).map(|(order, _)| order).collect(),
-        }
-    }
-
-    fn is_declared(&self, argument: u32) -> bool {
-        self.declared.contains(&argument)
-    }
-
-    fn insert(&mut self, order: i64, fact: Fact) {
-        for index in &mut self.indexes {
-            index.insert(&fact.bytes, order);
-        }
-        self.facts.insert(order, fact);
-    }
-
-    fn remove(&mut self, order: i64) -> Option<Fact> {
-        let fact = self.facts.remove(&order)?;
-        for index in &mut self.indexes {
-            index.remove(&fact.bytes, order);
-        }
-        Some(fact)
-    }
-
-    fn add_index(&mut self, indicator: &Indicator, argument: u32) {
-        if self.indexes.iter().any(|index| index.argument == argument) {
-            return;
-        }
-        let mut index = ArgumentIndex::new(Keyer::new(indicator, argument), argument);
-        index.fill(self.facts.iter().map(|(&order, fact)| (order, &fact.bytes)));
-        self.indexes.push(index);
-    }
-}
-
-/// How the facts that a call could match are found.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// The argument to look up by and the keys under which to look; all facts if there is none.
-    lookup: Option<(u32, key::Keys)>,
-    /// What the call is to be noted as having read.
-    pub reads: Reads,
-}
-
-impl Plan {
-    /// Whether all facts of the predicate are gone through.
-    pub fn is_scan(&self) -> bool {
-        self.lookup.is_none()
-    }
-
-    /// Whether facts are looked up by this argument.
-    pub fn looks_up(&self, argument: u32) -> bool {
-        self.lookup.is_some_and(|(by, _)| by == argument)
-    }
-}
-
-/// What a call reads, as validation will check it.
-#[derive(Clone, Copy, Debug)]
-pub enum Reads {
-    /// The whole predicate.
-    Whole(Key),
-    /// These keys; the predicate's own key comes first, for when there are too many.
-    Keys(Key, key::Keys),
-}
-
 /// All facts of a space.
 #[derive(Clone, Debug, Default)]
 pub struct Kb {
@@ -325,16 +153,22 @@ impl Kb {
     pub fn declare_key(&mut self, indicator: &Indicator, argument: u32) -> bool {
         let predicate = self.define(indicator);
         let fits = (2..=indicator.arity).contains(&argument);
-        if !fits || predicate.is_declared(argument) || predicate.declared.len() >= MAX_KEYS {
-            return false;
-        }
-        predicate.declared.push(argument);
-        predicate.add_index(indicator, argument);
-        true
+        fits && predicate.declared().len() < MAX_KEYS && predicate.declare(indicator, argument)
     }
 
     /// Adds a fact at an end of its predicate and returns its clause order.
     pub fn assert(&mut self, indicator: &Indicator, end: End, fact: Fact) -> i64 {
+        self.assert_raising(indicator, end, fact, |_| {})
+    }
+
+    /// As [`Kb::assert`], and tells the keys that this writes.
+    pub(crate) fn assert_raising(
+        &mut self,
+        indicator: &Indicator,
+        end: End,
+        fact: Fact,
+        raise: impl FnMut(Key),
+    ) -> i64 {
         let predicate = self.define(indicator);
         let order = match end {
             End::First => {
@@ -347,7 +181,7 @@ impl Kb {
             }
         };
         let hash = fact_hash(predicate.whole, order, &fact);
-        predicate.insert(order, fact);
+        predicate.insert(order, fact, raise);
         self.digest.add(hash);
         order
     }
@@ -355,10 +189,9 @@ impl Kb {
     /// Adds a fact whose clause order is known: what a snapshot or another replica says.
     pub fn place(&mut self, indicator: &Indicator, order: i64, fact: Fact) {
         let predicate = self.define(indicator);
-        predicate.below = predicate.below.min(order - 1);
-        predicate.above = predicate.above.max(order + 1);
+        predicate.reach(order, order);
         let hash = fact_hash(predicate.whole, order, &fact);
-        predicate.insert(order, fact);
+        predicate.insert(order, fact, |_| {});
         self.digest.add(hash);
     }
 
@@ -374,14 +207,7 @@ impl Kb {
         for (order, fact) in &facts {
             self.digest.add(fact_hash(predicate.whole, *order, fact));
         }
-        if let (Some((first, _)), Some((last, _))) = (facts.first(), facts.last()) {
-            predicate.below = predicate.below.min(first - 1);
-            predicate.above = predicate.above.max(last + 1);
-        }
-        for index in &mut predicate.indexes {
-            index.fill(facts.iter().map(|(order, fact)| (*order, &fact.bytes)));
-        }
-        predicate.facts = facts.into_iter().collect();
+        predicate.fill(facts);
     }
 
     /// Sets a predicate's order counters, which may stand further out than its facts.
@@ -393,33 +219,26 @@ impl Kb {
 
     /// Takes a fact away by its clause order.
     pub fn retract(&mut self, indicator: &Indicator, order: i64) -> Option<Fact> {
+        self.retract_raising(indicator, order, |_| {})
+    }
+
+    /// As [`Kb::retract`], and tells the keys that this writes.
+    pub(crate) fn retract_raising(
+        &mut self,
+        indicator: &Indicator,
+        order: i64,
+        raise: impl FnMut(Key),
+    ) -> Option<Fact> {
         let predicate = self.predicates.get_mut(indicator)?;
-        let fact = predicate.remove(order)?;
+        let fact = predicate.remove(order, raise)?;
         self.digest.remove(fact_hash(predicate.whole, order, &fact));
         Some(fact)
     }
 
     /// Notes that a call of `goal` had to scan; indexes an argument that calls keep asking for.
     pub fn note_scan(&mut self, indicator: &Indicator, goal: &[u8]) {
-        let Some(predicate) = self.predicates.get_mut(indicator) else { return };
-        if predicate.len() < FACTS_BEFORE_INDEX {
-            return;
-        }
-        predicate.scans.resize(indicator.arity as usize, 0);
-        let mut wanted = None;
-        for (argument, count) in (1u32..).zip(&mut predicate.scans) {
-            let bound = argument_of(goal, argument).map(Binding::of);
-            if bound == Some(Binding::Ground) {
-                *count += 1;
-                if *count >= SCANS_BEFORE_INDEX {
-                    *count = 0;
-                    wanted = Some(argument);
-                    break;
-                }
-            }
-        }
-        if let Some(argument) = wanted {
-            predicate.add_index(indicator, argument);
+        if let Some(predicate) = self.predicates.get_mut(indicator) {
+            predicate.note_scan(indicator, goal);
         }
     }
 

@@ -18,9 +18,11 @@
 //! one level, the items of a partial list are two below it.
 
 mod bytes;
+pub mod data;
 #[cfg(test)]
 mod samples;
 pub mod shape;
+pub mod swi;
 pub mod text;
 mod walk;
 

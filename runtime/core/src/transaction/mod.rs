@@ -8,8 +8,8 @@
 //!
 //! **Logical update view** (ISO/IEC 13211-1, 7.5.4): a call sees the facts that were there when it
 //! was made, whatever is written while it backtracks. The view has a clock that ticks with each
-//! write; a fact of its own has a birth and a death on that clock, and a [`Cursor`] keeps the time
-//! at which its call was made.
+//! write; a retracted fact has a death on that clock, and a [`Cursor`] keeps the time at which its
+//! call was made. A fact that was made later lies outside of the ends that the predicate had then.
 //!
 //! Backtracking over a write keeps the write, as in ISO; only [`View::rollback`] takes writes back.
 //! What was read stays noted even then, for it may be why the goal went another way.
@@ -18,26 +18,33 @@ mod cursor;
 mod reads;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use crate::command::Op;
-use crate::kb::{End, Indicator, Kb};
+use crate::kb::{End, Indicator, Kb, Predicate};
 use bytes::Bytes;
 pub use cursor::{Chunk, Cursor, Found};
-pub use reads::MAX_KEYS_READ;
 use reads::ReadSet;
+pub use reads::{MAX_KEYS_READ, MAX_KEYS_READ_IN_ALL};
 use std::collections::BTreeMap;
+use touched::Touched;
 
 /// What one transaction may write, in encoded bytes. A command must fit a log record and a peer
 /// frame whole.
-pub const MAX_TRANSACTION_BYTES: usize = 8 << 20;
-/// What a retraction counts for towards [`MAX_TRANSACTION_BYTES`].
-const RETRACTION_BYTES: usize = 12;
+pub const MAX_TRANSACTION_BYTES: usize = 3 << 20;
+/// What a write counts for towards [`MAX_TRANSACTION_BYTES`] beside its fact or event: more than it
+/// takes in a command.
+const OP_BYTES: usize = 8;
+/// What a retraction counts for, with its clause order and its predicate's place in a table.
+const RETRACTION_BYTES: usize = 16;
+/// What a predicate counts for in that table, beside its name.
+const PREDICATE_BYTES: usize = 16;
 
 /// Why a write was not taken. The view is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The transaction would pass [`MAX_TRANSACTION_BYTES`].
-    #[error("a transaction writes {MAX_TRANSACTION_BYTES} bytes at most")]
+    #[error("a transaction writes {MAX_TRANSACTION_BYTES} bytes at most; do it in several")]
     TooLarge,
     /// Neither an atom nor a compound.
     #[error("a fact is an atom or a compound")]
@@ -49,31 +56,12 @@ pub enum WriteError {
 pub struct View {
     version: u64,
     /// Ticks with each write and is never turned back.
-    clock: u32,
+    clock: u64,
     touched: BTreeMap<Indicator, Touched>,
     /// What was done, in order: the writes to propose, and how to undo them.
     steps: Vec<Step>,
     reads: ReadSet,
     bytes: usize,
-}
-
-/// The writes of one predicate.
-#[derive(Clone, Debug)]
-struct Touched {
-    /// The clause orders that the next writes at the two ends would get, were the transaction
-    /// applied now. They lie outside the replica's own, so an order tells whose a fact is.
-    below: i64,
-    above: i64,
-    added: BTreeMap<i64, Added>,
-    /// The replica's facts that were retracted, by order, and when.
-    removed: BTreeMap<i64, u32>,
-}
-
-#[derive(Clone, Debug)]
-struct Added {
-    fact: Bytes,
-    born: u32,
-    died: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +90,9 @@ pub struct Draft {
 }
 
 impl View {
+    /// Facts that a cursor looks at in one go, at most.
+    const LOOKAHEAD: usize = 128;
+
     /// A view of a replica that stands at `version`. The replica must not change while the view is
     /// in use; all calls must be given the same one.
     pub fn new(version: u64) -> Self {
@@ -128,8 +119,17 @@ impl View {
         if plan.is_scan() {
             kb.note_scan(&indicator, goal);
         }
-        self.reads.note(&indicator, plan.reads, goal);
-        Ok(Cursor::new(indicator, goal, plan, self.clock))
+        let goal = Bytes::copy_from_slice(goal);
+        self.reads.note(&indicator, plan.reads, &goal);
+        let predicate = kb.predicate(&indicator);
+        let (mut ends, mut passed) = (predicate.map_or(Predicate::ENDS, Predicate::ends), None);
+        if let Some(touched) = self.touched.get_mut(&indicator) {
+            ends = touched.ends;
+            touched.prepare(&indicator, &plan);
+            let predicate = predicate.filter(|_| !touched.has_removed_none());
+            passed = predicate.and_then(|predicate| touched.pass(predicate, &plan));
+        }
+        Ok(Cursor::new(indicator, goal, plan, self.clock, ends, passed))
     }
 
     /// The next facts of a call, `max_facts` at most and, but for the first one, `max_bytes` at most.
@@ -140,21 +140,21 @@ impl View {
     /// Adds a fact at one end of its predicate.
     pub fn assert(&mut self, kb: &Kb, end: End, fact: &[u8]) -> Result<(), WriteError> {
         let indicator = Indicator::of(fact).ok_or(WriteError::NotCallable)?;
-        self.charge(fact.len())?;
-        self.clock += 1;
+        self.charge(OP_BYTES + fact.len())?;
         let touched = touched(&mut self.touched, kb, &indicator);
+        let (below, above) = &mut touched.ends;
         let order = match end {
             End::First => {
-                touched.below -= 1;
-                touched.below + 1
+                *below -= 1;
+                *below + 1
             }
             End::Last => {
-                touched.above += 1;
-                touched.above - 1
+                *above += 1;
+                *above - 1
             }
         };
-        let fact = Bytes::copy_from_slice(fact);
-        touched.added.insert(order, Added { fact, born: self.clock, died: None });
+        touched.add(order, Bytes::copy_from_slice(fact));
+        self.clock += 1;
         self.steps.push(Step::Added(indicator, end, order));
         Ok(())
     }
@@ -167,39 +167,29 @@ impl View {
         indicator: &Indicator,
         order: i64,
     ) -> Result<bool, WriteError> {
-        self.charge(RETRACTION_BYTES)?;
-        let clock = self.clock + 1;
-        let touched = touched(&mut self.touched, kb, indicator);
-        let is_gone = match touched.added.get_mut(&order) {
-            Some(added) => match added.died {
-                Some(_) => true,
-                None => {
-                    added.died = Some(clock);
-                    false
-                }
-            },
-            None => {
-                let is_there = kb.predicate(indicator).is_some_and(|p| p.fact(order).is_some());
-                if is_there && !touched.removed.contains_key(&order) {
-                    touched.removed.insert(order, clock);
-                    false
-                } else {
-                    true
-                }
+        let died = self.clock + 1;
+        let known = self.touched.get(indicator);
+        if known.is_none_or(|touched| touched.own(order).is_none()) {
+            let is_there = kb.predicate(indicator).is_some_and(|p| p.fact(order).is_some());
+            if !is_there || known.is_some_and(|touched| touched.is_removed(order)) {
+                return Ok(false);
             }
-        };
-        if is_gone {
-            self.bytes -= RETRACTION_BYTES;
-            return Ok(false);
+            let is_first = known.is_none_or(Touched::has_removed_none);
+            let table = if is_first { PREDICATE_BYTES + indicator.name.len() } else { 0 };
+            self.charge(RETRACTION_BYTES + table)?;
         }
-        self.clock = clock;
+        let touched = touched(&mut self.touched, kb, indicator);
+        if !touched.kill(order, died) {
+            touched.remove(order, died);
+        }
+        self.clock = died;
         self.steps.push(Step::Removed(indicator.clone(), order));
         Ok(true)
     }
 
     /// Emits an event into the log, if the transaction commits.
     pub fn emit(&mut self, event: &[u8]) -> Result<(), WriteError> {
-        self.charge(event.len())?;
+        self.charge(OP_BYTES + event.len())?;
         self.steps.push(Step::Emitted(Bytes::copy_from_slice(event)));
         Ok(())
     }
@@ -215,18 +205,15 @@ impl View {
             match self.steps.pop() {
                 Some(Step::Added(indicator, end, order)) => {
                     let Some(touched) = self.touched.get_mut(&indicator) else { continue };
-                    touched.added.remove(&order);
+                    touched.forget(order);
                     match end {
-                        End::First => touched.below = order,
-                        End::Last => touched.above = order,
+                        End::First => touched.ends.0 = order,
+                        End::Last => touched.ends.1 = order,
                     }
                 }
                 Some(Step::Removed(indicator, order)) => {
                     let Some(touched) = self.touched.get_mut(&indicator) else { continue };
-                    match touched.added.get_mut(&order) {
-                        Some(added) => added.died = None,
-                        None => drop(touched.removed.remove(&order)),
-                    }
+                    touched.revive(order);
                 }
                 Some(Step::Emitted(_)) | None => {}
             }
@@ -253,12 +240,11 @@ impl View {
     fn op(&self, step: &Step) -> Option<Op> {
         match step {
             Step::Added(indicator, end, order) => {
-                let added = self.touched.get(indicator)?.added.get(order)?;
-                let fact = added.fact.clone();
-                added.died.is_none().then_some(Op::Assert { end: *end, fact })
+                let fact = self.touched.get(indicator)?.own(*order)?.clone();
+                Some(Op::Assert { end: *end, fact })
             }
             Step::Removed(indicator, order) => {
-                let is_own = self.touched.get(indicator)?.added.contains_key(order);
+                let is_own = !self.touched.get(indicator)?.is_removed(*order);
                 (!is_own).then(|| Op::Retract { predicate: indicator.clone(), order: *order })
             }
             Step::Emitted(event) => Some(Op::Emit { event: event.clone() }),
@@ -280,7 +266,6 @@ fn touched<'a>(
     indicator: &Indicator,
 ) -> &'a mut Touched {
     all.entry(indicator.clone()).or_insert_with(|| {
-        let (below, above) = kb.predicate(indicator).map_or((-1, 0), |p| p.ends());
-        Touched { below, above, added: BTreeMap::new(), removed: BTreeMap::new() }
+        Touched::new(kb.predicate(indicator).map_or(Predicate::ENDS, Predicate::ends))
     })
 }

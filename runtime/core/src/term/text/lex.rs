@@ -154,14 +154,17 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
                 Ok(Token::End)
             }
-            _ if is_symbol(first) => {
-                let run = self.rest().bytes().take_while(|b| is_symbol(*b)).count();
-                self.at += run;
-                Ok(Token::Name(self.text[start..self.at].into()))
-            }
+            _ if is_symbol(first) => Ok(Token::Name(self.symbols())),
             _ => match self.rest().chars().next() {
                 Some(c) if c.is_uppercase() => Ok(Token::Variable(self.word_str())),
                 Some(c) if c.is_alphabetic() => Ok(Token::Name(self.word())),
+                Some(c) if self.dialect == Dialect::Swi && is_swi_symbol(c) => {
+                    Ok(Token::Name(self.symbols()))
+                }
+                Some(c) if self.dialect == Dialect::Swi && is_swi_solo(c) => {
+                    self.at += c.len_utf8();
+                    Ok(Token::Name(self.text[start..self.at].into()))
+                }
                 Some(c) => Err(self.error(start, Fault::Character(c))),
                 None => Ok(Token::End),
             },
@@ -196,6 +199,22 @@ impl<'a> Lexer<'a> {
         matches!(self.text.as_bytes().get(self.at + 1), None | Some(b' ' | b'\t'..=b'\r' | b'%'))
     }
 
+    /// Takes a name made of symbols.
+    fn symbols(&mut self) -> Cow<'a, str> {
+        let start = self.at;
+        loop {
+            match self.peek() {
+                Some(byte) if is_symbol(byte) => self.at += 1,
+                Some(128..) if self.dialect == Dialect::Swi => match self.rest().chars().next() {
+                    Some(c) if is_swi_symbol(c) => self.at += c.len_utf8(),
+                    _ => break,
+                },
+                _ => break,
+            }
+        }
+        Cow::Borrowed(&self.text[start..self.at])
+    }
+
     fn word(&mut self) -> Cow<'a, str> {
         Cow::Borrowed(self.word_str())
     }
@@ -223,8 +242,9 @@ impl<'a> Lexer<'a> {
         let mut taken = String::new();
         loop {
             let rest = self.rest();
-            // A raw line break is taken for a forgotten quote, as ISO has it.
-            let stop = |b: &u8| *b == quote as u8 || *b == b'\\' || *b == b'\n';
+            // A raw line break is taken for a forgotten quote, as ISO has it and SWI-Prolog not.
+            let breaks = self.dialect == Dialect::Scryer;
+            let stop = |b: &u8| *b == quote as u8 || *b == b'\\' || (breaks && *b == b'\n');
             let Some(plain) = rest.as_bytes().iter().position(stop) else {
                 return Err(self.error(start, Fault::MissingQuote(quote)));
             };
@@ -475,6 +495,20 @@ pub(super) fn is_symbol(byte: u8) -> bool {
             | b'~'
             | b'\\'
     )
+}
+
+/// What SWI-Prolog 9 takes for a symbol like those of ASCII in Latin-1, which is all that its
+/// datagrams hold.
+fn is_swi_symbol(c: char) -> bool {
+    matches!(
+        c,
+        '\u{a1}'..='\u{a9}' | '«' | '¬' | '®'..='±' | '´' | '¶'..='¸' | '»' | '¿' | '×' | '÷'
+    )
+}
+
+/// What it takes for a name by itself.
+fn is_swi_solo(c: char) -> bool {
+    matches!(c, '\u{ad}' | '²' | '³' | '¹' | '¼'..='¾')
 }
 
 /// What may stand in a word beyond ASCII: anything but space and control characters, as Scryer

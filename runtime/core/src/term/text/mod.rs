@@ -1,7 +1,7 @@
 //! Terms as text: read, written canonically for Scryer, and written for people.
 //!
-//! - [`read`] takes what Scryer's writers print and what people type, under a fixed operator table.
-//! - [`write`] gives text that [`read`] takes back as the same term. Without operators it is
+//! - [`read()`] takes what Scryer's writers print and what people type, under a fixed operator table.
+//! - [`write()`] gives text that [`read()`] takes back as the same term. Without operators it is
 //!   canonical: every atom quoted and every odd character escaped, so that Scryer reads the same
 //!   term whatever operators a program has declared. With operators it is for people.
 //! - [`write_encoded`] gives the same canonical text straight from a term's bytes.
@@ -12,6 +12,8 @@ mod operators;
 mod quote;
 mod read;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use canonical::write_encoded;
@@ -24,7 +26,8 @@ pub use write::{WriteOptions, write};
 pub enum Dialect {
     /// Scryer's, and ISO's.
     Scryer,
-    /// What SWI-Prolog 7 and later print: rationals `1r3`, more escapes, dicts and special floats,
-    /// which are refused by name; a minus sign makes a number negative only if it touches it.
+    /// SWI-Prolog's, version 7 and later. Read: rationals `1r3`, its own escapes and symbols; a
+    /// minus sign makes a number negative only if it touches it; dicts, special floats and `'.'/2`,
+    /// which is no list there, are refused by name. Written: in ASCII alone.
     Swi,
 }

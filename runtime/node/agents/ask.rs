@@ -1,0 +1,203 @@
+//! What an engine asks in the middle of a run: of the space, of its members, of other agents.
+
+use super::context::Context;
+use super::engine::{Engine, EngineError};
+use super::side::{SideEvent, Solve};
+use crate::space::{HistoryError, Space};
+use std::sync::Arc;
+use std::time::Duration;
+use synod_core::apply::Outcome;
+use synod_core::term::Term;
+use synod_prolog::frame::{Ask, FromEngine, GoalKind, GoalText, ToEngine};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a call to another agent waits for answers, if it does not say.
+const CALL_PATIENCE: Duration = Duration::from_secs(10);
+/// Calls to other agents that one engine may have open, at most.
+const MAX_CALLS: usize = 64;
+
+/// A call to another agent that may have more answers.
+pub(super) struct OpenCall {
+    events: mpsc::Receiver<SideEvent>,
+    chunk: u32,
+    patience: Duration,
+}
+
+/// Answers a frame that asks; passes over those that mean nothing here.
+pub(super) async fn answer(
+    context: &Arc<Context>,
+    space: &Space,
+    agent: &str,
+    engine: &mut Engine,
+    frame: FromEngine,
+) -> Result<(), EngineError> {
+    match frame {
+        FromEngine::Ask { ask } => {
+            let (answer, error) = match asked(context, space, agent, ask).await {
+                Ok(term) => (term.encode().ok(), None),
+                Err(term) => (None, term.encode().ok()),
+            };
+            engine.send(&ToEngine::Reply { answer, error }).await
+        }
+        FromEngine::Call { call, agent: callee, goal, chunk, timeout_ms } => {
+            let patience = match timeout_ms {
+                0 => CALL_PATIENCE,
+                ms => Duration::from_millis(ms),
+            };
+            let Some(callee) = context.agent(&callee).filter(|a| a.view.is_running()) else {
+                let error = existence_error("agent", Term::atom(callee)).encode().ok();
+                return answers(engine, call, Vec::new(), false, error).await;
+            };
+            if engine.calls.len() >= MAX_CALLS {
+                let error = Term::structure("resource_error", [Term::atom("open_calls")]);
+                let error = error_term(error).encode().ok();
+                return answers(engine, call, Vec::new(), false, error).await;
+            }
+            let solve = Solve {
+                kind: GoalKind::Call,
+                goal: GoalText::Term { term: goal },
+                chunk: chunk.max(1),
+                limit: None,
+                at_least: 0,
+                once: None,
+            };
+            let events = callee.solve(context, solve);
+            engine.calls.insert(call, OpenCall { events, chunk, patience });
+            more(engine, call).await
+        }
+        FromEngine::CallMore { call } => more(engine, call).await,
+        FromEngine::CallClose { call } => {
+            engine.calls.remove(&call);
+            Ok(())
+        }
+        _ => {
+            tracing::warn!("an engine of {agent} sent a frame out of turn");
+            Ok(())
+        }
+    }
+}
+
+/// The next answers of a call.
+async fn more(engine: &mut Engine, call: u64) -> Result<(), EngineError> {
+    let Some(mut open) = engine.calls.remove(&call) else {
+        return answers(engine, call, Vec::new(), false, None).await;
+    };
+    let mut terms = Vec::new();
+    loop {
+        let (more, error) = match timeout(open.patience, open.events.recv()).await {
+            Err(_) => {
+                let late = Term::structure("resource_error", [Term::atom("call_time")]);
+                (false, error_term(late).encode().ok())
+            }
+            Ok(Some(SideEvent::Answer(answer))) => {
+                terms.extend(answer.term);
+                if terms.len() < open.chunk.max(1) as usize {
+                    continue;
+                }
+                (true, None)
+            }
+            Ok(Some(SideEvent::Output(_))) => continue,
+            Ok(Some(SideEvent::Threw { term, text })) => {
+                let ball = term.or_else(|| Term::string(&*text).encode().ok());
+                (false, ball)
+            }
+            Ok(Some(SideEvent::Failed(why))) => {
+                let died = Term::structure("system_error", [Term::string(why.message)]);
+                (false, error_term(died).encode().ok())
+            }
+            Ok(Some(SideEvent::End { .. }) | None) => (false, None),
+        };
+        answers(engine, call, terms, more, error).await?;
+        if more {
+            engine.calls.insert(call, open);
+        }
+        return Ok(());
+    }
+}
+
+async fn answers(
+    engine: &mut Engine,
+    call: u64,
+    answers: Vec<Vec<u8>>,
+    more: bool,
+    error: Option<Vec<u8>>,
+) -> Result<(), EngineError> {
+    engine.send(&ToEngine::CallAnswers { call, answers, more, error }).await
+}
+
+async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Result<Term, Term> {
+    let closed = || error_term(Term::structure("system_error", [Term::atom("node_stopping")]));
+    match ask {
+        // A space with one voter: what this node has applied is what every write acknowledged made.
+        Ask::ReadIndex => Ok(integer(space.feed().applied())),
+        Ask::AsOf { index } => match space.as_of(index).await {
+            Ok(path) => Ok(Term::string(&*path.to_string_lossy())),
+            Err(HistoryError::Gone { .. } | HistoryError::Ahead { .. }) => {
+                Err(existence_error("index", integer(index)))
+            }
+            Err(e) => {
+                Err(error_term(Term::structure("system_error", [Term::string(e.to_string())])))
+            }
+        },
+        Ask::Fate { id } => Ok(fate(space, &id).await.ok_or_else(closed)?),
+        Ask::Agent { name } => match context.agent(&name).filter(|a| a.view.is_running()) {
+            Some(_) => Ok(Term::atom("true")),
+            None => Err(existence_error("agent", Term::atom(name))),
+        },
+        Ask::Members => {
+            let member = [Term::atom(&*context.node), Term::atom("voter")];
+            Ok(Term::list(vec![Term::structure("member", member)]))
+        }
+        Ask::Module { name } => {
+            let wanted = name.clone();
+            let look = space.look(move |state| state.modules().get(&wanted).cloned());
+            let text = look.await.ok_or_else(closed)?;
+            let text = text.ok_or_else(|| existence_error("module", Term::atom(&*name)))?;
+            let folder = context.folder_of(agent).join("modules");
+            let path = folder.join(format!("{name}.pl"));
+            let is_plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+            if !is_plain {
+                return Err(existence_error("module", Term::atom(name)));
+            }
+            let write = async {
+                tokio::fs::create_dir_all(&folder).await?;
+                tokio::fs::write(&path, text).await
+            };
+            match write.await {
+                Ok(()) => Ok(Term::string(&*path.to_string_lossy())),
+                Err(e) => {
+                    let why = format!("cannot write {}: {e}", path.display());
+                    Err(error_term(Term::structure("system_error", [Term::string(why)])))
+                }
+            }
+        }
+    }
+}
+
+/// `committed(Index)`, `refused`, or `unknown` for what was not applied or is no longer kept.
+async fn fate(space: &Space, id: &str) -> Option<Term> {
+    let unknown = || Term::atom("unknown");
+    let parsed = id
+        .split_once('-')
+        .and_then(|(session, seq)| Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
+    let Some((session, seq)) = parsed else { return Some(unknown()) };
+    let outcome = space.look(move |state| state.outcome(session, seq).cloned()).await?;
+    Some(match outcome {
+        Some(Outcome::Committed(index)) => Term::structure("committed", [integer(index)]),
+        Some(Outcome::Refused(..)) => Term::atom("refused"),
+        None => unknown(),
+    })
+}
+
+fn integer(n: u64) -> Term {
+    Term::Integer(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn existence_error(kind: &str, culprit: Term) -> Term {
+    error_term(Term::structure("existence_error", [Term::atom(kind), culprit]))
+}
+
+fn error_term(formal: Term) -> Term {
+    Term::structure("error", [formal, Term::atom("synod")])
+}

@@ -1,0 +1,153 @@
+//! What the agents of one node share: how engines are started, and how agents reach one another.
+
+use super::definition::Definition;
+use super::log::AgentLog;
+use super::mailbox::Mailbox;
+use super::side::Sides;
+use super::task::Order;
+use super::view::View;
+use crate::space::Space;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use synod_prolog::frame::Trigger;
+use tokio::sync::mpsc;
+
+/// Topics that one agent may subscribe to, at most.
+pub(super) const MAX_TOPICS: usize = 4096;
+
+/// What all agents of a node share.
+pub(crate) struct Context {
+    /// The node's name.
+    pub(super) node: String,
+    /// This program, which is also the engines'.
+    pub(super) executable: PathBuf,
+    /// The folder of the agents' own folders.
+    pub(super) folder: PathBuf,
+    agents: Mutex<BTreeMap<String, Registered>>,
+    is_stopping: AtomicBool,
+}
+
+/// An agent as others see it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Registered {
+    pub(super) definition: Arc<Definition>,
+    pub(super) space: Space,
+    pub(super) log: Arc<AgentLog>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) view: Arc<View>,
+    pub(super) sides: Arc<Sides>,
+    pub(super) orders: mpsc::Sender<Order>,
+    topics: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Context {
+    pub(super) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
+        let (agents, is_stopping) = (Mutex::default(), AtomicBool::new(false));
+        Self { node, executable, folder, agents, is_stopping }
+    }
+
+    /// The node's name.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Whether the node is going down.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The folder of one agent.
+    pub(super) fn folder_of(&self, agent: &str) -> PathBuf {
+        self.folder.join(agent)
+    }
+
+    pub(super) fn register(&self, registered: Registered) {
+        self.lock().insert(registered.definition.name.clone(), registered);
+    }
+
+    pub(super) fn unregister(&self, agent: &str) {
+        self.lock().remove(agent);
+    }
+
+    pub(super) fn agent(&self, name: &str) -> Option<Registered> {
+        self.lock().get(name).cloned()
+    }
+
+    pub(super) fn agents(&self) -> Vec<Registered> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Gossips a term to every agent of this node that subscribes to the topic.
+    pub(super) fn publish(&self, topic: &str, from: &str, term: &[u8]) {
+        for agent in self.lock().values().filter(|agent| agent.subscribes(topic)) {
+            let (topic, from) = (topic.to_owned(), from.to_owned());
+            agent.mailbox.put(Trigger::Message { topic, from, term: term.to_vec() });
+        }
+    }
+
+    /// Sends a term to an agent of this node. Says whether there is one.
+    pub(super) fn send(&self, to: &str, from: &str, term: &[u8]) -> bool {
+        let Some(agent) = self.agent(to).filter(|agent| agent.view.is_running()) else {
+            return false;
+        };
+        agent.mailbox.put(Trigger::Sent { from: from.to_owned(), term: term.to_vec() });
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    pub(super) fn new(
+        definition: Arc<Definition>,
+        space: Space,
+        log: AgentLog,
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
+        Self {
+            definition,
+            space,
+            log: Arc::new(log),
+            mailbox: Arc::default(),
+            view: Arc::default(),
+            sides: Arc::default(),
+            orders,
+            topics: Arc::default(),
+        }
+    }
+
+    pub(super) fn subscribe(&self, topic: &str) {
+        let mut topics = self.topics();
+        if topics.len() < MAX_TOPICS {
+            topics.insert(topic.to_owned());
+        } else {
+            drop(topics);
+            let text = format!("no subscription to {topic}: there are {MAX_TOPICS} already");
+            self.log.line("error", &text);
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, topic: &str) {
+        self.topics().remove(topic);
+    }
+
+    pub(super) fn unsubscribe_all(&self) {
+        self.topics().clear();
+    }
+
+    fn subscribes(&self, topic: &str) -> bool {
+        self.topics().contains(topic)
+    }
+
+    fn topics(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

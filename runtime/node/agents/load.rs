@@ -1,0 +1,209 @@
+//! Starting an engine and waiting until it has loaded its program.
+
+use super::ask;
+use super::context::{Context, Registered};
+use super::definition::Definition;
+use super::engine::{Engine, EngineError};
+use super::task::resource_error;
+use crate::api::{ErrorBody, Problem};
+use crate::space::{Space, error};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use synod_core::command::{Declaration, Mode};
+use synod_core::kb::Indicator;
+use synod_prolog::frame::{self, FromEngine, Outcome, Role, Severity, Start, ToEngine};
+use tokio::time::timeout;
+
+/// How much longer than a program's own time limit its load may take.
+const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Engines started for one load, at most: the space may run away from one that starts slowly.
+const TRIES: usize = 3;
+
+/// What a program says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    pub(super) declared: Vec<Declaration>,
+    pub(super) mode: Mode,
+    /// BLAKE3 of its text.
+    pub(super) program: [u8; 32],
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Why there is no engine with the program loaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    /// The program is wrong.
+    #[error("{}", first_of(.0))]
+    Program(Vec<Problem>),
+    /// The program's file cannot be read.
+    #[error("{}: {why}", path.display())]
+    File { path: PathBuf, why: std::io::Error },
+    /// No process can be started.
+    #[error("an engine cannot be started: {0}")]
+    Spawn(std::io::Error),
+    /// The engine ended while it loaded.
+    #[error("the engine {0} while it loaded the program")]
+    Died(String),
+    /// It took too long.
+    #[error(
+        "the program was not loaded within {0:?}: raise --max-time if that is how long it takes"
+    )]
+    TooSlow(Duration),
+    /// The space does not let this node run the agent.
+    #[error("the agent cannot be claimed: {0}")]
+    NotClaimed(String),
+}
+
+impl LoadError {
+    pub(super) fn body(&self) -> ErrorBody {
+        let (code, problems) = match self {
+            Self::Program(problems) => ("program", problems.clone()),
+            Self::File { .. } => ("not_found", Vec::new()),
+            Self::Spawn(_) | Self::Died(_) | Self::TooSlow(_) => ("engine", Vec::new()),
+            Self::NotClaimed(_) => ("not_claimed", Vec::new()),
+        };
+        ErrorBody { problems, ..error(code, self.to_string()) }
+    }
+}
+
+fn first_of(problems: &[Problem]) -> String {
+    match problems.iter().find(|problem| problem.severity == "error") {
+        Some(p) if p.line > 0 => format!("{}:{}:{}: {}", p.file, p.line, p.column, p.text),
+        Some(problem) => format!("{}: {}", problem.file, problem.text),
+        None => "the program cannot be loaded".to_owned(),
+    }
+}
+
+impl Context {
+    /// An engine of an agent, with the program loaded.
+    pub(super) async fn load(
+        self: &Arc<Self>,
+        definition: &Definition,
+        space: &Space,
+        registered: &Registered,
+        epoch: u64,
+    ) -> Result<(Engine, Loaded), LoadError> {
+        let name = definition.name.clone();
+        self.load_as(definition, space, registered, Role::Agent { name, epoch, first: false }).await
+    }
+
+    /// An engine in the role given, with the program loaded.
+    pub(super) async fn load_as(
+        self: &Arc<Self>,
+        definition: &Definition,
+        space: &Space,
+        registered: &Registered,
+        role: Role,
+    ) -> Result<(Engine, Loaded), LoadError> {
+        let path = &definition.program;
+        let text = tokio::fs::read(path).await;
+        let text = text.map_err(|why| LoadError::File { path: path.clone(), why })?;
+        let program = *blake3::hash(&text).as_bytes();
+        let folder = self.folder_of(&definition.name);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let base = space.base().await;
+            let at = space.feed().applied();
+            let start = definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
+            match self.load_once(definition, space, registered, start).await {
+                Err(LoadFailure::Behind) if tries < TRIES => {}
+                Err(LoadFailure::Behind) => {
+                    let why = "could not follow the space, which changes too fast,";
+                    return Err(LoadError::Died(why.to_owned()));
+                }
+                Err(LoadFailure::Other(e)) => return Err(e),
+                Ok((engine, declared, mode, warnings)) => {
+                    let warnings = problems(warnings);
+                    return Ok((engine, Loaded { declared, mode, program, warnings }));
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "an engine and what it said")]
+    async fn load_once(
+        self: &Arc<Self>,
+        definition: &Definition,
+        space: &Space,
+        registered: &Registered,
+        start: Start,
+    ) -> Result<(Engine, Vec<Declaration>, Mode, Vec<frame::Problem>), LoadFailure> {
+        let engine = Engine::start(&self.executable, space.clone(), &registered.log, start).await;
+        let mut engine = engine.map_err(|e| LoadFailure::Other(LoadError::Spawn(e)))?;
+        let limit = Duration::from_millis(definition.options.max_time_ms) + LOAD_PATIENCE;
+        let exchange = async {
+            loop {
+                match engine.receive().await? {
+                    FromEngine::Pull { since } => engine.pulled(since).await?,
+                    FromEngine::Loaded { declared, mode, warnings, output } => {
+                        registered.log.output(&output);
+                        engine.declares(&declared);
+                        let declared = declared.into_iter().map(declaration).collect();
+                        return Ok(Ok((declared, mode_of(mode), warnings)));
+                    }
+                    FromEngine::NotLoaded { problems: found, output } => {
+                        registered.log.output(&output);
+                        registered.log.end_line();
+                        return Ok(Err(LoadError::Program(problems(found))));
+                    }
+                    FromEngine::Propose { proposal, .. } => {
+                        let why = "a program may not write while it is loaded: use on(start)";
+                        let outcome = Outcome::Refused { error: resource_error(why) };
+                        let changes = engine.changes()?;
+                        engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await?;
+                    }
+                    FromEngine::Halted { .. } => {
+                        let text = "the program calls halt while it is loaded".to_owned();
+                        return Ok(Err(LoadError::Died(text)));
+                    }
+                    frame => {
+                        ask::answer(self, space, &definition.name, &mut engine, frame).await?;
+                    }
+                }
+            }
+        };
+        match timeout(limit, exchange).await {
+            Err(_) => Err(LoadFailure::Other(LoadError::TooSlow(limit))),
+            Ok(Err(EngineError::Behind)) => Err(LoadFailure::Behind),
+            Ok(Err(EngineError::Dead(death))) => {
+                Err(LoadFailure::Other(LoadError::Died(death.to_string())))
+            }
+            Ok(Ok(Err(e))) => Err(LoadFailure::Other(e)),
+            Ok(Ok(Ok((declared, mode, warnings)))) => Ok((engine, declared, mode, warnings)),
+        }
+    }
+}
+
+enum LoadFailure {
+    Behind,
+    Other(LoadError),
+}
+
+fn declaration(declared: frame::Declaration) -> Declaration {
+    let predicate = Indicator::new(&declared.name, declared.arity);
+    Declaration { predicate, keys: declared.keys }
+}
+
+fn mode_of(mode: frame::Mode) -> Mode {
+    match mode {
+        frame::Mode::One => Mode::One,
+        frame::Mode::Each => Mode::Each,
+    }
+}
+
+/// An engine's problems as the control socket tells them.
+pub(super) fn problems(found: Vec<frame::Problem>) -> Vec<Problem> {
+    let problem = |p: frame::Problem| Problem {
+        severity: match p.severity {
+            Severity::Warning => "warning".to_owned(),
+            Severity::Error => "error".to_owned(),
+        },
+        file: p.file,
+        line: p.line,
+        column: p.column,
+        text: p.text,
+    };
+    found.into_iter().map(problem).collect()
+}

@@ -1,0 +1,163 @@
+//! An agent's log: what its program printed, what it logged, and what became of its engines. The
+//! last lines are in memory, more in a file.
+
+use crate::api::LogLine;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::broadcast;
+
+/// Lines that are kept in memory.
+pub(super) const KEPT_LINES: usize = 4096;
+/// Bytes of one line; a longer one is broken.
+pub(super) const MAX_LINE: usize = 8192;
+/// Bytes of the file, after which it is put aside as `log.1` and a new one begun.
+pub(super) const MAX_FILE: u64 = 8 << 20;
+/// Lines that a follower may be behind before it misses some.
+const FOLLOWER_LINES: usize = 1024;
+
+/// The log of one agent.
+#[derive(Debug)]
+pub(crate) struct AgentLog {
+    inner: Mutex<Inner>,
+    lines: broadcast::Sender<LogLine>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kept: VecDeque<LogLine>,
+    /// Output that has not come to the end of its line.
+    partial: Vec<u8>,
+    path: PathBuf,
+    file: Option<File>,
+    written: u64,
+}
+
+impl AgentLog {
+    /// Appends to `folder/log`. Without a file that can be written, lines are in memory only.
+    pub(super) fn open(folder: &Path) -> Self {
+        let path = folder.join("log");
+        let file = open(&path);
+        let written = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
+        let inner = Inner { kept: VecDeque::new(), partial: Vec::new(), path, file, written };
+        Self { inner: Mutex::new(inner), lines: broadcast::Sender::new(FOLLOWER_LINES) }
+    }
+
+    /// Adds a line, or several.
+    pub(crate) fn line(&self, level: &str, text: &str) {
+        let mut inner = self.lock();
+        for text in text.lines() {
+            self.add(&mut inner, level, text);
+        }
+    }
+
+    /// Adds what the program printed. A line is a line when its end has come.
+    pub(super) fn output(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        inner.partial.extend_from_slice(bytes);
+        while let Some(end) = line_end(&inner.partial) {
+            let rest = inner.partial.split_off(end.next);
+            let mut line = std::mem::replace(&mut inner.partial, rest);
+            line.truncate(end.len);
+            self.add(&mut inner, "output", &String::from_utf8_lossy(&line));
+        }
+    }
+
+    /// Ends a line that was begun: the engine that printed it prints no more.
+    pub(super) fn end_line(&self) {
+        let mut inner = self.lock();
+        if !inner.partial.is_empty() {
+            let line = std::mem::take(&mut inner.partial);
+            self.add(&mut inner, "output", &String::from_utf8_lossy(&line));
+        }
+    }
+
+    /// The last `max` lines, and what comes behind them.
+    pub(super) fn tail(&self, max: usize) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
+        let inner = self.lock();
+        let skip = inner.kept.len().saturating_sub(max);
+        (inner.kept.iter().skip(skip).cloned().collect(), self.lines.subscribe())
+    }
+
+    fn add(&self, inner: &mut Inner, level: &str, text: &str) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let line = LogLine { time, level: level.to_owned(), text: text.to_owned() };
+        inner.write(&line);
+        inner.kept.push_back(line.clone());
+        if inner.kept.len() > KEPT_LINES {
+            inner.kept.pop_front();
+        }
+        // Nobody may be listening.
+        drop(self.lines.send(line));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, line: &LogLine) {
+        if self.written >= MAX_FILE {
+            let aside = self.path.with_extension("1");
+            if std::fs::rename(&self.path, aside).is_ok() {
+                self.file = open(&self.path);
+                self.written = 0;
+            }
+        }
+        let Some(file) = &mut self.file else { return };
+        let text = format!("{} {} {}\n", line.time, line.level, line.text);
+        // A log that cannot be written (the disk is full) must not stop the agent.
+        if file.write_all(text.as_bytes()).is_ok() {
+            self.written += text.len() as u64;
+        }
+    }
+}
+
+struct LineEnd {
+    len: usize,
+    next: usize,
+}
+
+fn line_end(bytes: &[u8]) -> Option<LineEnd> {
+    match bytes.iter().position(|&b| b == b'\n') {
+        Some(len) if len <= MAX_LINE => Some(LineEnd { len, next: len + 1 }),
+        _ => (bytes.len() > MAX_LINE).then_some(LineEnd { len: MAX_LINE, next: MAX_LINE }),
+    }
+}
+
+fn open(path: &Path) -> Option<File> {
+    OpenOptions::new().create(true).append(true).open(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_whatever_the_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AgentLog::open(folder.path());
+        for piece in ["hel", "lo\nwor", "ld\n", "no end"] {
+            log.output(piece.as_bytes());
+        }
+        let texts = |log: &AgentLog| log.tail(9).0.into_iter().map(|l| l.text).collect::<Vec<_>>();
+        assert_eq!(texts(&log), ["hello", "world"]);
+        log.end_line();
+        assert_eq!(texts(&log), ["hello", "world", "no end"]);
+        let file = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert_eq!(file.lines().count(), 3);
+    }
+
+    #[test]
+    fn a_line_without_end_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AgentLog::open(folder.path());
+        log.output(&vec![b'x'; 2 * MAX_LINE + 1]);
+        assert_eq!(log.tail(9).0.len(), 2);
+    }
+}

@@ -1,0 +1,477 @@
+//! The agents of this node, and what may be done with them.
+//!
+//! Each agent is a [task](task) that owns an engine process. Others reach it through its
+//! registration in the [context](context): a bounded mailbox, a log, counters, side engines.
+
+mod ask;
+mod context;
+mod definition;
+mod engine;
+mod load;
+mod log;
+mod mailbox;
+mod side;
+mod task;
+mod timers;
+mod triggers;
+mod view;
+
+use crate::api::RunRequest;
+use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
+use crate::space::{Space, error};
+use crate::{json, multicast};
+pub(crate) use context::Context;
+use context::Registered;
+use definition::Definition;
+use engine::Engine;
+use load::{LoadError, Loaded};
+pub(crate) use log::AgentLog;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use side::{Committed, commit_draft};
+use side::{SideEvent, Solve};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use synod_core::command::{MAX_NAME_BYTES, Mode};
+use synod_core::term::text;
+use synod_prolog::frame::{GoalKind, GoalText};
+use task::{Order, Task, claim};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use triggers::{Scan, Watches};
+
+/// Orders that wait for an agent's task, at most.
+const ORDERS: usize = 16;
+/// Answers in one frame of a goal from outside: each is shown as it comes.
+const CHUNK: u32 = 1;
+/// Events that wait for a client, at most.
+const EVENTS: usize = 64;
+
+/// Whether a goal's writes are one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SolveKind {
+    /// All its answers.
+    Query,
+    /// Once, as one transaction.
+    Transact,
+}
+
+/// All agents of this node.
+#[derive(Clone)]
+pub(crate) struct Agents {
+    context: Arc<Context>,
+}
+
+impl Agents {
+    /// None yet. `folder` is where their own folders are.
+    pub(crate) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
+        Self { context: Arc::new(Context::new(node, executable, folder)) }
+    }
+
+    /// Starts an agent; returns once its program is loaded and the space knows who holds it.
+    pub(crate) async fn run(&self, space: Space, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
+        let definition = Arc::new(definition_of(&space, &run)?);
+        let name = definition.name.clone();
+        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_running()) {
+            let program = known.definition.program.display().to_string();
+            let text = format!(
+                "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, \
+                 or give this one another --name"
+            );
+            return Err(error("exists", text));
+        }
+        let folder = self.context.folder_of(&name);
+        std::fs::create_dir_all(folder.join("modules"))
+            .map_err(|e| error("disk", format!("cannot create {}: {e}", folder.display())))?;
+        let captures = multicast::open(&definition.options.multicast)?;
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let log = AgentLog::open(&folder);
+        let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
+        self.context.register(registered.clone());
+        match self.start(&definition, &space, &registered, receiver).await {
+            Ok(warnings) => {
+                for warning in warnings {
+                    registered.log.line("warning", &describe(&warning));
+                }
+                multicast::deliver(captures, &registered.mailbox, &registered.log);
+                if run.keep {
+                    keep(&folder, &definition);
+                }
+                Ok(self.info(&registered).await)
+            }
+            Err(e) => {
+                registered.view.failed(&e.to_string());
+                self.context.unregister(&name);
+                Err(e.body())
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        definition: &Arc<Definition>,
+        space: &Space,
+        registered: &Registered,
+        orders: mpsc::Receiver<Order>,
+    ) -> Result<Vec<Problem>, LoadError> {
+        let loading = self.context.load(definition, space, registered, 0);
+        let (engine, loaded): (Engine, Loaded) = loading.await?;
+        let agent = match loaded.mode {
+            Mode::One => definition.name.clone(),
+            Mode::Each => format!("{}@{}", definition.name, self.context.node()),
+        };
+        let (epoch, cursor) = claim(space, self.context.node(), &agent, &loaded).await?;
+        let task = Task {
+            context: Arc::clone(&self.context),
+            definition: Arc::clone(definition),
+            space: space.clone(),
+            registered: registered.clone(),
+            orders,
+            watches: Watches::default(),
+            timers: Default::default(),
+            scan: Scan::new(&agent, cursor),
+            agent,
+            epoch,
+            seq: 0,
+            cursor,
+            is_started: false,
+            batch: None,
+            batches: 0,
+            suspects: Default::default(),
+            deaths: 0,
+        };
+        registered.view.running(engine.pid);
+        tokio::spawn(task.run(engine));
+        Ok(loaded.warnings)
+    }
+
+    /// Starts the agents that were kept, each in the background; what goes wrong is in their logs.
+    pub(crate) fn start_kept(&self, space_of: impl Fn(&str) -> Option<Space>) {
+        let Ok(folders) = std::fs::read_dir(&self.context.folder) else { return };
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let Ok(bytes) = std::fs::read(folder.join(KEPT)) else { continue };
+            let definition: Definition = match serde_json::from_slice(&bytes) {
+                Ok(definition) => definition,
+                Err(e) => {
+                    tracing::error!("{}: {e}", folder.join(KEPT).display());
+                    continue;
+                }
+            };
+            let Some(space) = space_of(&definition.space) else {
+                tracing::error!(
+                    "the agent {} belongs to the space {}, which this node does not have",
+                    definition.name,
+                    definition.space
+                );
+                continue;
+            };
+            let agents = self.clone();
+            tokio::spawn(async move {
+                let name = definition.name.clone();
+                let run = RunRequest {
+                    program: definition.program.to_string_lossy().into_owned(),
+                    name: Some(definition.name),
+                    space: Some(definition.space),
+                    options: definition.options,
+                    keep: true,
+                };
+                if let Err(e) = agents.run(space, run).await {
+                    tracing::error!("the agent {name} was not started: {e}");
+                }
+            });
+        }
+    }
+
+    /// All agents that this node has run since it started.
+    pub(crate) async fn list(&self) -> Vec<AgentInfo> {
+        let mut all = Vec::new();
+        for agent in self.context.agents() {
+            all.push(self.info(&agent).await);
+        }
+        all
+    }
+
+    /// Stops an agent; it is not started again with the node.
+    pub(crate) async fn stop(&self, name: &str) -> Result<(), ErrorBody> {
+        let agent = self.agent(name)?;
+        drop(std::fs::remove_file(self.context.folder_of(name).join(KEPT)));
+        self.end(&agent, true).await;
+        Ok(())
+    }
+
+    /// Loads an agent's program anew, in a new epoch.
+    pub(crate) async fn restart(&self, name: &str) -> Result<(), ErrorBody> {
+        let agent = self.agent(name)?;
+        agent.drop_warm();
+        let (done, restarted) = oneshot::channel();
+        if agent.orders.send(Order::Restart { done }).await.is_ok() {
+            if let Ok(result) = restarted.await {
+                return result.map_err(|e| e.body());
+            }
+        }
+        // Its task has ended: it is run again from its definition.
+        let definition = Arc::clone(&agent.definition);
+        let run = RunRequest {
+            program: definition.program.to_string_lossy().into_owned(),
+            name: Some(definition.name.clone()),
+            space: Some(definition.space.clone()),
+            options: definition.options.clone(),
+            keep: self.context.folder_of(name).join(KEPT).exists(),
+        };
+        self.run(agent.space.clone(), run).await.map(drop)
+    }
+
+    /// The events that an agent could not handle.
+    pub(crate) async fn letters(&self, name: &str) -> Result<Vec<LetterInfo>, ErrorBody> {
+        let agent = self.agent(name)?;
+        let name = name.to_owned();
+        let look = agent.space.look(move |state| {
+            let agent = state.agents().get(&name);
+            agent.map(|agent| agent.letters.clone()).unwrap_or_default()
+        });
+        let letters = look.await.ok_or_else(stopping)?;
+        let letter = |(position, letter): (_, synod_core::apply::DeadLetter)| LetterInfo {
+            position: format!("{position}"),
+            event: term_text(&letter.event),
+            reason: letter.reason,
+            index: letter.index,
+        };
+        Ok(letters
+            .into_iter()
+            .map(|(at, l): (synod_core::kb::Position, _)| letter((at, l)))
+            .collect())
+    }
+
+    /// The last lines of an agent's log, and what comes behind them.
+    pub(crate) fn logs(
+        &self,
+        name: &str,
+        tail: usize,
+        follow: bool,
+    ) -> Result<mpsc::Receiver<LogLine>, ErrorBody> {
+        let agent = self.agent(name)?;
+        let (lines, mut coming) = agent.log.tail(tail);
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        // The agent's own handle would keep its log open for ever.
+        drop(agent);
+        tokio::spawn(async move {
+            for line in lines {
+                if sender.send(line).await.is_err() {
+                    return;
+                }
+            }
+            while follow {
+                let line = tokio::select! {
+                    line = coming.recv() => line,
+                    () = sender.closed() => return,
+                };
+                let line = match line {
+                    Ok(line) => line,
+                    Err(broadcast::error::RecvError::Lagged(missed)) => LogLine {
+                        time: 0,
+                        level: "warning".to_owned(),
+                        text: format!("{missed} lines were missed: the log came too fast"),
+                    },
+                    Err(broadcast::error::RecvError::Closed) => return,
+                };
+                if sender.send(line).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Solves a goal in a side engine of an agent. Dropping the receiver ends it.
+    pub(crate) fn solve(
+        &self,
+        kind: SolveKind,
+        request: GoalRequest,
+    ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
+        let agent = self.for_goal(request.agent.as_deref(), request.space.as_deref())?;
+        let solve = Solve {
+            kind: match kind {
+                SolveKind::Query => GoalKind::Query,
+                SolveKind::Transact => GoalKind::Transact,
+            },
+            goal: GoalText::Text { text: request.goal },
+            chunk: CHUNK,
+            limit: request.limit,
+            at_least: request.min_index,
+            once: request.once,
+        };
+        let mut events = agent.solve(&self.context, solve);
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    event = events.recv() => event,
+                    () = sender.closed() => return,
+                };
+                let Some(event) = event else { return };
+                if sender.send(goal_event(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Ends all agents; they start again with the node if they are kept.
+    pub(crate) async fn shut_down(&self) {
+        self.context.stop();
+        for agent in self.context.agents() {
+            self.end(&agent, false).await;
+        }
+    }
+
+    async fn end(&self, agent: &Registered, release: bool) {
+        agent.drop_warm();
+        let (done, ended) = oneshot::channel();
+        if agent.orders.send(Order::Stop { release, done }).await.is_ok() {
+            // A task that has ended by itself drops the order, which is as good.
+            drop(ended.await);
+        }
+    }
+
+    fn agent(&self, name: &str) -> Result<Registered, ErrorBody> {
+        let unknown = || {
+            let known: Vec<_> =
+                self.context.agents().iter().map(|a| a.definition.name.clone()).collect();
+            let text = match known.is_empty() {
+                true => format!("no agent {name} runs here: start one with `synod run FILE`"),
+                false => format!("no agent {name} runs here; there is {}", known.join(", ")),
+            };
+            error("not_found", text)
+        };
+        self.context.agent(name).ok_or_else(unknown)
+    }
+
+    fn for_goal(&self, name: Option<&str>, space: Option<&str>) -> Result<Registered, ErrorBody> {
+        if let Some(name) = name {
+            return self.agent(name);
+        }
+        let mut running: Vec<_> = self
+            .context
+            .agents()
+            .into_iter()
+            .filter(|a| a.view.is_running() && space.is_none_or(|s| a.definition.space == s))
+            .collect();
+        match (running.pop(), running.is_empty()) {
+            (Some(agent), true) => Ok(agent),
+            (Some(agent), false) => {
+                running.push(agent);
+                let names: Vec<_> = running.iter().map(|a| a.definition.name.clone()).collect();
+                let text =
+                    format!("several agents run: say which with --agent ({})", names.join(", "));
+                Err(error("ambiguous", text))
+            }
+            (None, _) => {
+                let text = "no agent runs here: start one with `synod run FILE`";
+                Err(error("not_found", text))
+            }
+        }
+    }
+
+    async fn info(&self, agent: &Registered) -> AgentInfo {
+        let name = agent.definition.name.clone();
+        let instance = format!("{name}@{}", self.context.node());
+        let look = agent.space.look(move |state| {
+            let agents = state.agents();
+            let known = agents.get(&name).or_else(|| agents.get(&instance)).cloned();
+            (known, state.index())
+        });
+        let (known, index) = look.await.unwrap_or_default();
+        let shown = agent.view.shown();
+        let (handled, failed, deaths) = agent.view.counts();
+        AgentInfo {
+            name: agent.definition.name.clone(),
+            space: agent.definition.space.clone(),
+            state: if shown.state.is_empty() { "starting" } else { shown.state }.to_owned(),
+            why: shown.why,
+            program: agent.definition.program.display().to_string(),
+            holder: known.as_ref().and_then(|known| known.holder.clone()),
+            epoch: known.as_ref().map_or(0, |known| known.epoch),
+            cursor: known.as_ref().map_or_else(String::new, |known| known.cursor.to_string()),
+            lag: known.as_ref().map_or(0, |known| (index + 1).saturating_sub(known.cursor.index)),
+            handled,
+            failed,
+            deaths,
+            letters: known.as_ref().map_or(0, |known| known.letters.len() as u64),
+            dropped: agent.mailbox.dropped(),
+            pid: shown.pid,
+            memory: shown.pid.and_then(resident),
+        }
+    }
+}
+
+/// The file in an agent's folder that makes it start with the node.
+const KEPT: &str = "agent.json";
+
+fn keep(folder: &Path, definition: &Definition) {
+    let written = serde_json::to_vec_pretty(definition)
+        .map_err(std::io::Error::from)
+        .and_then(|bytes| std::fs::write(folder.join(KEPT), bytes));
+    if let Err(e) = written {
+        tracing::error!("{} will not start with the node: {e}", definition.name);
+    }
+}
+
+fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBody> {
+    let program = PathBuf::from(&run.program);
+    let stem = program.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = run.name.clone().or(stem).unwrap_or_default();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty()
+        || name.len() > MAX_NAME_BYTES / 2
+        || !name.chars().all(is_plain)
+        || name.starts_with('.')
+    {
+        let text =
+            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
+        return Err(error("name", text));
+    }
+    let space = space.name().to_owned();
+    Ok(Definition { name, space, program, options: run.options.clone() })
+}
+
+fn goal_event(event: SideEvent) -> GoalEvent {
+    match event {
+        SideEvent::Answer(answer) => GoalEvent::Answer(json::answer(answer)),
+        SideEvent::Output(bytes) => {
+            GoalEvent::Output { text: String::from_utf8_lossy(&bytes).into_owned() }
+        }
+        SideEvent::End { succeeded, more, index } => GoalEvent::End { succeeded, more, index },
+        SideEvent::Threw { text, .. } => GoalEvent::Error(error("threw", text)),
+        SideEvent::Failed(body) => GoalEvent::Error(body),
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    match problem.line {
+        0 => format!("{}: {}", problem.file, problem.text),
+        line => format!("{}:{line}:{}: {}", problem.file, problem.column, problem.text),
+    }
+}
+
+/// An encoded term as text for people.
+fn term_text(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    match synod_core::term::Term::decode(bytes) {
+        Ok(term) => {
+            let options = text::WriteOptions { operators: true, ..Default::default() };
+            text::write(&term, &mut out, options);
+            out
+        }
+        Err(e) => format!("(cannot be read: {e})"),
+    }
+}
+
+/// A process's resident memory in bytes.
+pub(crate) fn resident(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+fn stopping() -> ErrorBody {
+    error("stopping", "the node is going down")
+}

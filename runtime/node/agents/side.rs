@@ -1,0 +1,354 @@
+//! Side engines: queries, transactions from outside and calls of other agents run in engines of
+//! their own, with the same program and the same facts. They never stall the agent; one that is no
+//! longer wanted is killed.
+
+use super::ask;
+use super::context::{Context, Registered};
+use super::engine::{Engine, EngineError};
+use super::load::problems;
+use super::task::resource_error;
+use crate::api::{ErrorBody, Once};
+use crate::space::{Ended, Space, error};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use synod_core::apply::{Outcome, Refusal};
+use synod_core::command::{Command, Origin, Transaction};
+use synod_core::transaction::Draft;
+use synod_prolog::frame::{
+    self, Answer, Effect, End, FromEngine, GoalKind, GoalText, Role, ToEngine,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+/// Loaded engines that wait for a goal, at most, for one agent.
+const WARM: usize = 2;
+/// How long an engine waits for a goal before it is ended.
+const WARM_FOR: Duration = Duration::from_secs(60);
+/// Side engines of one agent at once, at most.
+const MAX_SIDES: usize = 64;
+/// Events of one goal that wait for whoever asked, at most; then the engine waits.
+const EVENTS: usize = 64;
+/// How often a warm engine is replaced by a fresh one because the space ran away from it.
+const TRIES: usize = 3;
+
+/// An agent's side engines.
+#[derive(Default)]
+pub(super) struct Sides {
+    warm: Mutex<Vec<(Engine, Instant)>>,
+    running: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+/// A goal to be solved.
+#[derive(Clone, Debug)]
+pub(super) struct Solve {
+    pub(super) kind: GoalKind,
+    pub(super) goal: GoalText,
+    pub(super) chunk: u32,
+    pub(super) limit: Option<u64>,
+    pub(super) at_least: u64,
+    pub(super) once: Option<Once>,
+}
+
+/// What comes of a goal.
+#[derive(Debug)]
+pub(super) enum SideEvent {
+    Answer(Answer),
+    Output(Vec<u8>),
+    /// No further answer; the last event.
+    End {
+        succeeded: bool,
+        more: bool,
+        index: u64,
+    },
+    /// The goal threw; the last event.
+    Threw {
+        text: String,
+        term: Option<Vec<u8>>,
+    },
+    /// The goal cannot be read, or its engine ended; the last event.
+    Failed(ErrorBody),
+}
+
+impl Registered {
+    /// Solves a goal. Dropping the receiver ends it.
+    pub(super) fn solve(&self, context: &Arc<Context>, solve: Solve) -> mpsc::Receiver<SideEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (agent, context) = (self.clone(), Arc::clone(context));
+        tokio::spawn(async move {
+            let running = Arc::clone(&agent.sides.running);
+            let under_way = running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if under_way >= MAX_SIDES {
+                let text = format!("{MAX_SIDES} goals are being solved already: try again later");
+                drop(events.send(SideEvent::Failed(error("busy", text))).await);
+            } else {
+                let closed = events.clone();
+                tokio::select! {
+                    () = solve_in_side(&agent, &context, solve, events) => {}
+                    // Whoever asked has gone: the engine is dropped, and so killed.
+                    () = closed.closed() => {}
+                }
+            }
+            running.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        receiver
+    }
+
+    /// Ends all engines that wait.
+    pub(super) fn drop_warm(&self) {
+        self.sides.warm.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take_warm(&self) -> Option<Engine> {
+        let mut warm = self.sides.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        warm.retain(|(_, since)| since.elapsed() < WARM_FOR);
+        warm.pop().map(|(engine, _)| engine)
+    }
+
+    fn keep_warm(&self, engine: Engine) {
+        let mut warm = self.sides.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        if warm.len() < WARM {
+            warm.push((engine, Instant::now()));
+            drop(warm);
+            let agent = self.clone();
+            tokio::spawn(async move {
+                sleep(WARM_FOR).await;
+                let mut warm = agent.sides.warm.lock().unwrap_or_else(PoisonError::into_inner);
+                warm.retain(|(_, since)| since.elapsed() < WARM_FOR);
+            });
+        }
+    }
+}
+
+async fn solve_in_side(
+    agent: &Registered,
+    context: &Arc<Context>,
+    solve: Solve,
+    events: mpsc::Sender<SideEvent>,
+) {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let warm = if tries == 1 { agent.take_warm() } else { None };
+        let mut engine = match warm {
+            Some(engine) => engine,
+            None => {
+                let role = Role::Side { agent: agent.definition.name.clone() };
+                match context.load_as(&agent.definition, &agent.space, agent, role).await {
+                    Ok((engine, _)) => engine,
+                    Err(e) => return drop(events.send(SideEvent::Failed(e.body())).await),
+                }
+            }
+        };
+        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false };
+        match goal.run(&mut engine).await {
+            Ok(true) => return agent.keep_warm(engine),
+            Ok(false) => return,
+            // Nothing has been told: a fresh engine may take the goal from the start.
+            Err(_) if !goal.has_answered && tries < TRIES && goal.may_run_again() => {}
+            Err(e) => {
+                let text = format!("the goal's engine {}", reason(&e));
+                return drop(events.send(SideEvent::Failed(error("engine", text))).await);
+            }
+        }
+    }
+}
+
+fn reason(e: &EngineError) -> String {
+    match e {
+        EngineError::Dead(death) => death.to_string(),
+        EngineError::Behind => "could not follow the space, which changes too fast".to_owned(),
+    }
+}
+
+struct Goal<'a> {
+    agent: &'a Registered,
+    context: &'a Arc<Context>,
+    solve: &'a Solve,
+    events: &'a mpsc::Sender<SideEvent>,
+    has_answered: bool,
+}
+
+impl Goal<'_> {
+    /// Whether a goal whose engine fell behind may be given to another one. Only before it wrote.
+    fn may_run_again(&self) -> bool {
+        matches!(self.solve.kind, GoalKind::Call | GoalKind::Query)
+    }
+
+    /// Solves the goal in an engine. Says whether that is fit for another.
+    async fn run(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        const ID: u64 = 1;
+        let Solve { kind, goal, chunk, limit, at_least, .. } = self.solve;
+        let at_least = (*at_least).max(self.agent.space.feed().applied());
+        let (kind, goal, chunk) = (kind.clone(), goal.clone(), *chunk);
+        engine.send(&ToEngine::Goal { id: ID, goal, kind, chunk, at_least }).await?;
+        let mut answered = 0;
+        loop {
+            match engine.receive().await? {
+                FromEngine::Pull { since } => engine.pulled(since).await?,
+                FromEngine::Propose { proposal, draft, effects, .. } => {
+                    self.propose(engine, proposal, draft, effects).await?;
+                }
+                FromEngine::Effects { effects, .. } => self.perform(effects).await,
+                FromEngine::Answers { answers, end, output, at, .. } => {
+                    if !output.is_empty() {
+                        self.tell(SideEvent::Output(output)).await;
+                    }
+                    let mut cut = false;
+                    for answer in answers {
+                        if limit.is_some_and(|limit| answered >= limit) {
+                            cut = true;
+                            break;
+                        }
+                        answered += 1;
+                        self.has_answered = true;
+                        self.tell(SideEvent::Answer(answer)).await;
+                    }
+                    let is_full = limit.is_some_and(|limit| answered >= limit);
+                    let (succeeded, index) = (answered > 0, at);
+                    match end {
+                        End::More if cut || is_full => {
+                            engine.send(&ToEngine::Stop { id: ID }).await?;
+                            self.tell(SideEvent::End { succeeded, more: true, index }).await;
+                            return Ok(true);
+                        }
+                        End::More => engine.send(&ToEngine::More { id: ID }).await?,
+                        End::Running => {}
+                        End::Done | End::False => {
+                            self.tell(SideEvent::End { succeeded, more: cut, index }).await;
+                            return Ok(true);
+                        }
+                        End::Syntax { problems: found } => {
+                            let problems = problems(found);
+                            let message = match problems.first() {
+                                Some(p) => format!("{}:{}: {}", p.line, p.column, p.text),
+                                None => "the goal cannot be read".to_owned(),
+                            };
+                            let body = ErrorBody { problems, ..error("syntax", message) };
+                            self.tell(SideEvent::Failed(body)).await;
+                            return Ok(true);
+                        }
+                        End::Error { text, term } => {
+                            self.tell(SideEvent::Threw { text, term }).await;
+                            return Ok(true);
+                        }
+                        End::Halted { status } => {
+                            let text = format!("the goal called halt({status})");
+                            self.tell(SideEvent::Failed(error("halted", text))).await;
+                            return Ok(false);
+                        }
+                    }
+                }
+                FromEngine::Halted { status } => {
+                    let text = format!("the goal called halt({status})");
+                    self.tell(SideEvent::Failed(error("halted", text))).await;
+                    return Ok(false);
+                }
+                FromEngine::Renew { .. } => {}
+                frame => {
+                    let name = &self.agent.definition.name;
+                    ask::answer(self.context, &self.agent.space, name, engine, frame).await?;
+                }
+            }
+        }
+    }
+
+    /// A transaction of the goal's. On conflict the engine runs it again under the same number.
+    async fn propose(
+        &mut self,
+        engine: &mut Engine,
+        proposal: u64,
+        draft: Vec<u8>,
+        effects: Vec<Effect>,
+    ) -> Result<(), EngineError> {
+        let space = &self.agent.space;
+        let outcome = match Draft::read(&Bytes::from(draft)) {
+            Err(_) => frame::Outcome::Refused { error: resource_error("a draft cannot be read") },
+            Ok(draft) => match commit_draft(space, self.once(), draft).await {
+                Committed::At(index) => {
+                    self.perform(effects).await;
+                    frame::Outcome::Committed { index }
+                }
+                Committed::Conflict(keys) => {
+                    frame::Outcome::Conflict { keys: keys.iter().map(u64::to_string).collect() }
+                }
+                Committed::Refused(why) => frame::Outcome::Refused { error: resource_error(&why) },
+                Committed::Unknown(id) => frame::Outcome::Unknown { id },
+            },
+        };
+        let changes = engine.changes()?;
+        engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await
+    }
+
+    /// The client's number makes one transaction happen once: that of `transact`.
+    fn once(&self) -> Option<Once> {
+        self.solve.once.filter(|_| matches!(self.solve.kind, GoalKind::Transact))
+    }
+
+    async fn perform(&self, effects: Vec<Effect>) {
+        let name = &self.agent.definition.name;
+        for effect in effects {
+            match effect {
+                Effect::Output { bytes } => self.tell(SideEvent::Output(bytes)).await,
+                Effect::Publish { topic, term } => self.context.publish(&topic, name, &term),
+                Effect::Send { agent, term } => drop(self.context.send(&agent, name, &term)),
+                Effect::Log { text, .. } => self.agent.log.line("info", &text),
+                Effect::After { .. }
+                | Effect::Every { .. }
+                | Effect::Cancel { .. }
+                | Effect::Watch { .. }
+                | Effect::Unwatch { .. }
+                | Effect::Subscribe { .. }
+                | Effect::Unsubscribe { .. } => {
+                    let text = "a goal from outside set a timer, watch or subscription: those are \
+                                the agent's own, and it was passed over";
+                    self.agent.log.line("warning", text);
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, event: SideEvent) {
+        // If nobody listens any more, this whole future is dropped.
+        drop(self.events.send(event).await);
+    }
+}
+
+/// How a draft ended.
+pub(crate) enum Committed {
+    At(u64),
+    Conflict(Vec<u64>),
+    Refused(String),
+    /// Ask for this id.
+    Unknown(String),
+}
+
+/// Proposes a draft under a client's number, or the node's own.
+pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft) -> Committed {
+    let number = match once {
+        Some(once) => Ok((once, None)),
+        None => space.node_session().next(space).await.map(|own| (own.once, Some(own))),
+    };
+    let (Once { session, seq, acked }, _own) = match number {
+        Ok(number) => number,
+        Err(why) => return Committed::Refused(why),
+    };
+    let Draft { version, reads, ops } = draft;
+    let origin = Origin::Session { id: session, seq, acked };
+    let command = Command::Transact(Transaction { origin, version, reads, ops });
+    if let Err(e) = command.check_terms() {
+        return Committed::Refused(format!("a term is not in canonical form: {e}"));
+    }
+    match space.commit(&command).await {
+        Some(Ended::Applied(Outcome::Committed(index))) => Committed::At(index),
+        Some(Ended::Applied(Outcome::Refused(_, Refusal::Conflict(keys)))) => {
+            Committed::Conflict(keys)
+        }
+        Some(Ended::Applied(Outcome::Refused(_, Refusal::TooOld))) => {
+            Committed::Conflict(Vec::new())
+        }
+        Some(Ended::Applied(Outcome::Refused(_, why))) => Committed::Refused(why.to_string()),
+        Some(Ended::NotProposed(why)) => Committed::Refused(why.to_string()),
+        None => Committed::Unknown(format!("{session}-{seq}")),
+    }
+}

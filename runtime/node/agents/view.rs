@@ -1,0 +1,71 @@
+//! What people are shown of an agent: counters and a state, kept by its task, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The state of an agent on this node.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    state: Mutex<Shown>,
+    handled: AtomicU64,
+    failed: AtomicU64,
+    deaths: AtomicU64,
+}
+
+/// What changes as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    pub(super) state: &'static str,
+    pub(super) why: Option<String>,
+    pub(super) pid: Option<u32>,
+}
+
+impl View {
+    pub(super) fn shown(&self) -> Shown {
+        self.lock().clone()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.lock().state, "running" | "waiting")
+    }
+
+    pub(super) fn running(&self, pid: u32) {
+        *self.lock() = Shown { state: "running", why: None, pid: Some(pid) };
+    }
+
+    pub(super) fn waiting(&self, why: &str) {
+        *self.lock() = Shown { state: "waiting", why: Some(why.to_owned()), pid: None };
+    }
+
+    pub(super) fn failed(&self, why: &str) {
+        *self.lock() = Shown { state: "failed", why: Some(why.to_owned()), pid: None };
+    }
+
+    pub(super) fn stopped(&self, why: &str) {
+        *self.lock() = Shown { state: "stopped", why: Some(why.to_owned()), pid: None };
+    }
+
+    pub(super) fn died(&self, why: &str) {
+        self.deaths.fetch_add(1, Ordering::Relaxed);
+        self.waiting(why);
+    }
+
+    pub(super) fn handled_more(&self, handled: u64, failed: u64) {
+        self.handled.fetch_add(handled, Ordering::Relaxed);
+        self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    pub(super) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// Triggers handled, handlers that did not succeed, engines that died.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (read(&self.handled), read(&self.failed), read(&self.deaths))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,227 @@
+//! A space on this node: three threads and the handle to them.
+//!
+//! ```text
+//!  propose ──► order ──► disk        order: puts proposals into batches, runs Raft
+//!                ▲ │  ◄─────┘        disk:  one write and one fdatasync for all that has queued
+//!        applied │ ▼ committed       apply: owns the state, answers, feeds engines and agents
+//!               apply ──► feed
+//! ```
+//! What queues between them is bounded by what *order* lets in: proposals by [`MAX_PROPOSALS`] and
+//! its bytes uncommitted, commits by its bytes unapplied.
+
+mod apply_thread;
+mod disk_thread;
+mod feed;
+mod history;
+mod open;
+mod order_thread;
+mod proposal;
+mod session;
+mod shared;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use crate::api::{ErrorBody, SpaceInfo};
+use crate::store::fs_disk::FsDisk;
+use apply_thread::ApplyInput;
+use bytes::Bytes;
+use disk_thread::DiskInput;
+pub use feed::{Changes, Feed};
+pub use history::{History, HistoryError};
+pub use open::{OpenSpace, OpenSpaceError};
+use order_thread::OrderInput;
+pub use proposal::{Ended, MAX_PROPOSALS, NotProposed, Proposal, Reply};
+use session::NodeSession;
+use shared::Shared;
+pub(crate) use shared::error;
+use snapshots::Snapshots;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use synod_core::apply::State;
+use synod_core::command::Command;
+use synod_core::log::Reader;
+use tokio::sync::oneshot;
+
+/// A space that is open. Cheap to clone.
+#[derive(Clone)]
+pub struct Space {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    id: [u8; 32],
+    order: Sender<OrderInput>,
+    disk: Sender<DiskInput>,
+    apply: Sender<ApplyInput>,
+    feed: Arc<Feed>,
+    shared: Arc<Shared>,
+    snapshots: Arc<Snapshots>,
+    node_session: NodeSession,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Space {
+    /// The name on this node.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What its newest commands did.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.inner.feed
+    }
+
+    /// Proposes a command. Its end is told to `reply`; if this returns an error, it is told nothing.
+    pub fn propose(&self, command: Bytes, reply: Reply) -> Result<(), NotProposed> {
+        if let Some(why) = self.inner.shared.why_full() {
+            return Err(NotProposed::DiskFull(why));
+        }
+        if command.len() > synod_core::command::MAX_COMMAND_BYTES {
+            return Err(NotProposed::TooLarge);
+        }
+        let under_way = &self.inner.shared.proposals;
+        if under_way.fetch_add(1, Ordering::Relaxed) >= MAX_PROPOSALS {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+            return Err(NotProposed::Busy);
+        }
+        let proposal = OrderInput::Propose(Proposal { command, reply });
+        self.inner.order.send(proposal).map_err(|_| NotProposed::Stopping)
+    }
+
+    /// Proposes a command and waits for its end; none if the node goes down before it is known.
+    pub async fn commit(&self, command: &Command) -> Option<Ended> {
+        self.commit_encoded(command.encode()).await
+    }
+
+    /// As [`Space::commit`], of a command's bytes: for one that may have to be sent again.
+    pub async fn commit_encoded(&self, command: Bytes) -> Option<Ended> {
+        let (sender, ended) = oneshot::channel();
+        match self.propose(command, Reply::Once(sender)) {
+            Ok(()) => ended.await.ok(),
+            Err(why) => Some(Ended::NotProposed(why)),
+        }
+    }
+
+    /// Looks at the state, between two commands. None if the space is closed.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, seen) = oneshot::channel();
+        let look = move |state: &State| drop(sender.send(look(state)));
+        self.inner.apply.send(ApplyInput::Inspect(Box::new(look))).ok()?;
+        seen.await.ok()
+    }
+
+    /// A snapshot from which the feed still knows all changes; none while nothing has been written.
+    /// Takes a new one if the newest is too old for that.
+    pub async fn base(&self) -> Option<PathBuf> {
+        let is_of_use = |index| index >= self.inner.feed.after();
+        if is_of_use(0) {
+            // A replica can start from nothing: the feed goes back to the first command.
+            return self.inner.snapshots.newest().map(|snapshot| snapshot.path.clone());
+        }
+        let mut newest = self.inner.snapshots.follow();
+        loop {
+            if let Some(snapshot) = newest.borrow_and_update().clone() {
+                if is_of_use(snapshot.index) {
+                    return Some(snapshot.path.clone());
+                }
+            }
+            let at_least = self.inner.feed.after();
+            self.inner.apply.send(ApplyInput::Snapshot { at_least }).ok()?;
+            newest.changed().await.ok()?;
+        }
+    }
+
+    /// The changes behind an index that the feed no longer has, from snapshots and the log.
+    pub async fn history(&self, after: u64) -> Result<History, HistoryError> {
+        let (sender, reader) = oneshot::channel();
+        self.inner.disk.send(DiskInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
+        let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
+        let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
+        tokio::task::spawn_blocking(move || History::open(&snapshots, reader, id, after))
+            .await
+            .map_err(|_| HistoryError::Closed)?
+    }
+
+    /// A file with the state as of an index, for a replica to start from. Told in advance that it
+    /// may take long: it reads the log from the snapshot before.
+    pub async fn as_of(&self, index: u64) -> Result<PathBuf, HistoryError> {
+        if index > self.inner.feed.applied() {
+            return Err(HistoryError::Ahead { last: self.inner.feed.applied() });
+        }
+        let (sender, reader) = oneshot::channel();
+        self.inner.disk.send(DiskInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
+        let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
+        let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
+        tokio::task::spawn_blocking(move || history::as_of(&snapshots, reader, id, index))
+            .await
+            .map_err(|_| HistoryError::Closed)?
+    }
+
+    /// The node's own session.
+    pub(crate) fn node_session(&self) -> &NodeSession {
+        &self.inner.node_session
+    }
+
+    /// The space as `status` shows it.
+    pub async fn info(&self) -> Option<SpaceInfo> {
+        let (index, facts) = self.look(|state| (state.index(), state.kb().len() as u64)).await?;
+        let shared = &self.inner.shared;
+        let (role, term) = shared.role();
+        Some(SpaceInfo {
+            name: self.inner.name.clone(),
+            id: hex(&self.inner.id),
+            role: role.to_owned(),
+            term,
+            index,
+            facts,
+            log_bytes: shared.log_bytes(),
+            free_bytes: shared.free_bytes(),
+            read_only: shared.why_full(),
+        })
+    }
+
+    /// Closes the space in order: what is proposed already is decided, the log is marked as whole.
+    /// Blocks until its threads have ended.
+    pub fn close(&self) {
+        let threads = {
+            let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
+        drop(self.inner.order.send(OrderInput::Stop));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the space {} had panicked", self.inner.name);
+            }
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A refusal or failure to propose, for the control socket.
+pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
+    let code = match why {
+        NotProposed::Busy => "busy",
+        NotProposed::TooLarge => "too_large",
+        NotProposed::DiskFull(_) => "full",
+        NotProposed::NotLeader => "not_leader",
+        NotProposed::Stopping => "stopping",
+    };
+    error(code, why.to_string())
+}

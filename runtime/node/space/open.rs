@@ -1,0 +1,258 @@
+//! Opening a space: the newest snapshot, the log behind it, and the threads.
+
+use super::apply_thread::{ApplyInput, ApplyThread};
+use super::disk_thread::DiskThread;
+use super::order_thread::{OrderThread, since};
+use super::session::NodeSession;
+use super::snapshots::{SnapshotError, Snapshots};
+use super::{Feed, Inner, Shared, Space};
+use crate::store::fs_disk::FsDisk;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+use synod_core::apply::State;
+use synod_core::command::Batch;
+use synod_core::log::disk::{Disk, DiskError};
+use synod_core::log::{Limits, Log, OpenError, ReadError};
+use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
+
+/// This node's Raft id in a space that it made: the first that is handed out.
+const FIRST_MEMBER: u64 = 1;
+
+/// What a space is opened with.
+#[derive(Clone, Debug)]
+pub struct OpenSpace {
+    /// The name on this node.
+    pub name: String,
+    /// The hash of its genesis.
+    pub id: [u8; 32],
+    /// Its folder, which exists.
+    pub folder: PathBuf,
+    /// Bytes that must stay free on the disk.
+    pub min_free: u64,
+    /// The node's name.
+    pub node: String,
+    /// Differs from start to start.
+    pub seed: [u8; 16],
+}
+
+/// Why a space cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenSpaceError {
+    /// The disk does not do its part.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The newest snapshots cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What was read does not fit together.
+    #[error(transparent)]
+    Order(#[from] StartError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl OpenSpace {
+    /// Opens the space; creates it if its folder is empty.
+    pub fn open(self) -> Result<Space, OpenSpaceError> {
+        let disk = FsDisk::new(&self.folder);
+        let (snapshots, newest) = Snapshots::open(disk.clone(), self.id)?;
+        let (mut state, applied) = match newest {
+            Some((state, position)) => (state, position),
+            None => (State::new(self.id), order::Position::default()),
+        };
+        let log = self.open_log(&disk, applied)?;
+        let feed = Feed::new(state.index());
+
+        // What is known to be committed is applied without going through Raft, and without being in
+        // memory at once.
+        let hard_state = log.hard_state();
+        let last = log.last().index;
+        let commit = hard_state.commit.clamp(applied.index, last.max(applied.index));
+        let reader = log.reader();
+        let mut through = applied;
+        for entry in reader.entries(applied.index + 1, commit + 1)? {
+            let entry = entry?;
+            if !entry.data.is_empty() && entry.kind == 0 {
+                apply(&mut state, &feed, &entry.data);
+            }
+            through = order::Position { term: entry.term, index: entry.index };
+        }
+        let mut entries = Vec::new();
+        for entry in reader.entries(through.index + 1, last + 1)? {
+            let entry = entry?;
+            let kind = order::EntryKind::from_number(u64::from(entry.kind));
+            entries.push(order::Entry {
+                term: entry.term,
+                index: entry.index,
+                kind: kind.unwrap_or(order::EntryKind::Normal),
+                data: entry.data,
+            });
+        }
+
+        let members = Members::of_voters([FIRST_MEMBER]);
+        let recovered = Recovered {
+            hard_state: order::HardState {
+                term: hard_state.term,
+                vote: hard_state.vote,
+                commit: through.index.max(hard_state.commit.min(last)),
+            },
+            members: members.clone(),
+            applied: through.index,
+            before: through,
+            terms: Vec::new(),
+            entries,
+            // Raft is told that its log begins where the state stands: a member that is behind that
+            // is brought up by a snapshot.
+            snapshot: (through.index > 0)
+                .then(|| order::SnapshotMeta { position: through, members }),
+        };
+        let started = Instant::now();
+        let config = Config::new(FIRST_MEMBER, self.id, seed_of(self.seed));
+        let order = Order::new(config, recovered, since(started))?;
+        self.start(disk, log, state, feed, snapshots, order, through, started)
+    }
+
+    fn open_log(
+        &self,
+        disk: &FsDisk,
+        applied: order::Position,
+    ) -> Result<Log<FsDisk>, OpenSpaceError> {
+        let dir = Path::new("log");
+        match Log::open(disk.clone(), dir, self.id, Limits::default()) {
+            Ok((log, recovered)) => {
+                if let Some(cut) = &recovered.cut {
+                    tracing::warn!("{cut}; they were not acknowledged, and are cut off");
+                }
+                for name in &recovered.ignored {
+                    tracing::warn!("{name} in the log's folder is not part of it: left alone");
+                }
+                Ok(log)
+            }
+            Err(OpenError::Empty(_)) => Ok(self.create_log(disk, dir, applied)?),
+            Err(OpenError::Disk(e)) if e.why == synod_core::log::disk::Why::NotFound => {
+                Ok(self.create_log(disk, dir, applied)?)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn create_log(
+        &self,
+        disk: &FsDisk,
+        dir: &Path,
+        applied: order::Position,
+    ) -> Result<Log<FsDisk>, OpenError> {
+        let after = synod_core::log::Position { term: applied.term, index: applied.index };
+        disk.create_dir(dir)?;
+        Log::create(disk.clone(), dir, self.id, after, Limits::default())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one thread's, and is moved there")]
+    fn start(
+        self,
+        disk: FsDisk,
+        log: Log<FsDisk>,
+        state: State,
+        feed: Feed,
+        snapshots: Snapshots,
+        order: Order,
+        through: order::Position,
+        started: Instant,
+    ) -> Result<Space, OpenSpaceError> {
+        let last = log.last().index;
+        let shared = Arc::new(Shared::new(disk, self.min_free));
+        shared.look_at_disk();
+        shared.set_log_bytes(log.bytes());
+        let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
+        let (order_inputs, to_order) = pair();
+        let (disk_inputs, to_disk) = pair();
+        let (apply_inputs, to_apply) = pair();
+        let disk_thread = DiskThread {
+            log,
+            inputs: disk_inputs,
+            order: to_order.clone(),
+            shared: Arc::clone(&shared),
+            since_look: 0,
+        };
+        let apply_thread = ApplyThread {
+            state,
+            inputs: apply_inputs,
+            order: to_order.clone(),
+            feed: Arc::clone(&feed),
+            shared: Arc::clone(&shared),
+            snapshots: Arc::clone(&snapshots),
+            through,
+            since_snapshot: 0,
+            writing: None,
+            awaited: Vec::new(),
+        };
+        let order_thread = OrderThread {
+            order,
+            inputs: order_inputs,
+            disk: to_disk.clone(),
+            apply: to_apply.clone(),
+            shared: Arc::clone(&shared),
+            started,
+            waiting: Default::default(),
+        };
+        let spawn = |role: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(format!("{role} {}", self.name)).spawn(run)
+        };
+        let threads = vec![
+            spawn("order", Box::new(move || order_thread.run()))?,
+            spawn("disk", Box::new(move || disk_thread.run()))?,
+            spawn("apply", Box::new(move || apply_thread.run()))?,
+        ];
+        let inner = Inner {
+            name: self.name,
+            id: self.id,
+            order: to_order,
+            disk: to_disk,
+            apply: to_apply,
+            feed,
+            shared,
+            snapshots,
+            node_session: NodeSession::new(self.node, self.seed),
+            threads: Mutex::new(threads),
+        };
+        // A sole voter elects itself and finds that all of its log is committed: whoever opens the
+        // space sees what was acknowledged before.
+        let (reached, waiting) = mpsc::sync_channel(1);
+        drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
+        let _ = waiting.recv();
+        Ok(Space { inner: Arc::new(inner) })
+    }
+}
+
+fn seed_of(seed: [u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = seed;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn pair<T>() -> (mpsc::Receiver<T>, mpsc::Sender<T>) {
+    let (sender, receiver) = mpsc::channel();
+    (receiver, sender)
+}
+
+fn apply(state: &mut State, feed: &Feed, data: &bytes::Bytes) {
+    match Batch::decode(data) {
+        Ok(batch) => {
+            let changes: Vec<_> = batch
+                .commands
+                .iter()
+                .filter_map(|command| state.apply(batch.time, command).change.map(Arc::new))
+                .collect();
+            feed.push(state.index(), changes);
+        }
+        Err(e) => tracing::error!("a log entry is not a batch of commands: {e}"),
+    }
+}

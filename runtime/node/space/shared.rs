@@ -1,0 +1,100 @@
+//! What a space's threads and its handle all look at.
+
+use crate::api::ErrorBody;
+use crate::store::FsDisk;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use synod_core::log::disk::Disk;
+
+/// How often a full disk is looked at again when somebody wants to write.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Facts about a space that are read without asking its threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    disk: FsDisk,
+    /// Bytes that must stay free on the disk.
+    min_free: u64,
+    is_full: AtomicBool,
+    full: Mutex<(Option<String>, Instant)>,
+    role: Mutex<(&'static str, u64)>,
+    log_bytes: AtomicU64,
+    /// Proposals under way.
+    pub(super) proposals: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(disk: FsDisk, min_free: u64) -> Self {
+        Self {
+            disk,
+            min_free,
+            is_full: AtomicBool::new(false),
+            full: Mutex::new((None, Instant::now())),
+            role: Mutex::new(("follower", 0)),
+            log_bytes: AtomicU64::new(0),
+            proposals: AtomicUsize::new(0),
+        }
+    }
+
+    /// Why nothing is written, if nothing is. Looks at the disk again now and then.
+    pub(super) fn why_full(&self) -> Option<String> {
+        if !self.is_full() {
+            return None;
+        }
+        let looked = self.full.lock().unwrap_or_else(PoisonError::into_inner).1;
+        if looked.elapsed() >= LOOK_AGAIN {
+            self.look_at_disk();
+        }
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, why: Option<String>) {
+        self.is_full.store(why.is_some(), Ordering::Relaxed);
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = (why, Instant::now());
+    }
+
+    /// Asks the disk how much room it has.
+    pub(super) fn look_at_disk(&self) {
+        let free = self.disk.free_space().unwrap_or(u64::MAX);
+        let why = (free < self.min_free).then(|| {
+            format!(
+                "the disk has {} MiB left and {} MiB are kept free: make room, or lower --min-free; \
+                 reads go on",
+                free >> 20,
+                self.min_free >> 20
+            )
+        });
+        self.set_full(why);
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.disk.free_space().unwrap_or(0)
+    }
+
+    pub(super) fn set_role(&self, role: &'static str, term: u64) {
+        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = (role, term);
+    }
+
+    pub(super) fn role(&self) -> (&'static str, u64) {
+        *self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// An error for the control socket.
+pub(crate) fn error(code: &str, message: impl Into<String>) -> ErrorBody {
+    let (code, message) = (code.to_owned(), message.into());
+    ErrorBody { code, message, problems: Vec::new(), id: None }
+}

@@ -1,0 +1,240 @@
+//! A space's snapshots on disk: written by a thread of their own from what *apply* hands over a
+//! little at a time, read when the space is opened, when an engine starts, and for the past.
+
+use crate::store::fs_disk::FsDisk;
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use synod_core::apply::{Restore, RestoreError, State};
+use synod_core::log::Position;
+use synod_core::log::disk::{Disk, DiskError};
+use synod_core::order;
+use synod_core::snapshot::SnapshotError as FileError;
+use synod_core::snapshot::{self, Meta, Reader, Writer};
+use tokio::sync::watch;
+
+/// Snapshots that are kept: the newest, and older ones for who looks at the past.
+const KEPT: usize = 4;
+/// Files with states of the past that are kept.
+const KEPT_PAST: usize = 16;
+/// Items that wait to be written, at most.
+const QUEUE: usize = 64;
+/// The only section of the file.
+const SECTION: u64 = 0;
+
+/// A snapshot that is whole on disk.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) index: u64,
+    pub(super) path: PathBuf,
+}
+
+/// Why there is no snapshot to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file, or the disk, is at fault.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The disk does not do its part.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The file is whole and its items make no state.
+    #[error("{}: {why}", path.display())]
+    Restore {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong.
+        why: RestoreError,
+    },
+    /// The thread that writes cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// The thread that writes has given up; it has said why.
+    #[error("it could not be written")]
+    GivenUp,
+}
+
+/// All snapshots of one space.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    disk: FsDisk,
+    space: [u8; 32],
+    newest: Arc<watch::Sender<Option<Arc<Saved>>>>,
+}
+
+/// A snapshot that is being written.
+pub(super) struct Writing {
+    index: u64,
+    items: SyncSender<Bytes>,
+    waiting: Option<Bytes>,
+}
+
+fn folder() -> &'static Path {
+    Path::new("snapshots")
+}
+
+/// Where states of the past are put for who asks for them.
+fn past() -> &'static Path {
+    Path::new("as-of")
+}
+
+impl Snapshots {
+    /// Finds the newest snapshot that is whole, and reads it.
+    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
+    pub(super) fn open(
+        disk: FsDisk,
+        space: [u8; 32],
+    ) -> Result<(Self, Option<(State, order::Position)>), SnapshotError> {
+        disk.create_dir(folder())?;
+        let newest = Arc::new(watch::Sender::new(None));
+        let snapshots = Self { disk, space, newest };
+        let mut found = None;
+        for (index, path) in snapshot::list(&snapshots.disk, folder())? {
+            match snapshots.load(&path) {
+                Ok(loaded) => {
+                    let path = snapshots.disk.root().join(&path);
+                    snapshots.newest.send_replace(Some(Arc::new(Saved { index, path })));
+                    found = Some(loaded);
+                    break;
+                }
+                Err(e) => tracing::warn!("a snapshot is passed over for an older one: {e}"),
+            }
+        }
+        Ok((snapshots, found))
+    }
+
+    /// The newest snapshot.
+    pub(super) fn newest(&self) -> Option<Arc<Saved>> {
+        self.newest.borrow().clone()
+    }
+
+    /// Follows the newest snapshot.
+    pub(super) fn follow(&self) -> watch::Receiver<Option<Arc<Saved>>> {
+        self.newest.subscribe()
+    }
+
+    /// The index of the oldest snapshot; none if there is none.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let listed = snapshot::list(&self.disk, folder()).ok()?;
+        listed.last().map(|(index, _)| *index)
+    }
+
+    /// The newest state that is no younger than `index`, if any is kept.
+    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
+    pub(super) fn load_before(
+        &self,
+        index: u64,
+    ) -> Result<Option<(State, order::Position)>, SnapshotError> {
+        let listed = snapshot::list(&self.disk, folder())?;
+        match listed.into_iter().find(|(of, _)| *of <= index) {
+            Some((_, path)) => self.load(&path).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Begins to write the state of this index.
+    pub(super) fn begin(
+        &self,
+        index: u64,
+        chain: [u8; 32],
+        at: order::Position,
+    ) -> Result<Writing, SnapshotError> {
+        let at = Position { term: at.term, index: at.index };
+        let meta = Meta { space: self.space, index, chain, at, members: Bytes::new() };
+        let writer = Writer::create(&self.disk, folder(), &meta)?;
+        let (items, queue) = mpsc::sync_channel(QUEUE);
+        let (disk, newest) = (self.disk.clone(), Arc::clone(&self.newest));
+        std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || match write(writer, &queue, &disk) {
+                Ok(Some(path)) => {
+                    let path = disk.root().join(path);
+                    newest.send_replace(Some(Arc::new(Saved { index, path })));
+                }
+                Ok(None) => {}
+                Err(e) => tracing::warn!("the snapshot of index {index} was given up: {e}"),
+            })
+            .map_err(SnapshotError::Thread)?;
+        Ok(Writing { index, items, waiting: None })
+    }
+
+    /// Writes a state of the past to a file of its own, and returns its absolute path.
+    pub(super) fn write_past(&self, mut state: State) -> Result<PathBuf, SnapshotError> {
+        self.disk.create_dir(past())?;
+        let (index, chain) = (state.index(), state.chain());
+        let at = Position::default();
+        let meta = Meta { space: self.space, index, chain, at, members: Bytes::new() };
+        let mut writer = Writer::create(&self.disk, past(), &meta)?;
+        state.begin_snapshot();
+        while let Some(item) = state.snapshot_step() {
+            writer.chunk(SECTION, &item)?;
+        }
+        let path = writer.finish()?;
+        snapshot::sweep(&self.disk, past(), KEPT_PAST)?;
+        Ok(self.disk.root().join(path))
+    }
+
+    fn load(&self, path: &Path) -> Result<(State, order::Position), SnapshotError> {
+        let reader = Reader::open(&self.disk, path, Some(self.space))?;
+        let at = reader.meta().at;
+        let mut restore = Restore::whole();
+        let wrong = |why| SnapshotError::Restore { path: path.to_path_buf(), why };
+        for chunk in reader {
+            restore.item(&chunk?.items).map_err(wrong)?;
+        }
+        let state = restore.finish().map_err(wrong)?;
+        Ok((state, order::Position { index: at.index, term: at.term }))
+    }
+}
+
+impl Writing {
+    /// The index of the state that is being written.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Whether there is room for an item now.
+    pub(super) fn has_room(&mut self) -> Result<bool, SnapshotError> {
+        let Some(item) = self.waiting.take() else { return Ok(true) };
+        match self.items.try_send(item) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(item)) => {
+                self.waiting = Some(item);
+                Ok(false)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(SnapshotError::GivenUp),
+        }
+    }
+
+    /// Hands an item over, once there is room.
+    pub(super) fn item(&mut self, item: Bytes) {
+        self.waiting = Some(item);
+    }
+
+    /// Hands over the mark of the end: without it the file is thrown away.
+    pub(super) fn finish(self) {
+        // If the thread has given up it has said why.
+        drop(self.items.send(Bytes::new()));
+    }
+}
+
+/// Writes items until the mark of the end. None if it never comes: the snapshot was given up.
+fn write(
+    mut writer: Writer<FsDisk>,
+    items: &mpsc::Receiver<Bytes>,
+    disk: &FsDisk,
+) -> Result<Option<PathBuf>, SnapshotError> {
+    while let Ok(item) = items.recv() {
+        if item.is_empty() {
+            let path = writer.finish()?;
+            if let Err(e) = snapshot::sweep(disk, folder(), KEPT) {
+                tracing::warn!("old snapshots were not removed: {e}");
+            }
+            return Ok(Some(path));
+        }
+        writer.chunk(SECTION, &item)?;
+    }
+    writer.abandon()?;
+    Ok(None)
+}
