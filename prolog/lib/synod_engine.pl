@@ -31,19 +31,33 @@ main :-
 load_program(File) :-
     check_program(File, Module),
     host(checked, true),
-    catch(( use_module(File) -> Loaded = true ; Loaded = false ), Ball, true),
-    (   nonvar(Ball) ->
-        ball_chars(Ball, Chars),
-        host_tell(not_loaded(Chars)),
-        fail
-    ;   Loaded == false ->
-        host_tell(not_loaded("the program cannot be loaded")),
-        fail
-    ;   assertz(program_module(Module)),
-        (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))
-        ;   true
-        ),
-        host(loaded, true)
+    use_program(File, Ball),
+    used(Ball, Module).
+
+% Ball is what loading threw; unbound if all went well.
+use_program(File, Ball) :-
+    catch(synod_engine:use_program(File), Ball, true).
+
+use_program(File) :-
+    (   use_module(File) -> true
+    ;   throw(cannot_be_loaded)
+    ).
+
+% One thing a clause: the machine's compiler loses variables that first occur in a branch.
+used(Ball, _) :-
+    nonvar(Ball),
+    !,
+    ball_chars(Ball, Chars),
+    host_tell(not_loaded(Chars)),
+    fail.
+used(_, Module) :-
+    assertz(program_module(Module)),
+    dispatched(Module),
+    host(loaded, true).
+
+dispatched(Module) :-
+    (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))
+    ;   true
     ).
 
 serve(agent, Inferences) :-
@@ -111,23 +125,30 @@ solve(Kind, Goal0, Names, Inferences) :-
     expanded(Kind, Goal0, Module, Goal),
     '$get_b_value'(B0),
     catch(call_residue_vars(synod_engine:limited(Inferences, Goal), Constrained), Ball, true),
-    (   nonvar(Ball) ->
-        !,
-        ball_chars(Ball, Chars),
-        copy_term(Ball, Ball1, _),
-        (   acyclic_term(Ball1) -> host_tell(goal_threw(Chars, Ball1))
-        ;   host_tell(goal_threw(Chars))
-        ),
-        fail
-    ;   '$get_b_value'(B),
-        (   B0 == B -> Open = false
-        ;   Open = true
-        ),
-        answer(Kind, Goal0, Names, Constrained, Open, Continue),
-        (   Continue == true, Open == true -> fail
-        ;   !,
-            fail
-        )
+    '$get_b_value'(B),
+    openness(B0, B, Open),
+    solved(Ball, Kind, Goal0, Names, Constrained, Open, Continue),
+    Continue \== true,
+    !,
+    fail.
+
+openness(B0, B, Open) :-
+    (   B0 == B -> Open = false
+    ;   Open = true
+    ).
+
+% Continue is true if the goal is to be asked for a further answer.
+solved(Ball, _, _, _, _, _, false) :-
+    nonvar(Ball),
+    !,
+    ball_chars(Ball, Chars),
+    threw(Ball, Chars).
+solved(_, Kind, Goal, Names, Constrained, Open, Continue) :-
+    answer(Kind, Goal, Names, Constrained, Open, Continue).
+
+threw(Ball, Chars) :-
+    (   acyclic(Ball) -> host_tell(goal_threw(Chars, Ball))
+    ;   host_tell(goal_threw(Chars))
     ).
 
 limited(Inferences, Goal) :-
@@ -175,7 +196,7 @@ bindings([Name=Value|Equations], Names, [b(NameChars, ValueText, Term)|Bindings]
     ;   ValueText = ValueText0
     ),
     append([NameChars, " = ", ValueText], Text),
-    (   acyclic_term(Value) -> Term = t(Value)
+    (   acyclic(Value) -> Term = t(Value)
     ;   Term = cyclic
     ),
     bindings(Equations, Names, Bindings, Texts).
@@ -216,8 +237,8 @@ fabricate([Var|Vars], N, Names0, Names) :-
 
 % The variables of a term. term_variables/2 takes [a,Y] for ground.
 variables(Term, Vars) :-
-    (   acyclic_term(Term) -> variables(Term, [], Vars0), reversed(Vars0, [], Vars)
-    ;   term_variables(Term, Vars)
+    (   acyclic(Term) -> variables(Term, [], Vars0), reversed(Vars0, [], Vars)
+    ;   Vars = []
     ).
 
 variables(Term, Vars0, Vars) :-
@@ -225,6 +246,9 @@ variables(Term, Vars0, Vars) :-
         (   known(Vars0, Term) -> Vars = Vars0
         ;   Vars = [Term|Vars0]
         )
+    ;   Term = [Head|Tail] ->
+        variables(Head, Vars0, Vars1),
+        variables(Tail, Vars1, Vars)
     ;   compound(Term) ->
         Term =.. [_|Arguments],
         all_variables(Arguments, Vars0, Vars)

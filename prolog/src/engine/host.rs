@@ -92,6 +92,10 @@ impl Host {
     pub(super) fn call(&mut self, request: &[u8]) {
         self.answer.clear();
         let done = match std::str::from_utf8(request).map(text::read) {
+            Ok(Ok(Term::Compound(name, args))) if &*name == "@sure" => {
+                args.into_iter().next().map_or(Ok(Answer::Done), |request| self.request(request))
+            }
+            Ok(Ok(_)) if may_be_cyclic(request) => Ok(Answer::Term(Term::atom("@cyclic"))),
             Ok(Ok(request)) => self.request(request),
             Ok(Err(error)) => Err(unreadable(&error)),
             Err(_) => Err(errors::system("a request is not UTF-8")),
@@ -109,9 +113,6 @@ impl Host {
             // Has the machine read the second term, with characters for "…".
             self.answer.insert_str(0, "'@again'. ");
         }
-        if std::env::var_os("SYNOD_DEBUG").is_none() {
-            eprintln!("> {} => {}", String::from_utf8_lossy(request), self.answer);
-        } // DEBUG
         self.vitals.count_atoms(&self.answer);
         if let Some(reply) = &mut self.reply {
             reply.set(&self.answer);
@@ -603,6 +604,29 @@ fn decoded(bytes: &[u8]) -> Result<Term, Ball> {
 
 fn unknown(name: &str) -> Ball {
     errors::existence("host_call", Term::atom(name))
+}
+
+/// Whether `...` stands in a request outside of quotes: the machine writes it for what a cycle goes
+/// on with, and it is an atom too.
+fn may_be_cyclic(request: &[u8]) -> bool {
+    if !request.windows(3).any(|part| part == b"...") {
+        return false;
+    }
+    let mut at = 0;
+    while at < request.len() {
+        match request[at] {
+            quote @ (b'\'' | b'"') => {
+                at += 1;
+                while at < request.len() && request[at] != quote {
+                    at += if request[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'.' if request[at..].starts_with(b"...") => return true,
+            _ => {}
+        }
+        at += 1;
+    }
+    false
 }
 
 fn unreadable(error: &synod_core::term::text::SyntaxError) -> Ball {
