@@ -33,14 +33,7 @@ impl Task {
             return Ok(Some(Left::Died("proposed what cannot be read".to_owned())));
         };
         let to = self.cursor_behind(&run).unwrap_or(self.cursor);
-        self.seq += 1;
-        let origin = Origin::Agent {
-            name: self.agent.clone(),
-            epoch: self.epoch,
-            seq: self.seq,
-            from: self.cursor,
-            to,
-        };
+        let origin = self.origin(to);
         let Draft { version, reads, ops } = draft;
         let command = Command::Transact(Transaction { origin, version, reads, ops });
         if command.check_terms().is_err() {
@@ -81,6 +74,18 @@ impl Task {
         let changes = engine.changes()?;
         engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await?;
         Ok(None)
+    }
+
+    /// The next command of the epoch, one that moves the cursor to `to`.
+    pub(super) fn origin(&mut self, to: Position) -> Origin {
+        self.seq += 1;
+        Origin::Agent {
+            name: self.agent.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+            from: self.cursor,
+            to,
+        }
     }
 
     /// Where the cursor stands behind what a run handles; none if that has no position.

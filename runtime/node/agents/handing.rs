@@ -5,7 +5,7 @@ use super::triggers::{Item, Scan};
 use crate::space::{Ended, HistoryError};
 use bytes::Bytes;
 use synod_core::apply::Outcome;
-use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Origin, Transaction};
+use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Transaction};
 use synod_core::kb::Position;
 use synod_core::term::Term;
 use synod_prolog::frame::Trigger;
@@ -63,14 +63,7 @@ impl Task {
         if !self.is_started || to.index.saturating_sub(self.cursor.index) < CURSOR_LAG {
             return;
         }
-        self.seq += 1;
-        let origin = Origin::Agent {
-            name: self.agent.clone(),
-            epoch: self.epoch,
-            seq: self.seq,
-            from: self.cursor,
-            to,
-        };
+        let origin = self.origin(to);
         let empty = Transaction { origin, version: 0, reads: Vec::new(), ops: Vec::new() };
         let ended = self.commit(&Command::Transact(empty)).await;
         if let Some(Ended::Applied(Outcome::Committed(_))) = ended {

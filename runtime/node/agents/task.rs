@@ -92,14 +92,7 @@ impl Task {
                 wait = BACK_OFF.0;
             }
             match left {
-                Left::Stopped { release, done } => {
-                    if release {
-                        self.release().await;
-                    }
-                    self.view().stopped("stopped");
-                    tell(done);
-                    return;
-                }
+                Left::Stopped { release, done } => return self.end(release, done).await,
                 Left::Halted => {
                     self.log("info", "the program called halt: the agent is stopped");
                     self.release().await;
@@ -134,17 +127,8 @@ impl Task {
                     self.log("warning", &format!("the engine {why}; a fresh one follows"));
                     self.after_death(&why).await;
                     self.view().waiting(&why);
-                    match self.pause(wait).await {
-                        Some(Order::Stop { release, done }) => {
-                            if release {
-                                self.release().await;
-                            }
-                            self.view().stopped("stopped");
-                            tell(Some(done));
-                            return;
-                        }
-                        Some(Order::Restart { done }) => drop(done.send(Ok(()))),
-                        None => {}
+                    if !self.pause(wait).await {
+                        return;
                     }
                     wait = (wait * 2).min(BACK_OFF.1);
                 }
@@ -169,27 +153,40 @@ impl Task {
                     self.view().failed(&e.to_string());
                 }
             }
-            match self.pause(wait).await {
-                Some(Order::Stop { release, done }) => {
-                    if release {
-                        self.release().await;
-                    }
-                    self.view().stopped("stopped");
-                    tell(Some(done));
-                    return None;
-                }
-                Some(Order::Restart { done }) => drop(done.send(Ok(()))),
-                None => {}
+            if !self.pause(wait).await {
+                return None;
             }
             wait = (wait * 2).min(BACK_OFF.1);
         }
     }
 
-    /// Waits, unless an order comes first.
-    async fn pause(&mut self, wait: Duration) -> Option<Order> {
-        tokio::select! {
+    /// Waits before a fresh engine is started, unless an order comes first. Says whether the agent
+    /// goes on.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let order = tokio::select! {
             order = self.orders.recv() => order,
-            () = sleep(wait) => None,
+            () = sleep(wait) => return true,
+        };
+        match order {
+            Some(Order::Stop { release, done }) => self.end(release, Some(done)).await,
+            // A fresh engine follows anyhow.
+            Some(Order::Restart { done }) => {
+                drop(done.send(Ok(())));
+                return true;
+            }
+            None => {}
+        }
+        false
+    }
+
+    async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
+        if release {
+            self.release().await;
+        }
+        self.view().stopped("stopped");
+        if let Some(done) = done {
+            // Whoever gave the order may no longer listen.
+            let _ = done.send(());
         }
     }
 
@@ -319,13 +316,6 @@ impl Task {
 
     pub(super) fn log(&self, level: &str, text: &str) {
         self.registered.log.line(level, text);
-    }
-}
-
-/// Tells that an order is carried out. Whoever gave it may no longer listen.
-fn tell(done: Option<oneshot::Sender<()>>) {
-    if let Some(done) = done {
-        let _ = done.send(());
     }
 }
 
