@@ -161,13 +161,17 @@ impl World {
         Ok(())
     }
 
+    /// Removes what a snapshot stands for.
     fn compact(&mut self) -> Result<(), PowerLost> {
         let Some(at) = self.snapshot.as_ref().map(|meta| meta.at.index) else { return Ok(()) };
         let upto = self.rng.below(at + 1);
         self.compacted = self.compacted.max(upto);
         self.log().compact(upto).map_err(|e| lost(&e))?;
         // It was a sync too.
-        self.sync()
+        self.sync()?;
+        let log = self.log.as_ref().unwrap();
+        check_terms(log, &self.safe, log.first_index());
+        Ok(())
     }
 
     fn take_snapshot(&mut self) -> Result<(), PowerLost> {
@@ -262,6 +266,7 @@ impl World {
                 && recovered.hard_state == model.hard_state_found()
                 && model.entries.get(skipped..) == Some(&read[..])
             {
+                check_terms(log, &model, first);
                 break;
             }
             let Some(op) = waiting.next() else {
@@ -319,6 +324,25 @@ fn chunks(index: u64) -> Vec<(u64, Vec<u8>)> {
     let mut rng = Rng::new(index);
     let mut chunk = |_| (rng.below(3), vec![index as u8; rng.below(3000) as usize]);
     (0..index % 5).map(&mut chunk).collect()
+}
+
+/// The log knows the terms of its entries without reading them.
+fn check_terms(log: &Log<SimDisk>, model: &Model, first: u64) {
+    let at = |index| match index - model.base.index {
+        0 => model.base,
+        nth => Position { index, term: model.entries[nth as usize - 1].term },
+    };
+    let before = log.before();
+    assert!(before == at(first - 1) || before == at(first), "{before:?}");
+    for after in first - 1..=model.last().index {
+        let mut expected: Vec<Position> = Vec::new();
+        for index in after + 1..=model.last().index {
+            if expected.last().is_none_or(|run| run.term != at(index).term) {
+                expected.push(at(index));
+            }
+        }
+        assert_eq!(log.terms(after), expected, "after {after}");
+    }
 }
 
 /// The error that the end of power is; any other is a failure.

@@ -56,6 +56,18 @@ pub struct Position {
     pub index: u64,
 }
 
+impl Position {
+    /// The index of the entry that follows.
+    pub fn next(self) -> u64 {
+        self.index.saturating_add(1)
+    }
+
+    /// Whether an entry at `next` may stand right behind one here.
+    fn precedes(self, next: Self) -> bool {
+        self.index.checked_add(1) == Some(next.index) && self.term <= next.term
+    }
+}
+
 /// An entry of Raft's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

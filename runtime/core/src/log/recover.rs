@@ -162,7 +162,7 @@ pub(super) fn recover<D: Disk>(
         return Err(OpenError::Damaged(Damage {
             file: dir.join(Segment::file_name(number)),
             offset,
-            index: index.last.index + 1,
+            index: index.last.next(),
             what: Flaw::Commit { commit: hard_state.commit, last: index.last.index },
         }));
     }
@@ -296,7 +296,7 @@ impl Walk<'_> {
                 return Err(self.damage(file, offset, what).into());
             }
             if state.index.last != header.after {
-                let (due, found) = (state.index.last.index + 1, header.after.index + 1);
+                let (due, found) = (state.index.last.next(), header.after.next());
                 return Ok(Some(Flaw::OutOfOrder { due, found }));
             }
         }
@@ -305,7 +305,7 @@ impl Walk<'_> {
     }
 
     fn damage(&self, file: PathBuf, offset: u64, what: Flaw) -> Damage {
-        let index = self.state.as_ref().map_or(1, |state| state.index.last.index + 1);
+        let index = self.state.as_ref().map_or(1, |state| state.index.last.next());
         Damage { file, offset, index, what }
     }
 }
@@ -314,13 +314,13 @@ impl State {
     /// Whether `at` may be the next entry.
     fn due(&self, at: Position) -> Result<(), Flaw> {
         let last = self.index.last;
-        let next = at.index == last.index + 1 && at.term >= last.term;
+        let next = last.precedes(at);
         // What is committed stays; what has been compacted away cannot be told from it.
         let supersedes = at.index <= last.index && at.index > self.hard_state.commit;
         if next || supersedes {
             Ok(())
         } else {
-            Err(Flaw::OutOfOrder { due: last.index + 1, found: at.index })
+            Err(Flaw::OutOfOrder { due: last.next(), found: at.index })
         }
     }
 }

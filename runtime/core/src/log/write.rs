@@ -139,7 +139,7 @@ impl<D: Disk> Log<D> {
         if at.index <= self.hard_state.commit {
             return Ok(false);
         }
-        let held = self.read(at.index, at.index + 1, 0)?;
+        let held = self.read(at.index, at.next(), 0)?;
         let restarts = held.first().is_none_or(|entry| entry.term != at.term);
         self.begin_batch();
         self.hard_state = self.hard_state.not_before(at.term).committed(at.index);
@@ -198,7 +198,7 @@ impl<D: Disk> Log<D> {
                 break;
             }
             self.disk.remove(&self.dir.join(Segment::file_name(oldest.number)))?;
-            self.index.segments.remove(0);
+            self.index.remove_oldest();
             // One after the other: a crash may then leave too many, but never a gap.
             if let Err(e) = self.disk.sync_dir(&self.dir) {
                 return Err(self.fail(e).into());
@@ -228,6 +228,16 @@ impl<D: Disk> Log<D> {
     /// The first entry, or the one that will be.
     pub fn first_index(&self) -> u64 {
         self.index.first()
+    }
+
+    /// What lies right before the first entry; where nobody knows its term any more, the first entry.
+    pub fn before(&self) -> Position {
+        self.index.before()
+    }
+
+    /// Where each run of entries of one term begins, of those after `index`.
+    pub fn terms(&self, index: u64) -> Vec<Position> {
+        self.index.terms(index)
     }
 
     /// The last entry, with what waits to be written, or the place where the log begins.
@@ -260,7 +270,7 @@ impl<D: Disk> Log<D> {
         let mut last = self.index.last;
         let commit = self.hard_state.commit;
         for (nth, &Entry { term, index, kind, ref data }) in entries.iter().enumerate() {
-            let next = index == last.index + 1 && term >= last.term;
+            let next = last.precedes(Position { term, index });
             let supersedes = nth == 0 && index <= last.index && index > commit;
             if !next && !supersedes {
                 return Err(AppendError::OutOfOrder { found: index, last: last.index, commit });
