@@ -293,6 +293,7 @@ impl<'a> Reader<'a> {
         self.long_head()
     }
 
+    #[inline]
     fn long_head(&mut self) -> Result<Head, Error> {
         let rest = self.rest();
         let mut decoder = Decoder::from(rest);
@@ -301,21 +302,38 @@ impl<'a> Reader<'a> {
             ciborium_ll::Error::Syntax(_) => self.error(What::Malformed),
         })?;
         let read = decoder.offset();
+        // The shortest of the lengths that a head of an integer can have.
+        let shortest = |n: u64| match n {
+            0..24 => 1,
+            24..=0xff => 2,
+            0x100..=0xffff => 3,
+            0x1_0000..=0xffff_ffff => 5,
+            _ => 9,
+        };
+        let (head, n) = match header {
+            Header::Positive(n) => (Head::Uint(n), n),
+            Header::Negative(n) => (Head::Negative(n), n),
+            Header::Bytes(Some(n)) => (Head::Bytes(n), n as u64),
+            Header::Text(Some(n)) => (Head::Text(n), n as u64),
+            Header::Array(Some(n)) => (Head::Array(n), n as u64),
+            Header::Map(Some(n)) => (Head::Map(n), n as u64),
+            Header::Tag(n) => (Head::Tag(n), n),
+            _ => return self.other_head(header, read),
+        };
+        if read != shortest(n) {
+            return Err(self.error(What::NotDeterministic));
+        }
+        self.at += read;
+        Ok(head)
+    }
+
+    #[cold]
+    fn other_head(&mut self, header: Header, read: usize) -> Result<Head, Error> {
+        let rest = self.rest();
         let head = match header {
-            Header::Positive(n) => Head::Uint(n),
-            Header::Negative(n) => Head::Negative(n),
             Header::Float(f) => Head::Float(f),
-            Header::Bytes(Some(n)) => Head::Bytes(n),
-            Header::Text(Some(n)) => Head::Text(n),
-            Header::Array(Some(n)) => Head::Array(n),
-            Header::Map(Some(n)) => Head::Map(n),
-            Header::Tag(n) => Head::Tag(n),
             Header::Simple(n) => Head::Simple(n),
-            Header::Break
-            | Header::Bytes(None)
-            | Header::Text(None)
-            | Header::Array(None)
-            | Header::Map(None) => return Err(self.error(What::NotDeterministic)),
+            _ => return Err(self.error(What::NotDeterministic)),
         };
         let mut shortest = [0u8; 16];
         let mut left = &mut shortest[..];
