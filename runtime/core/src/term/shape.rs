@@ -158,11 +158,8 @@ mod tests {
             let bytes = bytes(&term);
             prop_assert_eq!(is_ground(&bytes), term.is_ground());
             prop_assert_eq!(is_variable(&bytes), matches!(term, Term::Var(_)));
-            let name = match &term {
-                Term::Integer(_) | Term::Float(_) | Term::Var(_) => None,
-                other => other.functor(),
-            };
-            prop_assert_eq!(functor(&bytes), name.filter(|(_, arity)| *arity > 0));
+            prop_assert_eq!(predicate(&bytes), term.predicate());
+            prop_assert_eq!(functor(&bytes), term.functor());
             if let Term::Compound(_, args) = &term {
                 prop_assert_eq!(arguments(&bytes).count(), args.len());
                 for (n, arg) in args.iter().enumerate().filter(|(_, arg)| arg.is_ground()) {
