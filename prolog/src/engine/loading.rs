@@ -211,6 +211,7 @@ impl Host {
             warnings: std::mem::take(&mut self.loading.problems),
             output,
         });
+        self.watch.loaded();
         self.run.phase = Phase::Handler;
         Ok(Answer::Term(Term::atom("true")))
     }

@@ -44,7 +44,6 @@ fn programs_cannot_be_started() {
     let goal = format!("shell(\"touch {}\", S)", path.display());
     let (answers, end) = node.query(&goal);
     assert!(!path.exists(), "{answers:?} {end:?}");
-    assert!(node.stderr().contains("refused to start a program"), "{}", node.stderr());
     node.query("catch(process_create(\"/bin/true\", [], []), _, true)");
     // The engine goes on.
     assert_eq!(node.query("X = 1").0, ["X = 1"]);
