@@ -3,8 +3,10 @@
 use crate::agents::{AgentLog, Mailbox};
 use crate::api::ErrorBody;
 use crate::space::error;
+use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use synod_core::term::swi::{self, Swi, SwiError};
 use synod_prolog::frame::Trigger;
 use synod_udp_shim::{Join, JoinSpec, MAX_DATAGRAM_BYTES};
 use tokio::io::Interest;
@@ -41,12 +43,24 @@ pub(crate) fn deliver(captures: Vec<Join>, mailbox: &Arc<Mailbox>, log: &Arc<Age
                 });
                 let Ok((from, bytes)) = taken.await else { continue };
                 let Some(mailbox) = mailbox.upgrade() else { return };
-                mailbox.put(trigger(&group, from, bytes));
+                mailbox.put(trigger(&group, from, bytes, &log));
             }
         });
     }
 }
 
-fn trigger(group: &std::net::SocketAddrV4, from: String, bytes: Vec<u8>) -> Trigger {
+/// What a datagram is to an agent: a term, if SWI-Prolog's `udp_broadcast` sent it, else its bytes.
+/// One that says it is and cannot be read comes as bytes too, and the agent's log says why.
+fn trigger(group: &SocketAddrV4, from: String, bytes: Vec<u8>, log: &AgentLog) -> Trigger {
+    match swi::read(&bytes) {
+        Ok(Swi::Send(term) | Swi::Request { term, .. } | Swi::Reply { term, .. }) => {
+            match term.encode() {
+                Ok(term) => return Trigger::Udp { scope: group.to_string(), from, term },
+                Err(e) => log.line("warning", &format!("from {from}: {e}")),
+            }
+        }
+        Err(SwiError::NotSwi) => {}
+        Err(e) => log.line("warning", &format!("from {from}: SWI-Prolog's, and not read: {e}")),
+    }
     Trigger::Datagram { group: group.ip().to_string(), port: group.port(), from, bytes }
 }

@@ -80,21 +80,18 @@ impl Node {
 
     fn open(config: NodeConfig) -> Result<Self, StartError> {
         let folder = Folder::open(&config.data, config.name.as_deref())?;
-        let mut spaces = BTreeMap::new();
-        for name in [LOCAL] {
-            let (path, id) = folder.space(name)?;
-            let open = OpenSpace {
-                name: name.to_owned(),
-                id,
-                folder: path,
-                min_free: config.min_free,
-                node: folder.name.clone(),
-                seed: random()?,
-            };
-            let opened = open.open();
-            let space = opened.map_err(|why| StartError::Space { name: name.to_owned(), why })?;
-            spaces.insert(name.to_owned(), space);
-        }
+        let (path, id) = folder.space(LOCAL)?;
+        let open = OpenSpace {
+            name: LOCAL.to_owned(),
+            id,
+            folder: path,
+            min_free: config.min_free,
+            node: folder.name.clone(),
+            seed: random()?,
+        };
+        let opened = open.open();
+        let local = opened.map_err(|why| StartError::Space { name: LOCAL.to_owned(), why })?;
+        let spaces = BTreeMap::from([(LOCAL.to_owned(), local)]);
         let agents = Agents::new(folder.name.clone(), config.executable, folder.agents());
         Ok(Self(Arc::new(Inner {
             folder,

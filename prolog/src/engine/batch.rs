@@ -7,10 +7,10 @@
 //! list is run again.
 
 use super::errors::Ball;
+use super::exit;
 use super::host::{Answer, Host};
 use super::run::{Mark, Phase, Verdict, conflict, unexpected};
 use super::trigger;
-use super::exit;
 use crate::frame::{Effect, Failed, FromEngine, Run, ToEngine, Trigger};
 use std::time::Instant;
 

@@ -25,6 +25,7 @@ fn bytes_of(chars: &Term) -> Result<Vec<u8>, Ball> {
         Term::List(items) if items.is_empty() => "",
         other => return Err(errors::domain("bytes", other.clone())),
     };
-    let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| errors::domain("bytes", chars.clone()));
+    let byte =
+        |c: char| u8::try_from(u32::from(c)).map_err(|_| errors::domain("bytes", chars.clone()));
     text.chars().map(byte).collect()
 }

@@ -198,7 +198,11 @@ impl Facts {
         Ok(Page { facts, more, are_handles })
     }
 
-    fn take_next(&mut self, mut enumeration: Enumeration, number: Option<u64>) -> Result<Page, Ball> {
+    fn take_next(
+        &mut self,
+        mut enumeration: Enumeration,
+        number: Option<u64>,
+    ) -> Result<Page, Ball> {
         let indicator = enumeration.cursor.predicate().clone();
         while let Some(found) = enumeration.next(&self.replica.kb, &self.view) {
             // Looked ahead before the write, so that the last one leaves no choice open.

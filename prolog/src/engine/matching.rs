@@ -109,7 +109,12 @@ impl<'a> Bindings<'a> {
 
     /// Compares lists as far as both have items in hand. A tail that would have to be made up is
     /// taken to match, unless it is empty on one side and known not to be on the other.
-    fn unify_lists(&self, a: Part<'a>, b: Part<'a>, pending: &mut Vec<(Part<'a>, Part<'a>)>) -> bool {
+    fn unify_lists(
+        &self,
+        a: Part<'a>,
+        b: Part<'a>,
+        pending: &mut Vec<(Part<'a>, Part<'a>)>,
+    ) -> bool {
         let (xs, x_tail) = items(a.0);
         let (ys, y_tail) = items(b.0);
         match (xs, ys) {
@@ -236,7 +241,10 @@ mod tests {
         assert!(!matches(vec![open(vec![a("a")])], vec![Term::EMPTY]));
         assert!(matches(vec![open(vec![Term::Integer(1)])], vec![list(vec![1.into(), 2.into()])]));
         assert!(!matches(vec![open(vec![1.into(), 2.into()])], vec![list(vec![1.into()])]));
-        assert!(matches(vec![list(vec![Term::Var(0), 2.into()])], vec![list(vec![1.into(), 2.into()])]));
+        assert!(matches(
+            vec![list(vec![Term::Var(0), 2.into()])],
+            vec![list(vec![1.into(), 2.into()])]
+        ));
         assert!(matches(vec![list(vec![Term::Var(0), a("b")])], vec![Term::string("ab")]));
         assert!(!matches(vec![list(vec![Term::Var(0)])], vec![Term::string("ab")]));
     }

@@ -23,11 +23,8 @@ impl Reply {
     pub(super) fn new(key: &str) -> Self {
         let mut buffer = key.as_bytes().to_vec();
         buffer.extend_from_slice(b"=k\0");
-        let mut reply = Self {
-            buffer,
-            key: CString::new(key).unwrap_or_default(),
-            prefix: key.len() + 1,
-        };
+        let mut reply =
+            Self { buffer, key: CString::new(key).unwrap_or_default(), prefix: key.len() + 1 };
         reply.publish();
         reply
     }

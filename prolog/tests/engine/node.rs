@@ -101,8 +101,7 @@ impl Node {
         }
         let stderr = tempfile::tempfile().unwrap();
         let exe = std::env::current_exe().unwrap();
-        let engine =
-            synod_prolog::spawn(&exe, ["engine"], stderr.try_clone().unwrap()).unwrap();
+        let engine = synod_prolog::spawn(&exe, ["engine"], stderr.try_clone().unwrap()).unwrap();
         engine.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut node = Self {
             engine,
@@ -281,7 +280,9 @@ impl Node {
     pub(crate) fn facts(&self, name: &str, arity: u32) -> Vec<String> {
         let predicate = self.state.kb().predicate(&Indicator::new(name, arity));
         let text = |bytes: &[u8]| Term::decode(bytes).unwrap().to_string();
-        predicate.map(|p| p.facts_after(None).map(|(_, f)| text(&f.bytes)).collect()).unwrap_or_default()
+        predicate
+            .map(|p| p.facts_after(None).map(|(_, f)| text(&f.bytes)).collect())
+            .unwrap_or_default()
     }
 
     /// Gives the engine triggers, once it asks, and waits until it asks again. What the runs said

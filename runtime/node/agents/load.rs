@@ -1,10 +1,10 @@
 //! Starting an engine and waiting until it has loaded its program.
 
 use super::ask;
+use super::commit::resource_error;
 use super::context::{Context, Registered};
 use super::definition::Definition;
 use super::engine::{Engine, EngineError};
-use super::task::resource_error;
 use crate::api::{ErrorBody, Problem};
 use crate::space::{Space, error};
 use std::path::PathBuf;
@@ -122,7 +122,6 @@ impl Context {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an engine and what it said")]
     async fn load_once(
         self: &Arc<Self>,
         definition: &Definition,
@@ -154,6 +153,7 @@ impl Context {
                         let changes = engine.changes()?;
                         engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await?;
                     }
+                    FromEngine::Effects { effects, .. } => registered.hear(effects),
                     FromEngine::Halted { .. } => {
                         let text = "the program calls halt while it is loaded".to_owned();
                         return Ok(Err(LoadError::Died(text)));

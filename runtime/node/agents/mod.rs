@@ -4,9 +4,12 @@
 //! registration in the [context](context): a bounded mailbox, a log, counters, side engines.
 
 mod ask;
+mod commit;
 mod context;
 mod definition;
+mod effects;
 mod engine;
+mod handing;
 mod load;
 mod log;
 mod mailbox;
@@ -20,6 +23,7 @@ use crate::api::RunRequest;
 use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::space::{Space, error};
 use crate::{json, multicast};
+use commit::claim;
 pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
@@ -34,7 +38,7 @@ use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::term::text;
 use synod_prolog::frame::{GoalKind, GoalText};
-use task::{Order, Task, claim};
+use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use triggers::{Scan, Watches};
 
@@ -70,13 +74,8 @@ impl Agents {
     pub(crate) async fn run(&self, space: Space, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
         let definition = Arc::new(definition_of(&space, &run)?);
         let name = definition.name.clone();
-        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_running()) {
-            let program = known.definition.program.display().to_string();
-            let text = format!(
-                "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, \
-                 or give this one another --name"
-            );
-            return Err(error("exists", text));
+        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_alive()) {
+            return Err(exists(&name, &known));
         }
         let folder = self.context.folder_of(&name);
         std::fs::create_dir_all(folder.join("modules"))
@@ -85,7 +84,9 @@ impl Agents {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
         let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
-        self.context.register(registered.clone());
+        if let Err(known) = self.context.register(&registered) {
+            return Err(exists(&name, &known));
+        }
         match self.start(&definition, &space, &registered, receiver).await {
             Ok(warnings) => {
                 for warning in warnings {
@@ -137,6 +138,7 @@ impl Agents {
             batches: 0,
             suspects: Default::default(),
             deaths: 0,
+            skips_engine: false,
         };
         registered.view.running(engine.pid);
         tokio::spawn(task.run(engine));
@@ -202,10 +204,10 @@ impl Agents {
         let agent = self.agent(name)?;
         agent.drop_warm();
         let (done, restarted) = oneshot::channel();
-        if agent.orders.send(Order::Restart { done }).await.is_ok() {
-            if let Ok(result) = restarted.await {
-                return result.map_err(|e| e.body());
-            }
+        if agent.orders.send(Order::Restart { done }).await.is_ok()
+            && let Ok(result) = restarted.await
+        {
+            return result.map_err(|e| e.body());
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);
@@ -258,7 +260,10 @@ impl Agents {
                     return;
                 }
             }
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 let line = tokio::select! {
                     line = coming.recv() => line,
                     () = sender.closed() => return,
@@ -401,6 +406,15 @@ impl Agents {
             memory: shown.pid.and_then(resident),
         }
     }
+}
+
+fn exists(name: &str, known: &Registered) -> ErrorBody {
+    let program = known.definition.program.display();
+    let text = format!(
+        "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, or give \
+         this one another --name"
+    );
+    error("exists", text)
 }
 
 /// The file in an agent's folder that makes it start with the node.

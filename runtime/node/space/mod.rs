@@ -128,10 +128,9 @@ impl Space {
         }
         let mut newest = self.inner.snapshots.follow();
         loop {
-            if let Some(snapshot) = newest.borrow_and_update().clone() {
-                if is_of_use(snapshot.index) {
-                    return Some(snapshot.path.clone());
-                }
+            let found = newest.borrow_and_update().clone();
+            if let Some(snapshot) = found.filter(|snapshot| is_of_use(snapshot.index)) {
+                return Some(snapshot.path.clone());
             }
             let at_least = self.inner.feed.after();
             self.inner.apply.send(ApplyInput::Snapshot { at_least }).ok()?;

@@ -113,7 +113,7 @@ impl OpenSpace {
             // Raft is told that its log begins where the state stands: a member that is behind that
             // is brought up by a snapshot.
             snapshot: (through.index > 0)
-                .then(|| order::SnapshotMeta { position: through, members }),
+                .then_some(order::SnapshotMeta { position: through, members }),
         };
         let started = Instant::now();
         let config = Config::new(FIRST_MEMBER, self.id, seed_of(self.seed));

@@ -81,7 +81,6 @@ fn past() -> &'static Path {
 
 impl Snapshots {
     /// Finds the newest snapshot that is whole, and reads it.
-    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
     pub(super) fn open(
         disk: FsDisk,
         space: [u8; 32],
@@ -121,7 +120,6 @@ impl Snapshots {
     }
 
     /// The newest state that is no younger than `index`, if any is kept.
-    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
     pub(super) fn load_before(
         &self,
         index: u64,

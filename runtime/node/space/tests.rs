@@ -100,7 +100,7 @@ async fn a_space_comes_back_from_its_snapshot_and_the_past_can_be_told() {
     assert!(space.feed().behind(0, 1).is_none(), "the feed begins at the snapshot");
     let mut history = space.history(30).await.unwrap();
     let indexes: Vec<u64> =
-        std::iter::from_fn(|| history.next().unwrap()).map(|c| c.index).collect();
+        std::iter::from_fn(|| history.next_change().unwrap()).map(|c| c.index).collect();
     assert_eq!(indexes, (31..=61).collect::<Vec<_>>());
     assert!(space.as_of(31).await.unwrap().exists());
     assert!(matches!(space.as_of(100).await, Err(HistoryError::Ahead { last: 61 })));

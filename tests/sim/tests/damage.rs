@@ -382,3 +382,21 @@ fn bytes_at_random_are_never_a_log() {
         }
     }
 }
+
+#[test]
+fn the_largest_numbers_are_numbers() {
+    let disk = SimDisk::new(0);
+    let end = Position { term: u64::MAX, index: u64::MAX };
+    let mut segment = Segment::beginning(end);
+    segment.entry(0, u64::MAX, u64::MAX, b"").sync().closed();
+    disk.put(file(1), &segment.bytes);
+    assert!(matches!(open(&disk), Err(OpenError::Damaged(_))));
+    let begun = Segment::beginning(end).bytes;
+    disk.put(file(1), &begun);
+    let (mut log, recovered) = open(&disk).unwrap();
+    assert_eq!((recovered.first_index, recovered.last), (u64::MAX, end));
+    assert_eq!(log.read(0, u64::MAX, 9).unwrap_err().to_string().split(':').count(), 2);
+    assert!(log.terms(u64::MAX).is_empty());
+    assert!(!log.install(end).unwrap());
+    assert!(log.append(&[entry(u64::MAX, 1, 1)], None).is_err());
+}

@@ -6,6 +6,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
 
+#[path = "support/model.rs"]
+mod model;
+
+use model::{Model, Op};
 use std::path::Path;
 use synod_core::log::disk::Disk;
 use synod_core::log::{Entry, HardState, Limits, Log, OpenError, Position, Recovered};
@@ -21,55 +25,6 @@ const SNAPSHOTS: &str = "space/snapshots";
 const LIMITS: Limits = Limits { segment_bytes: 6000, pending_bytes: 1 << 20 };
 /// How many steps the life takes whose every operation is its last once.
 const STEPS: usize = 14;
-
-/// What a log holds: everything since it was begun, whatever has been compacted.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Model {
-    base: Position,
-    entries: Vec<Entry>,
-    hard_state: HardState,
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Entry(Entry),
-    HardState(HardState),
-    Restart(Position),
-}
-
-impl Model {
-    fn last(&self) -> Position {
-        let at = |e: &Entry| Position { term: e.term, index: e.index };
-        self.entries.last().map_or(self.base, at)
-    }
-
-    fn committed(&self) -> Position {
-        let nth = self.hard_state.commit.checked_sub(self.base.index + 1);
-        let entry = nth.and_then(|nth| self.entries.get(nth as usize));
-        entry.map_or(self.base, |entry| Position { term: entry.term, index: entry.index })
-    }
-
-    /// The hard state as a start finds it: never of an earlier term than the last entry.
-    fn hard_state_found(&self) -> HardState {
-        let (state, term) = (self.hard_state, self.last().term);
-        if term > state.term { HardState { term, vote: 0, ..state } } else { state }
-    }
-
-    fn apply(&mut self, op: &Op) {
-        match op {
-            Op::Entry(entry) => {
-                self.entries.truncate((entry.index - self.base.index - 1) as usize);
-                self.entries.push(entry.clone());
-            }
-            Op::HardState(state) => self.hard_state = *state,
-            Op::Restart(at) => {
-                self.base = *at;
-                self.entries.clear();
-                self.hard_state.commit = self.hard_state.commit.max(at.index);
-            }
-        }
-    }
-}
 
 /// A node's storage through several lives.
 struct World {
@@ -206,13 +161,17 @@ impl World {
         Ok(())
     }
 
+    /// Removes what a snapshot stands for.
     fn compact(&mut self) -> Result<(), PowerLost> {
         let Some(at) = self.snapshot.as_ref().map(|meta| meta.at.index) else { return Ok(()) };
         let upto = self.rng.below(at + 1);
         self.compacted = self.compacted.max(upto);
         self.log().compact(upto).map_err(|e| lost(&e))?;
         // It was a sync too.
-        self.sync()
+        self.sync()?;
+        let log = self.log.as_ref().unwrap();
+        check_terms(log, &self.safe, log.first_index());
+        Ok(())
     }
 
     fn take_snapshot(&mut self) -> Result<(), PowerLost> {
@@ -307,6 +266,7 @@ impl World {
                 && recovered.hard_state == model.hard_state_found()
                 && model.entries.get(skipped..) == Some(&read[..])
             {
+                check_terms(log, &model, first);
                 break;
             }
             let Some(op) = waiting.next() else {
@@ -364,6 +324,25 @@ fn chunks(index: u64) -> Vec<(u64, Vec<u8>)> {
     let mut rng = Rng::new(index);
     let mut chunk = |_| (rng.below(3), vec![index as u8; rng.below(3000) as usize]);
     (0..index % 5).map(&mut chunk).collect()
+}
+
+/// The log knows the terms of its entries without reading them.
+fn check_terms(log: &Log<SimDisk>, model: &Model, first: u64) {
+    let at = |index| match index - model.base.index {
+        0 => model.base,
+        nth => Position { index, term: model.entries[nth as usize - 1].term },
+    };
+    let before = log.before();
+    assert!(before == at(first - 1) || before == at(first), "{before:?}");
+    for after in first - 1..=model.last().index {
+        let mut expected: Vec<Position> = Vec::new();
+        for index in after + 1..=model.last().index {
+            if expected.last().is_none_or(|run| run.term != at(index).term) {
+                expected.push(at(index));
+            }
+        }
+        assert_eq!(log.terms(after), expected, "after {after}");
+    }
 }
 
 /// The error that the end of power is; any other is a failure.

@@ -161,7 +161,8 @@ impl Cursor {
         }
         let found = found.into_iter().take_while(|&(order, _)| end.is_none_or(|end| order <= end));
         let found = found.filter(|(_, fact)| self.admits(fact));
-        let found: Vec<_> = found.map(|(order, fact)| Found { order, fact: fact.clone() }).collect();
+        let found: Vec<_> =
+            found.map(|(order, fact)| Found { order, fact: fact.clone() }).collect();
         self.ready.extend(found);
         self.is_at_end = end.is_none();
         self.reached = end;

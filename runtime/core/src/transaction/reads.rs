@@ -65,7 +65,8 @@ impl ReadSet {
         for predicate in self.predicates.values_mut() {
             if let PredicateReads::Keys { whole, keys } = predicate {
                 let call = keys.first_key_value().map(|(_, call)| call.clone());
-                *predicate = PredicateReads::Whole { whole: *whole, call: call.unwrap_or_default() };
+                *predicate =
+                    PredicateReads::Whole { whole: *whole, call: call.unwrap_or_default() };
             }
         }
         self.len = self.predicates.len();

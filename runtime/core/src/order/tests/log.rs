@@ -12,7 +12,7 @@ enum Step {
     Append(u64, u64, u64),
     /// Compact up to so many before the end, keeping so many before the snapshot.
     Compact(u64, u64),
-    /// Begin anew so many indexes and terms later.
+    /// Begin anew at so many indexes after what is compacted, and so many terms later.
     Restore(u64, u64),
     /// Forget all in memory up to so many before the end, but for so many bytes.
     Trim(u64, usize),
@@ -119,7 +119,8 @@ impl Both {
                 }
             }
             Step::Restore(further, later) => {
-                let position = Position { index: last + further, term: term(last) + later };
+                let index = self.list.before + further;
+                let position = Position { index, term: term(last) + later };
                 let members = Members::of_voters([1]);
                 self.store.restore(SnapshotMeta { position, members });
                 let unknown = (1..=position.index).map(|n| entry(n, position.term));
@@ -136,6 +137,7 @@ impl Both {
         let last = self.list.last();
         assert_eq!(self.store.first_index(), Ok(before + 1));
         assert_eq!(self.store.last_index(), Ok(last));
+        assert_eq!(self.store.last(), Position { index: last, term: self.list.term(last) });
         for index in before..=last {
             assert_eq!(self.store.term(index), Ok(self.list.term(index)), "term of {index}");
         }
@@ -181,7 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..6u64, 0..6u64, 0..2u64).prop_map(|(o, c, l)| Step::Append(o, c, l)),
         2 => (0..6u64, 0..6u64).prop_map(|(b, k)| Step::Compact(b, k)),
-        1 => (1..6u64, 1..3u64).prop_map(|(f, l)| Step::Restore(f, l)),
+        1 => (1..9u64, 1..3u64).prop_map(|(f, l)| Step::Restore(f, l)),
         2 => (0..6u64, 0..600usize).prop_map(|(b, k)| Step::Trim(b, k)),
     ]
 }

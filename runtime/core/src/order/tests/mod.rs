@@ -6,11 +6,13 @@
 )]
 
 mod check;
+mod hostile;
 mod log;
 mod member;
 mod script;
 mod sim;
 mod sole;
 mod start;
+mod storm;
 mod trace;
 mod wire;

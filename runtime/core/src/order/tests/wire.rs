@@ -1,11 +1,10 @@
 //! The bytes of messages: what they are (a golden file), that any bytes are a message that encodes
-//! to the same bytes or an error, and that no message, however wrong, makes the machine panic.
+//! to the same bytes or an error.
 
-use super::member::Member;
+use crate::order::members::ChangeSet;
 use crate::order::message::{MAX_CONTEXT_BYTES, MAX_ENTRIES, Mark, decode, encode};
 use crate::order::store::{snapshot_to_raft, to_raft};
 use crate::order::*;
-use crate::time::Time;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use raft::eraftpb::{self, Message, MessageType};
@@ -13,12 +12,12 @@ use std::fmt::Write;
 
 pub(super) const GOLDEN: &str = "messages.golden.txt";
 
-const MARK: Mark = Mark { group: [7; 32], generation: 3 };
+pub(super) const MARK: Mark = Mark { group: [7; 32], generation: 3 };
 
 #[test]
 fn the_format_is_the_golden_file() {
     let mut text =
-        "# A message of each kind, as the bytes that members exchange (version 1).\n".to_owned();
+        "# A message of each kind, as the bytes that members exchange (version 1), and what logs hold.\n".to_owned();
     for (name, message) in samples() {
         let bytes = encode(&MARK, &message);
         assert_eq!(bytes.len(), 1, "{name}");
@@ -26,6 +25,8 @@ fn the_format_is_the_golden_file() {
         let hex: String = bytes[0].iter().map(|byte| format!("{byte:02x}")).collect();
         writeln!(text, "\n{name}\n{hex}").unwrap();
     }
+    let hex: String = change_set().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    writeln!(text, "\nthe data of an entry that changes the members\n{hex}").unwrap();
     let path = format!("{}/testdata/order/{GOLDEN}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -127,6 +128,21 @@ proptest! {
     }
 
     #[test]
+    fn any_data_is_a_change_of_members_or_an_error(
+        edits in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = change_set().encode();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let bytes = Bytes::from(bytes);
+        if let Ok(set) = ChangeSet::decode(&bytes) {
+            prop_assert_eq!(set.encode(), bytes);
+        }
+    }
+
+    #[test]
     fn members_come_back(members in members()) {
         let mut w = crate::cbor::Writer::new();
         members.encode_into(&mut w);
@@ -135,122 +151,6 @@ proptest! {
         prop_assert_eq!(Members::decode_from(&mut r), Ok(members));
         prop_assert_eq!(r.end(), Ok(()));
     }
-
-    /// Peers who say anything whatever, in any order, to a member that ticks, writes and proposes.
-    #[test]
-    fn no_message_makes_it_panic(voters in 1..4u64, steps in vec(step(), 1..80)) {
-        let config = Config::new(1, MARK.group, 0);
-        let mut member = Member::new(config, Members::of_voters(1..=voters), Time::ZERO);
-        member.config.generation = MARK.generation;
-        member.crash(0, 0);
-        member.start(Time::ZERO);
-        for step in steps {
-            step.run(&mut member);
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Whom from, whether it is of the member's own term, and what.
-    Message(u64, bool, Box<Message>),
-    Ticks(u64),
-    Campaign,
-    /// The others elect it.
-    Elect,
-    Propose,
-    Change(u64),
-    Write(usize),
-    Read,
-    Transfer,
-    Restart,
-}
-
-impl Step {
-    fn run(self, member: &mut Member) {
-        let Some(order) = &member.order else {
-            return;
-        };
-        let now = order.poll_timeout().map_or(Time::ZERO, |(at, _)| at);
-        let input = match self {
-            Self::Message(from, current, mut message) => {
-                if current && message.term > 0 {
-                    let ahead = message.get_msg_type() == MessageType::MsgRequestPreVoteResponse;
-                    message.term = (order.hard_state().term + u64::from(ahead)).max(1);
-                    let term = message.term;
-                    message.log_term = message.log_term.min(term);
-                    message.mut_entries().iter_mut().for_each(|e| e.term = e.term.min(term));
-                    message.mut_snapshot().mut_metadata().term = term;
-                }
-                Some(said(from, *message))
-            }
-            Self::Elect => {
-                member.handle(now, Input::Campaign);
-                for kind in
-                    [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse]
-                {
-                    member.take_outputs();
-                    member.write(now, usize::MAX);
-                    let order = member.order.as_ref().unwrap();
-                    let ahead = u64::from(kind == MessageType::MsgRequestPreVoteResponse);
-                    let term = order.hard_state().term + ahead;
-                    let grant = said(2, Message { term, ..of(kind) });
-                    member.handle(now, grant);
-                }
-                None
-            }
-            Self::Ticks(ticks) => {
-                for _ in 0..ticks {
-                    let at = member.order.as_ref().and_then(Order::poll_timeout);
-                    member.handle(at.map_or(now, |(at, _)| at), Input::Timeout);
-                }
-                None
-            }
-            Self::Campaign => Some(Input::Campaign),
-            Self::Propose => Some(Input::Propose { ticket: 1, data: Bytes::from_static(b"p") }),
-            Self::Change(id) => {
-                let changes = vec![Change::Learner(id + 3), Change::Remove(id)];
-                Some(Input::ChangeMembers { ticket: 2, changes, context: Bytes::new() })
-            }
-            Self::Write(count) => {
-                member.write(now, count);
-                None
-            }
-            Self::Read => Some(Input::ReadIndex { ticket: 3 }),
-            Self::Transfer => Some(Input::Transfer { to: 2 }),
-            Self::Restart => {
-                member.crash(1, 1);
-                member.start(now);
-                None
-            }
-        };
-        if let Some(input) = input {
-            member.handle(now, input);
-        }
-        member.take_outputs();
-    }
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => (2..5u64, any::<bool>(), message(12))
-            .prop_map(|(from, current, m)| Step::Message(from, current, Box::new(m))),
-        1 => Just(Step::Elect),
-        2 => (1..20u64).prop_map(Step::Ticks),
-        1 => Just(Step::Campaign),
-        2 => Just(Step::Propose),
-        1 => (1..4u64).prop_map(Step::Change),
-        4 => (1..4usize).prop_map(Step::Write),
-        1 => Just(Step::Read),
-        1 => Just(Step::Transfer),
-        1 => Just(Step::Restart),
-    ]
-}
-
-fn said(from: u64, mut message: Message) -> Input {
-    (message.from, message.to) = (from, 1);
-    let bytes = encode(&MARK, &message).remove(0);
-    Input::Message { from, bytes }
 }
 
 fn check_bytes(bytes: Bytes) {
@@ -260,7 +160,7 @@ fn check_bytes(bytes: Bytes) {
 }
 
 /// A message of any kind whose numbers are below `bound`.
-fn message(bound: u64) -> impl Strategy<Value = Message> {
+pub(super) fn message(bound: u64) -> impl Strategy<Value = Message> {
     let numbers = prop::array::uniform5(0..bound);
     let entries = vec((0..3u64, any::<bool>(), vec(any::<u8>(), 0..6)), 0..5);
     let context = vec(any::<u8>(), 0..MAX_CONTEXT_BYTES);
@@ -342,16 +242,16 @@ fn members() -> impl Strategy<Value = Members> {
     })
 }
 
-fn of(kind: MessageType) -> Message {
+pub(super) fn of(kind: MessageType) -> Message {
     Message { msg_type: kind, from: 2, to: 1, term: 2, ..Message::default() }
 }
 
-fn entry(index: u64, term: u64, data: &[u8]) -> eraftpb::Entry {
+pub(super) fn entry(index: u64, term: u64, data: &[u8]) -> eraftpb::Entry {
     let data = Bytes::copy_from_slice(data);
     to_raft(Entry { index, term, kind: EntryKind::Normal, data })
 }
 
-fn append(entries: Vec<eraftpb::Entry>) -> Message {
+pub(super) fn append(entries: Vec<eraftpb::Entry>) -> Message {
     Message { commit: 4, entries: entries.into(), ..of(MessageType::MsgAppend) }
 }
 
@@ -364,6 +264,11 @@ fn snapshot(index: u64, term: u64) -> Option<eraftpb::Snapshot> {
         auto_leave: true,
     };
     Some(snapshot_to_raft(&SnapshotMeta { position: Position { index, term }, members }))
+}
+
+fn change_set() -> ChangeSet {
+    let changes = vec![Change::Voter(4), Change::Learner(5), Change::Remove(2)];
+    ChangeSet { changes, context: Bytes::from_static(b"context") }
 }
 
 /// One message of each kind, in the order of their numbers.
