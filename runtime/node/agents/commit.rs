@@ -145,6 +145,7 @@ impl Task {
         (self.epoch, self.cursor) = claimed;
         self.scan = Scan::new(&self.agent, self.cursor);
         (self.seq, self.deaths, self.is_started) = (0, 0, false);
+        self.skips_engine = false;
         self.suspects.clear();
         self.batch = None;
         self.watches = Watches::default();

@@ -4,6 +4,7 @@ use super::task::Task;
 use super::triggers::{Item, Scan};
 use crate::space::{Ended, HistoryError};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use synod_core::apply::Outcome;
 use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Transaction};
 use synod_core::kb::Position;
@@ -20,18 +21,18 @@ const CURSOR_LAG: u64 = 8192;
 impl Task {
     /// What the engine is to handle next; none if nothing waits.
     pub(super) async fn next_items(&mut self, is_new: &mut bool) -> Option<Vec<Item>> {
-        if std::mem::take(is_new) {
-            return Some(vec![Item { trigger: Trigger::Engine, position: None }]);
+        if std::mem::take(is_new) && !self.skips_engine {
+            return Some(vec![Item::loose(Trigger::Engine)]);
         }
-        if !self.is_started && self.suspects.is_empty() {
-            return Some(vec![Item { trigger: Trigger::Start, position: None }]);
+        if !self.is_started {
+            return Some(vec![Item::loose(Trigger::Start)]);
         }
         if let Some(suspect) = self.suspects.pop_front() {
             return Some(vec![suspect]);
         }
         // What has a position and what has none take turns, so that neither starves the other.
         let loose = |triggers: Vec<Trigger>| -> Vec<Item> {
-            triggers.into_iter().map(|trigger| Item { trigger, position: None }).collect()
+            triggers.into_iter().map(Item::loose).collect()
         };
         if self.batches.is_multiple_of(2) && !self.registered.mailbox.is_empty() {
             return Some(loose(self.registered.mailbox.take(BATCH)));
@@ -43,8 +44,8 @@ impl Task {
                 let from = self.cursor.index;
                 self.scan = Scan::new(&self.agent, Position { index: first, n: 0 });
                 let gap = Trigger::Gap { from, to: first.saturating_sub(1) };
-                let position = Some((self.cursor, Position { index: first, n: 0 }));
-                return Some(vec![Item { trigger: gap, position }]);
+                let behind = Position { index: first, n: 0 };
+                return Some(vec![Item::placed(gap, self.cursor, behind)]);
             }
             Err(e) => self.log("error", &format!("events cannot be read: {e}")),
         }
@@ -71,39 +72,42 @@ impl Task {
         }
     }
 
-    /// An engine has died in the middle of its batch.
+    /// An engine has died in the middle of its batch, of which nothing was committed. Any item of
+    /// it may be why, so from now on they are handed out one at a time.
     pub(super) async fn after_death(&mut self, why: &str) {
         let Some(batch) = self.batch.take() else { return };
-        let mut left = batch.items.into_iter().skip(batch.done);
-        let Some(head) = left.next() else { return };
-        self.deaths += 1;
-        if head.position.is_none() && !matches!(head.trigger, Trigger::Start | Trigger::Engine) {
-            self.log(
-                "error",
-                "what the engine died on has no position and is not handed out again",
-            );
-            self.deaths = 0;
-        } else if self.deaths >= DEATHS_TO_LETTER {
-            self.deaths = 0;
-            self.write_letter(head, why).await;
-        } else if !matches!(head.trigger, Trigger::Start | Trigger::Engine) {
-            let rest: Vec<Item> = left.by_ref().collect();
-            for item in rest.into_iter().rev() {
-                self.suspects.push_front(item);
-            }
-            self.suspects.push_front(head);
+        let was_alone = batch.items.len() == 1;
+        let mut left: VecDeque<Item> = batch.items.into_iter().skip(batch.done).collect();
+        left.iter_mut().for_each(|item| item.deaths += 1);
+        if was_alone && let Some(item) = left.pop_front() {
+            self.after_death_on(item, why).await;
         }
-        let rest: Vec<Item> = left.collect();
-        for item in rest.into_iter().rev() {
+        left.append(&mut self.suspects);
+        self.suspects = left;
+    }
+
+    async fn after_death_on(&mut self, mut item: Item, why: &str) {
+        let is_own = matches!(item.trigger, Trigger::Start | Trigger::Engine);
+        if is_own {
+            // Each engine is handed these anew.
+            self.deaths += 1;
+            item.deaths = self.deaths;
+        }
+        if item.position.is_none() && !is_own {
+            let text = "what the engine died on has no position and is not handed out again";
+            self.log("error", text);
+        } else if item.deaths >= DEATHS_TO_LETTER {
+            self.write_letter(item, why).await;
+        } else if !is_own {
             self.suspects.push_front(item);
         }
     }
 
     /// Passes a trigger over, for good.
     pub(super) async fn write_letter(&mut self, item: Item, why: &str) {
-        if matches!(item.trigger, Trigger::Start) {
-            self.is_started = true;
-        }
+        self.deaths = 0;
+        self.is_started |= matches!(item.trigger, Trigger::Start);
+        self.skips_engine |= matches!(item.trigger, Trigger::Engine);
         let Some(event) = term_of(&item.trigger) else {
             return self.log("error", "on(engine) killed three engines and is passed over");
         };

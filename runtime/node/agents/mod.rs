@@ -74,13 +74,8 @@ impl Agents {
     pub(crate) async fn run(&self, space: Space, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
         let definition = Arc::new(definition_of(&space, &run)?);
         let name = definition.name.clone();
-        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_running()) {
-            let program = known.definition.program.display().to_string();
-            let text = format!(
-                "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, \
-                 or give this one another --name"
-            );
-            return Err(error("exists", text));
+        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_alive()) {
+            return Err(exists(&name, &known));
         }
         let folder = self.context.folder_of(&name);
         std::fs::create_dir_all(folder.join("modules"))
@@ -89,7 +84,9 @@ impl Agents {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
         let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
-        self.context.register(registered.clone());
+        if let Err(known) = self.context.register(&registered) {
+            return Err(exists(&name, &known));
+        }
         match self.start(&definition, &space, &registered, receiver).await {
             Ok(warnings) => {
                 for warning in warnings {
@@ -141,6 +138,7 @@ impl Agents {
             batches: 0,
             suspects: Default::default(),
             deaths: 0,
+            skips_engine: false,
         };
         registered.view.running(engine.pid);
         tokio::spawn(task.run(engine));
@@ -408,6 +406,15 @@ impl Agents {
             memory: shown.pid.and_then(resident),
         }
     }
+}
+
+fn exists(name: &str, known: &Registered) -> ErrorBody {
+    let program = known.definition.program.display();
+    let text = format!(
+        "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, or give \
+         this one another --name"
+    );
+    error("exists", text)
 }
 
 /// The file in an agent's folder that makes it start with the node.

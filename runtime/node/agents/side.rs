@@ -19,7 +19,7 @@ use synod_prolog::frame::{
     self, Answer, Effect, End, FromEngine, GoalKind, GoalText, Role, ToEngine,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Loaded engines that wait for a goal, at most, for one agent.
 const WARM: usize = 2;
@@ -29,6 +29,8 @@ const WARM_FOR: Duration = Duration::from_secs(60);
 const MAX_SIDES: usize = 64;
 /// Events of one goal that wait for whoever asked, at most; then the engine waits.
 const EVENTS: usize = 64;
+/// How long a goal waits for the index that it asks for.
+const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a warm engine is replaced by a fresh one because the space ran away from it.
 const TRIES: usize = 3;
 
@@ -126,6 +128,11 @@ async fn solve_in_side(
     solve: Solve,
     events: mpsc::Sender<SideEvent>,
 ) {
+    if !reaches(&agent.space, solve.at_least).await {
+        let (wanted, index) = (solve.at_least, agent.space.feed().applied());
+        let text = format!("index {wanted} was asked for, and this node is at {index}");
+        return drop(events.send(SideEvent::Failed(error("behind", text))).await);
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -152,6 +159,13 @@ async fn solve_in_side(
             }
         }
     }
+}
+
+/// Waits until a space has come to an index; false if that takes too long.
+async fn reaches(space: &Space, index: u64) -> bool {
+    let mut applied = space.feed().follow();
+    let reached = applied.wait_for(|applied| *applied >= index);
+    matches!(timeout(INDEX_PATIENCE, reached).await, Ok(Ok(_)))
 }
 
 fn reason(e: &EngineError) -> String {

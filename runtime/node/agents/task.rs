@@ -56,7 +56,10 @@ pub(super) struct Task {
     pub(super) batches: u64,
     /// Items that an engine died on or with, to be handed out one at a time.
     pub(super) suspects: VecDeque<Item>,
+    /// Engines that have died in a row on `on(engine)` or `on(start)`.
     pub(super) deaths: u32,
+    /// Whether `on(engine)` has killed so many that it is passed over.
+    pub(super) skips_engine: bool,
 }
 
 /// What an engine has been handed and has not handled.
@@ -150,7 +153,7 @@ impl Task {
                 Ok((engine, _)) => return Some(engine),
                 Err(e) => {
                     self.log("error", &format!("no fresh engine: {e}"));
-                    self.view().failed(&e.to_string());
+                    self.view().waiting(&e.to_string());
                 }
             }
             if !self.pause(wait).await {
