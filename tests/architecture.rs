@@ -7,6 +7,7 @@
 
 #[path = "architecture/source.rs"]
 mod source;
+mod support;
 
 use source::{dependencies, hashes, rust, std_modules, tracked, walks, words};
 use std::collections::BTreeSet;
@@ -182,6 +183,23 @@ fn every_top_level_folder_is_in_architecture_md() {
         .filter(|folder| !folder.starts_with('.') && !page.contains(folder.as_str()))
         .collect();
     none("folders that ARCHITECTURE.md does not name", &Vec::from_iter(folders));
+}
+
+#[test]
+fn every_example_states_its_commands_at_its_top() {
+    let mut silent = Vec::new();
+    let mut printing = 0;
+    for file in tracked() {
+        if file.path.starts_with("examples/") && file.path.ends_with(".pl") {
+            let commands = support::stated_commands(&file.text);
+            printing += commands.iter().filter(|(_, printed)| !printed.is_empty()).count();
+            if !commands.iter().any(|(command, _)| command.contains(&file.path)) {
+                silent.push(file.path);
+            }
+        }
+    }
+    none("examples that do not say how they are started", &silent);
+    assert!(printing > 0, "what an example prints is read from it");
 }
 
 fn root() -> &'static Path {

@@ -117,7 +117,7 @@ pub enum GoalEvent {
 }
 
 /// One answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// As Scryer's toplevel prints it, without the full stop.
     pub text: String,
@@ -130,7 +130,7 @@ pub struct Answer {
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ErrorBody {
     /// A word for programs: `syntax`, `not_found`, `threw`, `refused`, `unknown`, `full`, `busy`, …
@@ -324,4 +324,68 @@ pub struct SpaceInfo {
     /// Why writes are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<String>,
+}
+
+/// All of a goal's answers, for clients that want no stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The answers.
+    pub answers: Vec<Answer>,
+    /// What the goal printed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// As in [`GoalEvent::End`].
+    pub succeeded: bool,
+    /// As in [`GoalEvent::End`].
+    pub more: bool,
+    /// As in [`GoalEvent::End`].
+    pub index: u64,
+}
+
+/// A module to be made part of a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRequest {
+    /// The module's name.
+    pub name: String,
+    /// Its Prolog text.
+    pub text: String,
+    /// The space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+}
+
+/// A module that was published.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// The index from which on it is part of the space.
+    pub index: u64,
+}
+
+/// A module of a space, without its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its text.
+    pub bytes: u64,
+}
+
+/// A module of a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModuleText {
+    /// Its name.
+    pub name: String,
+    /// Its Prolog text.
+    pub text: String,
+}
+
+/// The space that a request means which names none, out of a node's: its only one besides
+/// `local`, else `local`.
+pub fn default_space<'a>(names: impl IntoIterator<Item = &'a str>) -> &'a str {
+    let mut others = names.into_iter().filter(|&name| name != "local");
+    match (others.next(), others.next()) {
+        (Some(only), None) => only,
+        _ => "local",
+    }
 }

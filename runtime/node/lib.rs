@@ -1,3 +1,13 @@
-//! Node.
+//! A Synod node: it drives the pure core with threads, disks and clocks, keeps engines going, and
+//! answers on a control socket.
 
+pub(crate) mod agents;
+pub mod api;
+pub mod control;
+pub mod folder;
+pub(crate) mod json;
+pub(crate) mod multicast;
+pub mod node;
+pub mod space;
 pub mod store;
+pub mod verify;

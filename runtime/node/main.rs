@@ -1,2 +1,7 @@
-//! The synod binary.
-fn main() {}
+//! The one binary: the command line, the node that `up` and `run` are, and the engine's process.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

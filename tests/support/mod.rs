@@ -1,5 +1,5 @@
-//! What the tests of several packages share: saying by name what is skipped, and running a test in
-//! a network namespace of its own.
+//! What the tests of several packages share: saying by name what is skipped, running a test in a
+//! network namespace of its own, and reading what an example says of itself.
 //!
 //! A package takes it in with `#[path = "…/tests/support/mod.rs"] mod support;`.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -66,6 +66,29 @@ pub(crate) fn in_namespace(test: &str, setup: &str, body: impl FnOnce()) {
         "in its namespace, {test} ended with {}\n{stdout}{stderr}",
         output.status,
     );
+}
+
+/// The commands that an example states in the comment at its top, after `$`, and after each the lines
+/// that it is said to print.
+pub(crate) fn stated_commands(example: &str) -> Vec<(String, Vec<String>)> {
+    let top = example.strip_prefix("/**").and_then(|rest| rest.split("*/").next());
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    let mut shown = false;
+    for line in top.unwrap_or_default().lines() {
+        match line.strip_prefix("    ") {
+            Some(line) if line.starts_with("$ ") => {
+                commands.push((line[2..].to_owned(), Vec::new()));
+                shown = true;
+            }
+            Some(line) if shown => {
+                if let Some((_, printed)) = commands.last_mut() {
+                    printed.push(line.to_owned());
+                }
+            }
+            _ => shown = false,
+        }
+    }
+    commands
 }
 
 /// unshare(1) of a network namespace, as root or as a user who may make user namespaces.

@@ -100,6 +100,12 @@ wire_enum! {
             /// Its argument, 0 without.
             status: i64,
         },
+        /// The predicates that changes are wanted of, as far as is known before the program is
+        /// loaded; sent before the first `Pull`, and again when there are more. Not answered.
+        13 => Wants {
+            /// All of them.
+            predicates: Vec<Declaration>,
+        },
     }
 }
 
@@ -309,6 +315,8 @@ wire_enum! {
             /// With this status.
             status: i64,
         },
+        /// The goal runs on: the next frame comes by itself.
+        6 => Running,
     }
 }
 

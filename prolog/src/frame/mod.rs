@@ -5,13 +5,14 @@
 //! ```text
 //! engine of an agent                      side engine
 //!   <- Start                                <- Start
-//!   -> Pull  <- Changes (until no more)     -> Loaded | NotLoaded
-//!   -> Loaded | NotLoaded                   <- Goal
-//!   -> Next                                 -> Pull  <- Changes (until Goal's version)
-//!   <- Triggers                             -> Propose <- Outcome (a transaction that wrote)
-//!   -> Propose <- Outcome                   -> Answers (end = More: wait for More or Stop)
-//!      | Effects (not answered)             <- Goal …
-//!   -> Next …
+//!   -> Wants                                -> Wants
+//!   -> Pull  <- Changes (until no more)     -> Pull  <- Changes (until no more)
+//!   -> Loaded | NotLoaded                   -> Loaded | NotLoaded
+//!   -> Next                                 <- Goal
+//!   <- Triggers                             -> Pull  <- Changes (until Goal's version)
+//!   -> Propose <- Outcome                   -> Propose <- Outcome (a transaction that wrote)
+//!      | Effects (not answered)             -> Answers (end = More: wait for More or Stop)
+//!   -> Next …                               <- Goal …
 //! ```
 //! While a handler or a goal runs, the engine may ask in between (`Pull`, `Ask`, `Call`, `CallMore`)
 //! and tell (`CallClose`). `Renew` says that the engine would like to be replaced before the next

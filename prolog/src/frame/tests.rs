@@ -123,6 +123,7 @@ fn samples() -> (Vec<ToEngine>, Vec<FromEngine>) {
         FromEngine::Ask { ask: Ask::Module { name: "m".into() } },
         FromEngine::Renew { why: Renewal::Slow { was: 10, is: 30 } },
         FromEngine::Halted { status: -1 },
+        FromEngine::Wants { predicates: vec![] },
     ];
     (to_engine, from_engine)
 }

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::engine::{Engine, EngineError};
-use super::side::{Solve, SideEvent};
+use super::side::{SideEvent, Solve};
 use crate::space::{HistoryError, Space};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,10 @@ pub(super) async fn answer(
             let events = callee.solve(context, solve);
             engine.calls.insert(call, OpenCall { events, chunk, patience });
             more(engine, call).await
+        }
+        FromEngine::Wants { predicates } => {
+            engine.declares(&predicates);
+            Ok(())
         }
         FromEngine::CallMore { call } => more(engine, call).await,
         FromEngine::CallClose { call } => {
@@ -178,9 +182,9 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
 /// `committed(Index)`, `refused`, or `unknown` for what was not applied or is no longer kept.
 async fn fate(space: &Space, id: &str) -> Option<Term> {
     let unknown = || Term::atom("unknown");
-    let parsed = id.split_once('-').and_then(|(session, seq)| {
-        Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?))
-    });
+    let parsed = id
+        .split_once('-')
+        .and_then(|(session, seq)| Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
     let Some((session, seq)) = parsed else { return Some(unknown()) };
     let outcome = space.look(move |state| state.outcome(session, seq).cloned()).await?;
     Some(match outcome {

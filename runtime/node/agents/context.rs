@@ -15,7 +15,7 @@ use synod_prolog::frame::Trigger;
 use tokio::sync::mpsc;
 
 /// Topics that one agent may subscribe to, at most.
-pub const MAX_TOPICS: usize = 4096;
+pub(super) const MAX_TOPICS: usize = 4096;
 
 /// What all agents of a node share.
 pub(crate) struct Context {
@@ -67,8 +67,15 @@ impl Context {
         self.folder.join(agent)
     }
 
-    pub(super) fn register(&self, registered: Registered) {
-        self.lock().insert(registered.definition.name.clone(), registered);
+    /// Takes an agent's name, unless one that is alive has it: that one is the error.
+    pub(super) fn register(&self, registered: &Registered) -> Result<(), Box<Registered>> {
+        let mut agents = self.lock();
+        let name = &registered.definition.name;
+        if let Some(known) = agents.get(name).filter(|known| known.view.is_alive()) {
+            return Err(Box::new(known.clone()));
+        }
+        agents.insert(name.clone(), registered.clone());
+        Ok(())
     }
 
     pub(super) fn unregister(&self, agent: &str) {

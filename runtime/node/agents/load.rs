@@ -1,10 +1,10 @@
 //! Starting an engine and waiting until it has loaded its program.
 
+use super::ask;
+use super::commit::resource_error;
 use super::context::{Context, Registered};
 use super::definition::Definition;
 use super::engine::{Engine, EngineError};
-use super::task::resource_error;
-use super::ask;
 use crate::api::{ErrorBody, Problem};
 use crate::space::{Space, error};
 use std::path::PathBuf;
@@ -46,7 +46,9 @@ pub(super) enum LoadError {
     #[error("the engine {0} while it loaded the program")]
     Died(String),
     /// It took too long.
-    #[error("the program was not loaded within {0:?}: raise --max-time if that is how long it takes")]
+    #[error(
+        "the program was not loaded within {0:?}: raise --max-time if that is how long it takes"
+    )]
     TooSlow(Duration),
     /// The space does not let this node run the agent.
     #[error("the agent cannot be claimed: {0}")]
@@ -104,8 +106,7 @@ impl Context {
             tries += 1;
             let base = space.base().await;
             let at = space.feed().applied();
-            let start =
-                definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
+            let start = definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
             match self.load_once(definition, space, registered, start).await {
                 Err(LoadFailure::Behind) if tries < TRIES => {}
                 Err(LoadFailure::Behind) => {
@@ -121,7 +122,6 @@ impl Context {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an engine and what it said")]
     async fn load_once(
         self: &Arc<Self>,
         definition: &Definition,
@@ -153,6 +153,7 @@ impl Context {
                         let changes = engine.changes()?;
                         engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await?;
                     }
+                    FromEngine::Effects { effects, .. } => registered.hear(effects),
                     FromEngine::Halted { .. } => {
                         let text = "the program calls halt while it is loaded".to_owned();
                         return Ok(Err(LoadError::Died(text)));

@@ -11,17 +11,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
 /// Lines that are kept in memory.
-pub const KEPT_LINES: usize = 4096;
+pub(super) const KEPT_LINES: usize = 4096;
 /// Bytes of one line; a longer one is broken.
-pub const MAX_LINE: usize = 8192;
+pub(super) const MAX_LINE: usize = 8192;
 /// Bytes of the file, after which it is put aside as `log.1` and a new one begun.
-pub const MAX_FILE: u64 = 8 << 20;
+pub(super) const MAX_FILE: u64 = 8 << 20;
 /// Lines that a follower may be behind before it misses some.
 const FOLLOWER_LINES: usize = 1024;
 
 /// The log of one agent.
 #[derive(Debug)]
-pub(super) struct AgentLog {
+pub(crate) struct AgentLog {
     inner: Mutex<Inner>,
     lines: broadcast::Sender<LogLine>,
 }
@@ -42,13 +42,12 @@ impl AgentLog {
         let path = folder.join("log");
         let file = open(&path);
         let written = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
-        let inner =
-            Inner { kept: VecDeque::new(), partial: Vec::new(), path, file, written };
+        let inner = Inner { kept: VecDeque::new(), partial: Vec::new(), path, file, written };
         Self { inner: Mutex::new(inner), lines: broadcast::Sender::new(FOLLOWER_LINES) }
     }
 
     /// Adds a line, or several.
-    pub(super) fn line(&self, level: &str, text: &str) {
+    pub(crate) fn line(&self, level: &str, text: &str) {
         let mut inner = self.lock();
         for text in text.lines() {
             self.add(&mut inner, level, text);

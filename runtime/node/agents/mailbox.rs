@@ -8,13 +8,13 @@ use synod_prolog::frame::Trigger;
 use tokio::sync::Notify;
 
 /// Bytes of triggers that may wait, with what each costs besides its content.
-pub const MAILBOX_BYTES: usize = 8 << 20;
+pub(super) const MAILBOX_BYTES: usize = 8 << 20;
 /// What one trigger costs besides its content.
 const TRIGGER_OVERHEAD: usize = 96;
 
 /// A bounded queue of triggers.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     dropped: AtomicU64,
     came: Notify,
@@ -28,7 +28,7 @@ struct Queue {
 
 impl Mailbox {
     /// Puts a trigger in; drops it if there is no room. Says whether it was taken.
-    pub(super) fn put(&self, trigger: Trigger) -> bool {
+    pub(crate) fn put(&self, trigger: Trigger) -> bool {
         let size = size(&trigger);
         let mut queue = self.lock();
         if queue.bytes + size > MAILBOX_BYTES {

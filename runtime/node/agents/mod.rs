@@ -4,9 +4,12 @@
 //! registration in the [context](context): a bounded mailbox, a log, counters, side engines.
 
 mod ask;
+mod commit;
 mod context;
 mod definition;
+mod effects;
 mod engine;
+mod handing;
 mod load;
 mod log;
 mod mailbox;
@@ -16,16 +19,18 @@ mod timers;
 mod triggers;
 mod view;
 
-use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::api::RunRequest;
+use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
 use crate::space::{Space, error};
 use crate::{json, multicast};
+use commit::claim;
 pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
 use engine::Engine;
 use load::{LoadError, Loaded};
-use log::AgentLog;
+pub(crate) use log::AgentLog;
+pub(crate) use mailbox::Mailbox;
 pub(crate) use side::{Committed, commit_draft};
 use side::{SideEvent, Solve};
 use std::path::{Path, PathBuf};
@@ -33,7 +38,7 @@ use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::term::text;
 use synod_prolog::frame::{GoalKind, GoalText};
-use task::{Order, Task, claim};
+use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use triggers::{Scan, Watches};
 
@@ -69,13 +74,8 @@ impl Agents {
     pub(crate) async fn run(&self, space: Space, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
         let definition = Arc::new(definition_of(&space, &run)?);
         let name = definition.name.clone();
-        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_running()) {
-            let program = known.definition.program.display().to_string();
-            let text = format!(
-                "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, \
-                 or give this one another --name"
-            );
-            return Err(error("exists", text));
+        if let Some(known) = self.context.agent(&name).filter(|agent| agent.view.is_alive()) {
+            return Err(exists(&name, &known));
         }
         let folder = self.context.folder_of(&name);
         std::fs::create_dir_all(folder.join("modules"))
@@ -83,9 +83,10 @@ impl Agents {
         let captures = multicast::open(&definition.options.multicast)?;
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
-        let registered =
-            Registered::new(Arc::clone(&definition), space.clone(), log, orders);
-        self.context.register(registered.clone());
+        let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
+        if let Err(known) = self.context.register(&registered) {
+            return Err(exists(&name, &known));
+        }
         match self.start(&definition, &space, &registered, receiver).await {
             Ok(warnings) => {
                 for warning in warnings {
@@ -137,6 +138,7 @@ impl Agents {
             batches: 0,
             suspects: Default::default(),
             deaths: 0,
+            skips_engine: false,
         };
         registered.view.running(engine.pid);
         tokio::spawn(task.run(engine));
@@ -156,7 +158,11 @@ impl Agents {
                 }
             };
             let Some(space) = space_of(&definition.space) else {
-                tracing::error!("the agent {} belongs to the space {}, which this node does not have", definition.name, definition.space);
+                tracing::error!(
+                    "the agent {} belongs to the space {}, which this node does not have",
+                    definition.name,
+                    definition.space
+                );
                 continue;
             };
             let agents = self.clone();
@@ -198,10 +204,10 @@ impl Agents {
         let agent = self.agent(name)?;
         agent.drop_warm();
         let (done, restarted) = oneshot::channel();
-        if agent.orders.send(Order::Restart { done }).await.is_ok() {
-            if let Ok(result) = restarted.await {
-                return result.map_err(|e| e.body());
-            }
+        if agent.orders.send(Order::Restart { done }).await.is_ok()
+            && let Ok(result) = restarted.await
+        {
+            return result.map_err(|e| e.body());
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);
@@ -230,7 +236,10 @@ impl Agents {
             reason: letter.reason,
             index: letter.index,
         };
-        Ok(letters.into_iter().map(|(at, l): (synod_core::kb::Position, _)| letter((at, l))).collect())
+        Ok(letters
+            .into_iter()
+            .map(|(at, l): (synod_core::kb::Position, _)| letter((at, l)))
+            .collect())
     }
 
     /// The last lines of an agent's log, and what comes behind them.
@@ -251,7 +260,10 @@ impl Agents {
                     return;
                 }
             }
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 let line = tokio::select! {
                     line = coming.recv() => line,
                     () = sender.closed() => return,
@@ -353,7 +365,8 @@ impl Agents {
             (Some(agent), false) => {
                 running.push(agent);
                 let names: Vec<_> = running.iter().map(|a| a.definition.name.clone()).collect();
-                let text = format!("several agents run: say which with --agent ({})", names.join(", "));
+                let text =
+                    format!("several agents run: say which with --agent ({})", names.join(", "));
                 Err(error("ambiguous", text))
             }
             (None, _) => {
@@ -395,6 +408,15 @@ impl Agents {
     }
 }
 
+fn exists(name: &str, known: &Registered) -> ErrorBody {
+    let program = known.definition.program.display();
+    let text = format!(
+        "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, or give \
+         this one another --name"
+    );
+    error("exists", text)
+}
+
 /// The file in an agent's folder that makes it start with the node.
 const KEPT: &str = "agent.json";
 
@@ -412,8 +434,13 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
     let stem = program.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = run.name.clone().or(stem).unwrap_or_default();
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.len() > MAX_NAME_BYTES / 2 || !name.chars().all(is_plain) || name.starts_with('.') {
-        let text = format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
+    if name.is_empty()
+        || name.len() > MAX_NAME_BYTES / 2
+        || !name.chars().all(is_plain)
+        || name.starts_with('.')
+    {
+        let text =
+            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
         return Err(error("name", text));
     }
     let space = space.name().to_owned();

@@ -3,10 +3,10 @@
 //! longer wanted is killed.
 
 use super::ask;
+use super::commit::resource_error;
 use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
-use super::task::resource_error;
 use crate::api::{ErrorBody, Once};
 use crate::space::{Ended, Space, error};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use synod_prolog::frame::{
     self, Answer, Effect, End, FromEngine, GoalKind, GoalText, Role, ToEngine,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Loaded engines that wait for a goal, at most, for one agent.
 const WARM: usize = 2;
@@ -29,6 +29,8 @@ const WARM_FOR: Duration = Duration::from_secs(60);
 const MAX_SIDES: usize = 64;
 /// Events of one goal that wait for whoever asked, at most; then the engine waits.
 const EVENTS: usize = 64;
+/// How long a goal waits for the index that it asks for.
+const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a warm engine is replaced by a fresh one because the space ran away from it.
 const TRIES: usize = 3;
 
@@ -56,20 +58,23 @@ pub(super) enum SideEvent {
     Answer(Answer),
     Output(Vec<u8>),
     /// No further answer; the last event.
-    End { succeeded: bool, more: bool, index: u64 },
+    End {
+        succeeded: bool,
+        more: bool,
+        index: u64,
+    },
     /// The goal threw; the last event.
-    Threw { text: String, term: Option<Vec<u8>> },
+    Threw {
+        text: String,
+        term: Option<Vec<u8>>,
+    },
     /// The goal cannot be read, or its engine ended; the last event.
     Failed(ErrorBody),
 }
 
 impl Registered {
     /// Solves a goal. Dropping the receiver ends it.
-    pub(super) fn solve(
-        &self,
-        context: &Arc<Context>,
-        solve: Solve,
-    ) -> mpsc::Receiver<SideEvent> {
+    pub(super) fn solve(&self, context: &Arc<Context>, solve: Solve) -> mpsc::Receiver<SideEvent> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let (agent, context) = (self.clone(), Arc::clone(context));
         tokio::spawn(async move {
@@ -123,6 +128,11 @@ async fn solve_in_side(
     solve: Solve,
     events: mpsc::Sender<SideEvent>,
 ) {
+    if !reaches(&agent.space, solve.at_least).await {
+        let (wanted, index) = (solve.at_least, agent.space.feed().applied());
+        let text = format!("index {wanted} was asked for, and this node is at {index}");
+        return drop(events.send(SideEvent::Failed(error("behind", text))).await);
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -151,6 +161,13 @@ async fn solve_in_side(
     }
 }
 
+/// Waits until a space has come to an index; false if that takes too long.
+async fn reaches(space: &Space, index: u64) -> bool {
+    let mut applied = space.feed().follow();
+    let reached = applied.wait_for(|applied| *applied >= index);
+    matches!(timeout(INDEX_PATIENCE, reached).await, Ok(Ok(_)))
+}
+
 fn reason(e: &EngineError) -> String {
     match e {
         EngineError::Dead(death) => death.to_string(),
@@ -177,7 +194,7 @@ impl Goal<'_> {
         const ID: u64 = 1;
         let Solve { kind, goal, chunk, limit, at_least, .. } = self.solve;
         let at_least = (*at_least).max(self.agent.space.feed().applied());
-        let (kind, goal, chunk) = (*kind, goal.clone(), *chunk);
+        let (kind, goal, chunk) = (kind.clone(), goal.clone(), *chunk);
         engine.send(&ToEngine::Goal { id: ID, goal, kind, chunk, at_least }).await?;
         let mut answered = 0;
         loop {
@@ -210,6 +227,7 @@ impl Goal<'_> {
                             return Ok(true);
                         }
                         End::More => engine.send(&ToEngine::More { id: ID }).await?,
+                        End::Running => {}
                         End::Done | End::False => {
                             self.tell(SideEvent::End { succeeded, more: cut, index }).await;
                             return Ok(true);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Timers of one agent, at most.
-pub const MAX_TIMERS: usize = 65_536;
+pub(super) const MAX_TIMERS: usize = 65_536;
 /// The shortest period of a timer that repeats.
-pub const MIN_PERIOD: Duration = Duration::from_millis(1);
+pub(super) const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// Timers by when they are due.
 #[derive(Debug, Default)]
@@ -24,7 +24,13 @@ struct Timer {
 
 impl Timers {
     /// Arms a timer. Says whether there was room.
-    pub(super) fn arm(&mut self, now: Instant, after: Duration, every: bool, term: Vec<u8>) -> bool {
+    pub(super) fn arm(
+        &mut self,
+        now: Instant,
+        after: Duration,
+        every: bool,
+        term: Vec<u8>,
+    ) -> bool {
         if self.by_time.len() >= MAX_TIMERS {
             return false;
         }

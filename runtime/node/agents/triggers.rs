@@ -14,11 +14,25 @@ const HISTORY_CHANGES: usize = 4096;
 const SCAN_BYTES: usize = 4 << 20;
 
 /// A trigger, and the position behind it if it has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Item {
     pub(super) trigger: Trigger,
     /// Where it stands, and where the cursor stands once it has been handled.
     pub(super) position: Option<(Position, Position)>,
+    /// Engines that died while it was in their batch.
+    pub(super) deaths: u32,
+}
+
+impl Item {
+    /// A trigger that stands nowhere in the log.
+    pub(super) fn loose(trigger: Trigger) -> Self {
+        Self { trigger, position: None, deaths: 0 }
+    }
+
+    /// A trigger that stands at `at`; the cursor stands at `behind` once it has been handled.
+    pub(super) fn placed(trigger: Trigger, at: Position, behind: Position) -> Self {
+        Self { trigger, position: Some((at, behind)), deaths: 0 }
+    }
 }
 
 /// The predicates that an agent watches.
@@ -99,7 +113,7 @@ impl Scan {
         let read = tokio::task::spawn_blocking(move || {
             let mut changes = Vec::new();
             while changes.len() < HISTORY_CHANGES {
-                match history.next()? {
+                match history.next_change()? {
                     Some(change) => changes.push(change),
                     None => break,
                 }
@@ -134,7 +148,7 @@ impl Scan {
                 Effect::Asserted { .. } | Effect::Retracted { .. } => continue,
             };
             let behind = Position { index: at.index, n: at.n + 1 };
-            self.ready.push_back(Item { trigger, position: Some((at, behind)) });
+            self.ready.push_back(Item::placed(trigger, at, behind));
         }
         self.next = self.next.max(Position { index: change.index, n: u32::MAX });
     }

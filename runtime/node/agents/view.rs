@@ -29,6 +29,11 @@ impl View {
         matches!(self.lock().state, "running" | "waiting")
     }
 
+    /// Whether the agent runs, or is being started.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.lock().state, "" | "running" | "waiting")
+    }
+
     pub(super) fn running(&self, pid: u32) {
         *self.lock() = Shown { state: "running", why: None, pid: Some(pid) };
     }

@@ -9,7 +9,7 @@ use super::snapshots::{Snapshots, Writing};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::Batch;
@@ -30,6 +30,8 @@ pub(super) enum ApplyInput {
     Inspect(Box<dyn FnOnce(&State) + Send>),
     /// Somebody wants a snapshot no older than this index; told its path by the registry.
     Snapshot { at_least: u64 },
+    /// Somebody wants to know when the state contains everything up to this Raft index.
+    Await { raft_index: u64, reached: SyncSender<()> },
     /// Nothing more comes.
     Stop,
 }
@@ -46,6 +48,8 @@ pub(super) struct ApplyThread {
     /// Bytes of commands since the last snapshot was begun.
     pub(super) since_snapshot: usize,
     pub(super) writing: Option<Writing>,
+    /// Who waits for which Raft index.
+    pub(super) awaited: Vec<(u64, SyncSender<()>)>,
 }
 
 impl ApplyThread {
@@ -61,6 +65,10 @@ impl ApplyThread {
                     break;
                 }
             }
+            self.awaited.retain(|(raft_index, reached)| {
+                let is_reached = self.through.index >= *raft_index;
+                is_reached.then(|| reached.try_send(())).is_none()
+            });
             if self.through.index > before.index {
                 drop(self.order.send(OrderInput::Applied(self.through.index)));
             }
@@ -106,6 +114,7 @@ impl ApplyThread {
                     self.begin_snapshot();
                 }
             }
+            ApplyInput::Await { raft_index, reached } => self.awaited.push((raft_index, reached)),
             ApplyInput::Stop => return true,
         }
         false

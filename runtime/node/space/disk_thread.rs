@@ -19,8 +19,6 @@ const FULL_RETRY: Duration = Duration::from_millis(200);
 pub(super) enum DiskInput {
     /// Make this safe.
     Persist(Persist),
-    /// Remove what no entry above this Raft index needs.
-    Compact(u64),
     /// Give a reader of what is safe.
     Reader(tokio::sync::oneshot::Sender<Reader<FsDisk>>),
     /// Close the log in order.
@@ -47,11 +45,6 @@ impl DiskThread {
                         let number = persist.number;
                         self.append(persist);
                         persisted = Some(number);
-                    }
-                    DiskInput::Compact(upto) => {
-                        if let Err(e) = self.log.compact(upto) {
-                            tracing::warn!("the log was not compacted: {e}");
-                        }
                     }
                     DiskInput::Reader(reply) => drop(reply.send(self.log.reader())),
                     DiskInput::Stop => stop = true,

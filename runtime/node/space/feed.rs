@@ -7,9 +7,9 @@ use synod_core::apply::{Change, Effect};
 use tokio::sync::watch;
 
 /// Bytes of changes that are kept. Who is behind them is served from the log.
-pub const FEED_BYTES: usize = 64 << 20;
+pub(super) const FEED_BYTES: usize = 64 << 20;
 /// Changes that are kept, at most: small ones cost more than their bytes.
-pub const FEED_CHANGES: usize = 1 << 18;
+pub(super) const FEED_CHANGES: usize = 1 << 18;
 /// What one change costs besides the bytes of its facts and events.
 const CHANGE_OVERHEAD: usize = 128;
 

@@ -67,7 +67,7 @@ impl History {
     }
 
     /// The next change; none at the end of what was safe when the history was opened. Blocks.
-    pub fn next(&mut self) -> Result<Option<Arc<Change>>, HistoryError> {
+    pub fn next_change(&mut self) -> Result<Option<Arc<Change>>, HistoryError> {
         loop {
             if let Some(change) = self.ready.pop_front() {
                 if change.index > self.after {

@@ -19,6 +19,8 @@ mod proposal;
 mod session;
 mod shared;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use crate::api::{ErrorBody, SpaceInfo};
 use crate::store::fs_disk::FsDisk;
@@ -30,9 +32,9 @@ pub use history::{History, HistoryError};
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 pub use proposal::{Ended, MAX_PROPOSALS, NotProposed, Proposal, Reply};
-pub(crate) use shared::error;
 use session::NodeSession;
 use shared::Shared;
+pub(crate) use shared::error;
 use snapshots::Snapshots;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -126,10 +128,9 @@ impl Space {
         }
         let mut newest = self.inner.snapshots.follow();
         loop {
-            if let Some(snapshot) = newest.borrow_and_update().clone() {
-                if is_of_use(snapshot.index) {
-                    return Some(snapshot.path.clone());
-                }
+            let found = newest.borrow_and_update().clone();
+            if let Some(snapshot) = found.filter(|snapshot| is_of_use(snapshot.index)) {
+                return Some(snapshot.path.clone());
             }
             let at_least = self.inner.feed.after();
             self.inner.apply.send(ApplyInput::Snapshot { at_least }).ok()?;

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::command::Batch;
-use synod_core::order::{Input, Order, Output, Role, SnapshotMeta, Why};
+use synod_core::order::{Input, Order, Output, Role, Why};
 use synod_core::time::Time;
 
 /// Commands of one batch, at most.
@@ -29,7 +29,6 @@ pub(super) enum OrderInput {
     Propose(Proposal),
     Persisted(u64),
     Applied(u64),
-    Compacted { snapshot: SnapshotMeta, first_index: u64 },
     Stop,
 }
 
@@ -116,9 +115,6 @@ impl OrderThread {
             OrderInput::Stop => return true,
             OrderInput::Persisted(number) => Input::Persisted { number },
             OrderInput::Applied(raft_index) => Input::Applied { raft_index },
-            OrderInput::Compacted { snapshot, first_index } => {
-                Input::Compacted { snapshot, first_index }
-            }
         };
         self.order.handle(self.now(), input);
         false

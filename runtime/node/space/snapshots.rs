@@ -10,7 +10,7 @@ use synod_core::apply::{Restore, RestoreError, State};
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::order;
-pub use synod_core::snapshot::SnapshotError as FileError;
+use synod_core::snapshot::SnapshotError as FileError;
 use synod_core::snapshot::{self, Meta, Reader, Writer};
 use tokio::sync::watch;
 
@@ -81,7 +81,6 @@ fn past() -> &'static Path {
 
 impl Snapshots {
     /// Finds the newest snapshot that is whole, and reads it.
-    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
     pub(super) fn open(
         disk: FsDisk,
         space: [u8; 32],
@@ -89,6 +88,8 @@ impl Snapshots {
         disk.create_dir(folder())?;
         let newest = Arc::new(watch::Sender::new(None));
         let snapshots = Self { disk, space, newest };
+        // A name that a kill has left between the rename and the folder's sync could still vanish.
+        snapshots.disk.sync_dir(folder())?;
         let mut found = None;
         for (index, path) in snapshot::list(&snapshots.disk, folder())? {
             match snapshots.load(&path) {
@@ -98,7 +99,11 @@ impl Snapshots {
                     found = Some(loaded);
                     break;
                 }
-                Err(e) => tracing::warn!("a snapshot is passed over for an older one: {e}"),
+                Err(
+                    e @ (SnapshotError::File(FileError::Damaged { .. })
+                    | SnapshotError::Restore { .. }),
+                ) => tracing::warn!("a snapshot is passed over for an older one: {e}"),
+                Err(e) => return Err(e),
             }
         }
         Ok((snapshots, found))
@@ -121,7 +126,6 @@ impl Snapshots {
     }
 
     /// The newest state that is no younger than `index`, if any is kept.
-    #[expect(clippy::type_complexity, reason = "a state and the place in the log behind it")]
     pub(super) fn load_before(
         &self,
         index: u64,

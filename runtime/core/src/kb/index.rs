@@ -79,20 +79,20 @@ impl ArgumentIndex {
 
     /// The orders behind `after` under any of the keys, at most `max`, in order.
     pub(crate) fn orders(&self, keys: Keys, after: Option<i64>, max: usize) -> Vec<i64> {
-        let mut runs = keys.iter().filter_map(|key| self.runs.get(&key.0));
-        let Some(first) = runs.next() else { return Vec::new() };
-        let Some(second) = runs.next() else { return first.after(after).take(max).collect() };
-        let mut runs: Vec<_> = [first, second]
+        let mut under = keys.iter().filter_map(|key| self.runs.get(&key.0));
+        let Some(first) = under.next() else { return Vec::new() };
+        let Some(second) = under.next() else { return first.after(after).take(max).collect() };
+        let mut all: Vec<_> = [first, second]
             .into_iter()
-            .chain(runs)
+            .chain(under)
             .map(|run| run.after(after).peekable())
             .collect();
         let mut orders = Vec::new();
         while orders.len() < max {
-            let next = runs.iter_mut().filter_map(|run| run.peek().copied()).min();
+            let next = all.iter_mut().filter_map(|run| run.peek().copied()).min();
             let Some(next) = next else { break };
             // A fact stands under one key of a call only, but two keys may have one hash.
-            for run in &mut runs {
+            for run in &mut all {
                 run.next_if_eq(&next);
             }
             orders.push(next);

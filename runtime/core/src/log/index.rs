@@ -35,11 +35,16 @@ pub(super) struct Run {
     marks: Vec<(u64, u64)>,
 }
 
-/// The segments of a log, and the end that their runs lead to.
+/// The segments of a log, and the ends of what their runs hold.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     /// Ascending, numbered without gaps. Shared with readers, who keep what they were given.
     pub(super) segments: Vec<Arc<Segment>>,
+    /// What lies right before the first live entry. Its term is 0 where nobody knows it: it has been
+    /// compacted away, and what followed it was superseded.
+    before: Position,
+    /// The first of each run of live entries of one term, ascending.
+    terms: Vec<Position>,
     /// The last live entry, or the place where the log was restarted or begun.
     pub(super) last: Position,
 }
@@ -67,13 +72,32 @@ impl Run {
 
 impl Index {
     pub(super) fn new(after: Position) -> Self {
-        Self { segments: Vec::new(), last: after }
+        Self { segments: Vec::new(), before: after, terms: Vec::new(), last: after }
     }
 
     /// The first live entry, or the one that will be.
     pub(super) fn first(&self) -> u64 {
-        let mut runs = self.segments.iter().flat_map(|segment| &segment.runs);
-        runs.next().map_or(self.last.index + 1, |run| run.first)
+        self.before.next()
+    }
+
+    /// The last place whose term is known that no live entry but perhaps the first lies before.
+    pub(super) fn before(&self) -> Position {
+        match self.terms.first() {
+            Some(first) if self.before.term == 0 && self.before.index > 0 => *first,
+            _ => self.before,
+        }
+    }
+
+    /// The first of each run of entries of one term after `index`.
+    pub(super) fn terms(&self, index: u64) -> Vec<Position> {
+        let next = index.saturating_add(1);
+        let begun = self.terms.partition_point(|run| run.index <= next);
+        let mut terms = self.terms[begun.saturating_sub(1)..].to_vec();
+        if let Some(first) = terms.first_mut() {
+            first.index = first.index.max(next);
+        }
+        terms.retain(|run| run.index <= self.last.index);
+        terms
     }
 
     pub(super) fn push(&mut self, number: u64, header: u64) {
@@ -89,11 +113,14 @@ impl Index {
             self.cut(at.index);
         }
         self.last = at;
+        if self.terms.last().is_none_or(|run| run.term != at.term) {
+            self.terms.push(at);
+        }
         let Some(segment) = self.segments.last_mut() else { return };
         let segment = Arc::make_mut(segment);
         match segment.runs.last_mut() {
             // Where the last run was cut, what it lost stands between it and this entry.
-            Some(run) if run.last + 1 == at.index && !supersedes => {
+            Some(run) if !supersedes && run.last + 1 == at.index => {
                 run.last = at.index;
                 if run.marks.last().is_some_and(|mark| offset - mark.1 >= MARK_BYTES) {
                     run.marks.push((at.index, offset));
@@ -109,7 +136,17 @@ impl Index {
     /// Notes that the log goes on after `at`, whatever it held.
     pub(super) fn restart(&mut self, at: Position) {
         self.cut(0);
-        self.last = at;
+        (self.before, self.last) = (at, at);
+    }
+
+    /// Forgets the oldest segment, of several, and its entries.
+    pub(super) fn remove_oldest(&mut self) {
+        let oldest = self.segments.remove(0);
+        let Some(run) = oldest.runs.last() else { return };
+        let of = self.terms.partition_point(|term| term.index <= run.last).saturating_sub(1);
+        let term = self.terms.get(of).map_or(0, |term| term.term);
+        self.terms = self.terms(run.last);
+        self.before = Position { term, index: run.last };
     }
 
     /// How long the last segment is now.
@@ -121,6 +158,10 @@ impl Index {
 
     /// Drops all entries from `index` on.
     fn cut(&mut self, index: u64) {
+        self.terms.retain(|run| run.index < index);
+        if index <= self.before.index {
+            self.before = Position { term: 0, index: index.saturating_sub(1) };
+        }
         for segment in self.segments.iter_mut().rev() {
             let Some(run) = segment.runs.last() else { continue };
             if run.last < index {

@@ -66,7 +66,7 @@ impl<D: Disk> Reader<D> {
         if from < self.first && from < to {
             return Err(ReadError::Compacted { asked: from, first: self.first });
         }
-        let to = to.min(self.last + 1);
+        let to = to.min(self.last.saturating_add(1));
         Ok(Entries { reader: self.clone(), next: from, to, run: None })
     }
 

@@ -86,6 +86,13 @@ pub enum Flaw {
     TooLong(usize),
 }
 
+impl Flaw {
+    /// Whether the item has its checksum: it was written as it stands, and no crash made it so.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Batch | Self::OtherSegment(_) | Self::OutOfOrder { .. })
+    }
+}
+
 /// What stands at the start of each segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {

@@ -114,7 +114,9 @@ pub(super) struct Found {
     pub(super) recovered: Recovered,
     /// The hard state as it is written.
     pub(super) hard_state: HardState,
-    /// Whether the last segment has no header, and is to be removed.
+    /// How much of the last segment is proven to have been safe.
+    pub(super) proven: u64,
+    /// The number of a segment that has no header, and is to be removed.
     pub(super) headless: Option<u64>,
 }
 
@@ -139,9 +141,7 @@ pub(super) fn recover<D: Disk>(
         let len = handle.len()?;
         let mut scan = Scan::new(handle, number, 0, len);
         let Some((offset, what)) = walk.segment(&mut scan, &file, len)? else { continue };
-        // Whatever follows an entry that is out of order, it has its checksum: it was written so.
-        let valid = matches!(what, Flaw::OutOfOrder { .. } | Flaw::Batch | Flaw::Length { .. });
-        if !last || valid || proven(&mut scan, offset)? {
+        if !last || what.is_whole() || proven(&mut scan, offset)? {
             return Err(walk.damage(file, offset, what).into());
         }
         if offset == 0 {
@@ -162,7 +162,7 @@ pub(super) fn recover<D: Disk>(
         return Err(OpenError::Damaged(Damage {
             file: dir.join(Segment::file_name(number)),
             offset,
-            index: index.last.index + 1,
+            index: index.last.next(),
             what: Flaw::Commit { commit: hard_state.commit, last: index.last.index },
         }));
     }
@@ -174,7 +174,8 @@ pub(super) fn recover<D: Disk>(
         cut,
         ignored,
     };
-    Ok(Found { index, space, recovered, hard_state, headless })
+    let proven = walk.batch.min(index.segments.last().map_or(0, |segment| segment.bytes));
+    Ok(Found { index, space, recovered, hard_state, proven, headless })
 }
 
 /// The numbers of the segments in a folder, ascending, and what else is there.
@@ -254,7 +255,10 @@ impl Walk<'_> {
                     state.index.entry(at, offset);
                 }
                 Record::HardState(hard_state) => state.hard_state = hard_state,
-                Record::Restart(at) => state.index.restart(at),
+                Record::Restart(at) => {
+                    state.index.restart(at);
+                    state.hard_state = state.hard_state.committed(at.index);
+                }
                 Record::Closed => self.clean = true,
             }
             scan.pass(parsed.len);
@@ -292,7 +296,7 @@ impl Walk<'_> {
                 return Err(self.damage(file, offset, what).into());
             }
             if state.index.last != header.after {
-                let (due, found) = (state.index.last.index + 1, header.after.index + 1);
+                let (due, found) = (state.index.last.next(), header.after.next());
                 return Ok(Some(Flaw::OutOfOrder { due, found }));
             }
         }
@@ -301,7 +305,7 @@ impl Walk<'_> {
     }
 
     fn damage(&self, file: PathBuf, offset: u64, what: Flaw) -> Damage {
-        let index = self.state.as_ref().map_or(1, |state| state.index.last.index + 1);
+        let index = self.state.as_ref().map_or(1, |state| state.index.last.next());
         Damage { file, offset, index, what }
     }
 }
@@ -310,13 +314,13 @@ impl State {
     /// Whether `at` may be the next entry.
     fn due(&self, at: Position) -> Result<(), Flaw> {
         let last = self.index.last;
-        let next = at.index == last.index + 1 && at.term >= last.term;
+        let next = last.precedes(at);
         // What is committed stays; what has been compacted away cannot be told from it.
         let supersedes = at.index <= last.index && at.index > self.hard_state.commit;
         if next || supersedes {
             Ok(())
         } else {
-            Err(Flaw::OutOfOrder { due: last.index + 1, found: at.index })
+            Err(Flaw::OutOfOrder { due: last.next(), found: at.index })
         }
     }
 }

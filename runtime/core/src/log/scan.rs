@@ -91,8 +91,8 @@ impl<F: File> Scan<F> {
         self.chunk.slice(self.next + range.start..self.next + range.end)
     }
 
-    /// Reads on until `wanted` bytes from the place on are there and the chunk is full; says whether
-    /// they are.
+    /// Reads on until `wanted` bytes from the place on are there and the chunk is full, or the file has
+    /// no more; says whether they are there.
     pub(crate) fn fill(&mut self, wanted: usize) -> Result<bool, DiskError> {
         let have = self.rest().len();
         if have >= wanted {
@@ -102,7 +102,7 @@ impl<F: File> Scan<F> {
         let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
         // An item longer than a chunk: twice as much each time, so that all of it is moved once.
         let size = (have * 2).max(wanted).max(READ_CHUNK).min(left);
-        if size < wanted {
+        if size == have {
             return Ok(false);
         }
         let mut chunk = match std::mem::take(&mut self.chunk).try_into_mut() {

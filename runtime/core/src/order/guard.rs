@@ -69,7 +69,10 @@ impl Order {
             {
                 Err(Refusal::Stranger)
             }
-            MessageType::MsgAppendResponse if m.term == raft.term => {
+            // Late answers to a leader that has crashed since may well speak of what it lost.
+            MessageType::MsgAppendResponse
+                if m.term == raft.term && self.role() == Role::Leader =>
+            {
                 within(m.index.max(m.reject_hint))
             }
             MessageType::MsgRequestVoteResponse

@@ -183,6 +183,10 @@ fn read_body(r: &mut Reader<'_>, m: &mut Message, bytes: &Bytes) -> Result<(), E
     match kind {
         MessageType::MsgAppend => {
             (m.log_term, m.index, m.commit) = (number(r)?, number(r)?, number(r)?);
+            // raft-rs finds term 0 wherever its log does not reach, and takes that for a match.
+            if (m.log_term == 0) != (m.index == 0) {
+                return Err(r.invalid("term 0 stands before index 1 and nowhere else"));
+            }
             m.set_entries(read_entries(r, m, bytes)?.into());
         }
         MessageType::MsgAppendResponse => {

@@ -125,3 +125,54 @@ impl Reads {
         given_up
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_of_one_time_are_one_question_put_until_it_is_answered() {
+        let mut reads = Reads::new(1, 5, 1, 10);
+        assert!(reads.take_due().is_empty());
+        assert!(reads.push(7) && reads.push(8));
+        let question = reads.take_due();
+        assert_eq!(question.len(), 1);
+        assert!(reads.push(9));
+        let second = reads.take_due();
+        assert_eq!(second.len(), 1, "the first is not due again");
+        reads.tick();
+        assert!(reads.take_due().is_empty());
+        reads.tick();
+        assert_eq!(reads.take_due(), [&question[..], &second].concat());
+        assert_eq!(reads.answer(&question[0]), [7, 8]);
+        assert_eq!(reads.answer(&question[0]), [0; 0], "answered already");
+        reads.put_again();
+        assert_eq!(reads.take_due(), second);
+        assert_eq!(reads.answer(&second[0]), [9]);
+        assert!(reads.is_empty());
+    }
+
+    #[test]
+    fn answers_to_another_run_or_node_are_none() {
+        let mut reads = Reads::new(1, 5, 1, 10);
+        assert!(reads.push(7));
+        reads.take_due();
+        for mut other in [Reads::new(1, 6, 1, 10), Reads::new(2, 5, 1, 10)] {
+            assert!(other.push(7));
+            assert_eq!(reads.answer(&other.take_due()[0]), [0; 0]);
+        }
+        assert_eq!(reads.answer(b"garbage"), [0; 0]);
+        assert!(!reads.is_empty());
+    }
+
+    #[test]
+    fn patience_and_room_have_ends() {
+        let mut reads = Reads::new(1, 5, 1, 2);
+        assert!((0..MAX_READS as u64).all(|ticket| reads.push(ticket)));
+        assert!(!reads.push(0));
+        reads.take_due();
+        let given_up: Vec<_> = (0..10).map(|_| reads.tick().len()).collect();
+        assert_eq!(given_up, [0, 0, 0, 0, 0, 0, 0, 0, 0, MAX_READS]);
+        assert!(reads.is_empty() && reads.take_due().is_empty());
+    }
+}

@@ -6,7 +6,8 @@
 //! of the rest as much as a bound allows. Whatever lies before the cache is asked of the shell and
 //! passes through once, as the *window*.
 
-use super::types::{Entry, EntryKind, Position, Recovered, SnapshotMeta, StartError};
+use super::start::{Recovered, StartError};
+use super::types::{Entry, EntryKind, Position, SnapshotMeta};
 use raft::eraftpb::{self, EntryType, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::RefCell;

@@ -183,11 +183,18 @@ pub fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<(u64, PathBuf)>, Snapsh
     Ok(found)
 }
 
-/// The newest snapshot of `space` that is whole, if there is one. A damaged one is passed over; one of
-/// a newer Synod or of another space is an error, for the folder is then not ours to judge.
+/// The newest snapshot of `space` that is whole, if there is one; it is safe. A damaged one is passed
+/// over; one of a newer Synod or of another space is an error, for the folder is then not ours to
+/// judge.
 pub fn newest<D: Disk>(disk: &D, dir: &Path, space: SpaceId) -> Result<Newest, SnapshotError> {
     let mut newest = Newest::default();
-    for (_, path) in list(disk, dir)? {
+    let found = list(disk, dir)?;
+    if !found.is_empty() {
+        // A process that was killed between the renaming and the syncing left a name that may yet
+        // be lost, and whoever starts from it compacts the log.
+        disk.sync_dir(dir)?;
+    }
+    for (_, path) in found {
         match Reader::open(disk, &path, Some(space)).and_then(Reader::check) {
             Ok(meta) => {
                 newest.whole = Some((path, meta));

@@ -282,6 +282,7 @@ impl World {
                 "bytes" => bytes = Some(Bytes::from(vec![0; usize::try_from(n).unwrap()])),
                 "heartbeat" => m.set_msg_type(MessageType::MsgHeartbeat),
                 "append-answer" => m.set_msg_type(MessageType::MsgAppendResponse),
+                "pre-vote-answer" => m.set_msg_type(MessageType::MsgRequestPreVoteResponse),
                 "vote-answer" => m.set_msg_type(MessageType::MsgRequestVoteResponse),
                 "election-now" => m.set_msg_type(MessageType::MsgTimeoutNow),
                 "read" => m.set_msg_type(MessageType::MsgReadIndex),

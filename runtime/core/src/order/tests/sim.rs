@@ -7,6 +7,7 @@
 
 use super::check::{Checker, Counts};
 use super::member::{Member, Parcel};
+use super::storm::Random;
 use super::trace;
 use crate::order::*;
 use crate::time::Time;
@@ -19,13 +20,13 @@ const CALM: Time = Time::from_millis(35_000);
 
 #[test]
 fn three_voters_agree_through_storms() {
-    let counts = storms(0, 120, |seed| Sim::new(seed, 3, false));
+    let counts = storms(0, 100, |seed| Sim::new(seed, 3, false));
     assert_much_happened(counts, Counts { changes: 0, ..MUCH });
 }
 
 #[test]
 fn changing_members_agree_through_storms() {
-    let counts = storms(1_000_000, 120, |seed| Sim::new(seed, 3 + seed % 3, true));
+    let counts = storms(1_000_000, 100, |seed| Sim::new(seed, 3 + seed % 3, true));
     assert_much_happened(counts, MUCH);
 }
 
@@ -96,7 +97,7 @@ impl Drop for OnPanic {
     }
 }
 
-enum Event {
+pub(super) enum Event {
     Applied(u64),
     Client,
     Compact(u64),
@@ -104,26 +105,29 @@ enum Event {
     Disk(u64),
     Fault,
     Fetched(u64),
+    Restart(u64),
     Tick(u64),
 }
 
-struct Sim {
-    random: Random,
-    now: Time,
+pub(super) struct Sim {
+    pub(super) random: Random,
+    pub(super) now: Time,
     /// What is to happen, by time and then in the order planned.
-    events: BTreeMap<(Time, u64), Event>,
+    pub(super) events: BTreeMap<(Time, u64), Event>,
     planned: u64,
-    members: BTreeMap<u64, Member>,
+    pub(super) members: BTreeMap<u64, Member>,
     genesis: Members,
-    changing: bool,
+    pub(super) changing: bool,
     /// Events that a member has planned already.
-    busy: BTreeSet<(u64, &'static str)>,
-    sides: Vec<BTreeSet<u64>>,
+    pub(super) busy: BTreeSet<(u64, &'static str)>,
+    pub(super) sides: Vec<BTreeSet<u64>>,
+    /// Who crashes as soon as it has something to write, its messages being on their way.
+    pub(super) doomed: BTreeSet<u64>,
     /// Of a thousand messages, how many are lost, and how many come twice.
-    loss: u64,
-    double: u64,
-    tickets: u64,
-    checker: Checker,
+    pub(super) loss: u64,
+    pub(super) double: u64,
+    pub(super) tickets: u64,
+    pub(super) checker: Checker,
     aloud: bool,
     trace: Option<String>,
 }
@@ -141,6 +145,7 @@ impl Sim {
             changing,
             busy: BTreeSet::new(),
             sides: Vec::new(),
+            doomed: BTreeSet::new(),
             loss: 0,
             double: 0,
             tickets: 0,
@@ -202,6 +207,7 @@ impl Sim {
                 self.member(id).fetch_one(now);
                 self.settle(id);
             }
+            Event::Restart(id) => self.restart(id),
             Event::Tick(id) => {
                 self.busy.remove(&(id, "tick"));
                 self.handle(id, Input::Timeout);
@@ -212,7 +218,7 @@ impl Sim {
 
     // What members do.
 
-    fn join(&mut self, id: u64) {
+    pub(super) fn join(&mut self, id: u64) {
         let mut config = Config::new(id, [7; 32], self.random.next());
         config.cache_bytes = 2_000;
         let member = Member::new(config, self.genesis.clone(), self.now);
@@ -220,18 +226,18 @@ impl Sim {
         self.checker.started(id, 0);
     }
 
-    fn member(&mut self, id: u64) -> &mut Member {
+    pub(super) fn member(&mut self, id: u64) -> &mut Member {
         self.members.get_mut(&id).unwrap()
     }
 
-    fn handle(&mut self, id: u64, input: Input) {
+    pub(super) fn handle(&mut self, id: u64, input: Input) {
         let now = self.now;
         self.member(id).handle(now, input);
         self.settle(id);
     }
 
     /// Takes a member's outputs, checks them, and plans what follows from them.
-    fn settle(&mut self, id: u64) {
+    pub(super) fn settle(&mut self, id: u64) {
         let member = self.members.get_mut(&id).unwrap();
         let outputs = member.take_outputs();
         let Some(order) = &member.order else {
@@ -261,7 +267,7 @@ impl Sim {
             self.plan_once((id, "tick"), pause, Event::Tick(id));
         }
         if writes {
-            let slow = if self.random.chance(20) { 100_000 } else { 3_000 };
+            let slow = if self.random.chance(150) { 100_000 } else { 3_000 };
             let pause = self.random.below(slow);
             self.plan_once((id, "disk"), pause, Event::Disk(id));
         }
@@ -274,6 +280,9 @@ impl Sim {
             self.plan_once((id, "apply"), pause, Event::Applied(id));
         }
         outbox.into_iter().for_each(|parcel| self.post(parcel));
+        if writes && self.random.chance(300) && self.doomed.remove(&id) {
+            self.crash(id);
+        }
     }
 
     fn plan_once(&mut self, what: (u64, &'static str), pause: u64, event: Event) {
@@ -282,7 +291,7 @@ impl Sim {
         }
     }
 
-    fn plan(&mut self, pause: u64, event: Event) {
+    pub(super) fn plan(&mut self, pause: u64, event: Event) {
         let at = self.now + Duration::from_micros(pause);
         self.planned += 1;
         self.events.insert((at, self.planned), event);
@@ -320,135 +329,6 @@ impl Sim {
         }
     }
 
-    // Clients and faults.
-
-    fn client(&mut self) {
-        let id = self.somebody_who_leads();
-        match self.random.below(100) {
-            0..70 => {
-                for _ in 0..=self.random.below(8) {
-                    self.propose(id);
-                }
-                self.settle(id);
-            }
-            70..85 => {
-                self.tickets += 1;
-                let (ticket, id) = (self.tickets, self.anybody());
-                if self.members[&id].order.is_some() {
-                    self.checker.read(ticket);
-                    self.handle(id, Input::ReadIndex { ticket });
-                }
-            }
-            85..92 => {
-                let id = self.anybody();
-                self.compact(id);
-            }
-            92..94 => {
-                let to = self.anybody();
-                self.handle(id, Input::Transfer { to });
-            }
-            _ if self.changing => self.change_members(id),
-            _ => {}
-        }
-    }
-
-    fn propose(&mut self, id: u64) {
-        self.tickets += 1;
-        let data = format!("{}{}", self.tickets, "x".repeat(self.random.below(200) as usize));
-        let (now, ticket, data) = (self.now, self.tickets, Bytes::from(data));
-        if self.members[&id].order.is_some() {
-            self.checker.proposed(ticket, &data);
-            self.member(id).handle(now, Input::Propose { ticket, data });
-        }
-    }
-
-    fn compact(&mut self, id: u64) {
-        let (now, keep) = (self.now, self.random.below(20));
-        let member = self.member(id);
-        let first = member.committed.index.saturating_sub(keep) + 1;
-        // A snapshot on its way to disk overtakes one taken now.
-        let installing = member.writes.iter().any(|write| write.snapshot.is_some());
-        if !installing && member.committed.index > 0 && first > member.disk.before.index {
-            member.compact(now, first);
-            self.settle(id);
-        }
-    }
-
-    /// Adds, promotes, demotes or removes one or two, keeping the group between two and five.
-    fn change_members(&mut self, id: u64) {
-        let Some(order) = &self.members[&id].order else {
-            return;
-        };
-        let members = order.members().clone();
-        let mut changes = Vec::new();
-        for _ in 0..=self.random.below(2) {
-            let voters: Vec<_> = members.voters.iter().copied().collect();
-            let learners: Vec<_> = members.learners.iter().copied().collect();
-            let voter = voters[self.random.below(voters.len() as u64) as usize];
-            match self.random.below(4) {
-                0 if self.members.len() < 9 && learners.len() < 2 => {
-                    let new = self.members.len() as u64 + 1;
-                    self.join(new);
-                    self.settle(new);
-                    changes.push(Change::Learner(new));
-                }
-                1 if !learners.is_empty() && voters.len() < 5 => {
-                    changes.push(Change::Voter(learners[0]));
-                }
-                2 if voters.len() > 2 => changes.push(Change::Learner(voter)),
-                3 if voters.len() > 2 => changes.push(Change::Remove(voter)),
-                _ => {}
-            }
-        }
-        changes.dedup_by_key(|change| change.id());
-        if !changes.is_empty() {
-            self.tickets += 1;
-            let (ticket, context) = (self.tickets, Bytes::new());
-            self.handle(id, Input::ChangeMembers { ticket, changes, context });
-        }
-    }
-
-    fn fault(&mut self) {
-        let id = self.anybody();
-        match self.random.below(10) {
-            0..3 => self.crash(id),
-            3..5 => self.restart(id),
-            5..7 => {
-                let ids: Vec<_> = self.members.keys().copied().collect();
-                self.sides = vec![ids.into_iter().filter(|_| self.random.chance(500)).collect()];
-            }
-            7 => self.sides.clear(),
-            8 => (self.loss, self.double) = (self.random.below(300), self.random.below(200)),
-            _ => (self.loss, self.double) = (0, 0),
-        }
-    }
-
-    fn crash(&mut self, id: u64) {
-        let (writes, entries) = (self.random.below(3) as usize, self.random.below(3) as usize);
-        self.member(id).crash(writes, entries);
-        self.busy.retain(|(busy, _)| *busy != id);
-        self.events.retain(|_, event| {
-            !matches!(event, Event::Applied(e) | Event::Compact(e) | Event::Disk(e)
-                | Event::Fetched(e) | Event::Tick(e) if *e == id)
-        });
-    }
-
-    fn restart(&mut self, id: u64) {
-        let now = self.now;
-        if self.members[&id].order.is_none() {
-            self.member(id).start(now);
-            self.checker.started(id, self.members[&id].committed.index);
-            self.settle(id);
-        }
-    }
-
-    fn calm(&mut self) {
-        (self.loss, self.double) = (0, 0);
-        self.sides.clear();
-        let ids: Vec<_> = self.members.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.restart(id));
-    }
-
     /// Everybody whom the group counts in has everything, under one leader who takes proposals.
     fn check_the_end(&mut self) {
         let leaders: Vec<_> = self.members.values().filter_map(|m| m.order.as_ref()).collect();
@@ -460,41 +340,5 @@ impl Sim {
             let reached = self.members[id].committed.index;
             assert_eq!(reached, committed, "{id} lags behind among {members}");
         }
-    }
-
-    fn anybody(&mut self) -> u64 {
-        let at = self.random.below(self.members.len() as u64) as usize;
-        *self.members.keys().nth(at).unwrap()
-    }
-
-    /// Mostly somebody who believes to lead.
-    fn somebody_who_leads(&mut self) -> u64 {
-        let leads = |m: &Member| m.order.as_ref().is_some_and(|o| o.role() == Role::Leader);
-        let leaders: Vec<_> =
-            self.members.iter().filter(|(_, m)| leads(m)).map(|(id, _)| *id).collect();
-        if leaders.is_empty() || self.random.chance(50) {
-            return self.anybody();
-        }
-        leaders[self.random.below(leaders.len() as u64) as usize]
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let n = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        n ^ (n >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    fn chance(&mut self, of_a_thousand: u64) -> bool {
-        self.below(1_000) < of_a_thousand
     }
 }

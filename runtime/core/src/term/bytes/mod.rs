@@ -28,6 +28,7 @@ mod tests;
 use super::{Term, TermError};
 use crate::cbor::{Error, Reader, Writer};
 pub(super) use decode::{decode_bignum, decode_integer};
+pub(super) use encode::encode_integer;
 
 /// Tags of RFC 8949 §3.4.3 and of the IANA registry that the codec uses.
 pub(super) mod tag {

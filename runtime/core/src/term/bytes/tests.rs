@@ -1,7 +1,7 @@
 //! Both ways of the codec, against each other and against what is nearly a term.
 
 use super::super::samples::{name, renumbered, term};
-use super::super::{BigInt, MAX_DEPTH, MAX_INTEGER_BYTES, MAX_TERM_BYTES};
+use super::super::{BigInt, MAX_ARITY, MAX_DEPTH, MAX_INTEGER_BYTES, MAX_TERM_BYTES};
 use super::decode::too_long;
 use super::*;
 use crate::cbor::What;
@@ -166,6 +166,12 @@ fn what_was_built_by_hand_and_is_not_normal_is_refused() {
     }
     assert_eq!(Term::Float(f64::NAN).encode(), Err(TermError::NotFinite));
     assert_eq!(Term::Compound("f".into(), vec![]).encode(), Err(TermError::NoArguments));
+    let wide = Term::Compound("f".into(), vec![one(); MAX_ARITY + 1]);
+    assert_eq!(wide.encode(), Err(TermError::TooManyArguments));
+    let mut bytes = Term::List(vec![one(); MAX_ARITY + 2]).encode().unwrap();
+    bytes.splice(..4, [0xd8, 27, 0x99, 1, 1, 0x61, b'f']);
+    let what = What::TooMany { bound: MAX_ARITY, of: "arguments" };
+    assert_eq!(Term::decode(&bytes), Err(Error { at: 0, what }));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod canonical;
 mod lex;
+mod number;
 mod operators;
 mod quote;
 mod read;
@@ -26,7 +27,8 @@ pub use write::{WriteOptions, write};
 pub enum Dialect {
     /// Scryer's, and ISO's.
     Scryer,
-    /// What SWI-Prolog 7 and later print: rationals `1r3`, more escapes, dicts and special floats,
-    /// which are refused by name; a minus sign makes a number negative only if it touches it.
+    /// SWI-Prolog's, version 7 and later. Read: rationals `1r3`, its own escapes and symbols; a
+    /// minus sign makes a number negative only if it touches it; dicts, special floats and `'.'/2`,
+    /// which is no list there, are refused by name. Written: in ASCII alone.
     Swi,
 }

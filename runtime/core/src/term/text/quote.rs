@@ -5,17 +5,18 @@ use std::fmt::Write;
 
 /// A name in single quotes.
 pub(super) fn put_name(name: &str, out: &mut String) {
-    put_quoted(name, b'\'', out);
+    put_quoted(name, b'\'', false, out);
 }
 
 /// A string in double quotes.
 pub(super) fn put_string(text: &str, out: &mut String) {
-    put_quoted(text, b'"', out);
+    put_quoted(text, b'"', false, out);
 }
 
 /// Everything that Scryer's reader would refuse or misread is escaped: control characters, NUL
-/// among them, and every space but the plain one (a raw U+00A0 ends in a syntax error).
-fn put_quoted(text: &str, quote: u8, out: &mut String) {
+/// among them, and every space but the plain one (a raw U+00A0 ends in a syntax error). With
+/// `ascii`, so is everything beyond ASCII.
+pub(super) fn put_quoted(text: &str, quote: u8, ascii: bool, out: &mut String) {
     out.reserve(text.len() + 2);
     out.push(char::from(quote));
     let is_odd = |b: u8| b < b' ' || b == b'\\' || b == quote || b >= 0x7f;
@@ -24,14 +25,14 @@ fn put_quoted(text: &str, quote: u8, out: &mut String) {
         Some(first) => {
             out.push_str(&text[..first]);
             for c in text[first..].chars() {
-                put_char(c, quote, out);
+                put_char(c, quote, ascii, out);
             }
         }
     }
     out.push(char::from(quote));
 }
 
-fn put_char(c: char, quote: u8, out: &mut String) {
+fn put_char(c: char, quote: u8, ascii: bool, out: &mut String) {
     match c {
         '\n' => out.push_str("\\n"),
         '\t' => out.push_str("\\t"),
@@ -41,15 +42,12 @@ fn put_char(c: char, quote: u8, out: &mut String) {
             out.push(c);
         }
         ' ' => out.push(' '),
-        c if c.is_control() || c.is_whitespace() => put_escaped(c, out),
+        c if c.is_control() || c.is_whitespace() || (ascii && !c.is_ascii()) => {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\x{:x}\\", u32::from(c));
+        }
         c => out.push(c),
     }
-}
-
-/// A character as `\x..\`.
-pub(super) fn put_escaped(c: char, out: &mut String) {
-    // Writing to a string cannot fail.
-    let _ = write!(out, "\\x{:x}\\", u32::from(c));
 }
 
 /// An integer of 64 bits.

@@ -331,12 +331,23 @@ impl<'a> Reader<'a> {
         let closed = match frame.bracket {
             Bracket::Text | Bracket::Round => Ok(()),
             Bracket::Curly => self.values.compound("{}", frame.values),
-            Bracket::Arguments => self.values.compound(&frame.name, frame.values),
+            Bracket::Arguments => self.compound(&frame),
             Bracket::List => self.values.list(frame.values),
             Bracket::Tail => self.values.cells(frame.values),
         };
         closed.map_err(|fault| self.lexer.error(frame.at, fault))?;
         self.weigh(frame.at, frame.name.len())
+    }
+
+    fn compound(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
+        let is_swi_pair = self.dialect == Dialect::Swi && self.values.len() == frame.values + 2;
+        match &*frame.name {
+            "." if is_swi_pair => {
+                Err(Fault::Refused("'.'/2 is a list cell in ISO Prolog and none in SWI-Prolog"))
+            }
+            "[|]" if is_swi_pair => self.values.cells(frame.values),
+            name => self.values.compound(name, frame.values),
+        }
     }
 
     /// Takes a closing bracket if it is all that stands in the one that was just opened.

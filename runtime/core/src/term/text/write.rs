@@ -2,9 +2,10 @@
 //! what is still to be written; nothing recurses.
 
 use super::super::{Rational, Term};
+use super::Dialect;
 use super::lex::{is_alphanumeric, is_symbol};
 use super::operators::{self, ARGUMENT, TERM};
-use super::quote::{put_big, put_float, put_integer, put_name, put_string, put_variable};
+use super::quote::{put_big, put_float, put_integer, put_quoted, put_variable};
 use num_bigint::Sign;
 use std::fmt;
 
@@ -17,13 +18,17 @@ pub struct WriteOptions<'a> {
     /// What variables' names begin with, before the number: something that a variable begins
     /// with. Terms that are read together but share no variables need different ones.
     pub variables: &'a str,
+    /// For whom.
+    pub dialect: Dialect,
 }
 
 impl WriteOptions<'static> {
     /// For an engine.
-    pub const CANONICAL: Self = Self { operators: false, variables: "_" };
+    pub const CANONICAL: Self = Self { operators: false, variables: "_", dialect: Dialect::Scryer };
     /// For people.
-    pub const PRETTY: Self = Self { operators: true, variables: "_" };
+    pub const PRETTY: Self = Self { operators: true, ..Self::CANONICAL };
+    /// For SWI-Prolog.
+    pub const SWI: Self = Self { dialect: Dialect::Swi, ..Self::CANONICAL };
 }
 
 impl Default for WriteOptions<'static> {
@@ -115,7 +120,7 @@ impl<'a> Writer<'a, '_> {
             }
             Term::Rational(rational) => self.rational(rational),
             Term::Atom(name) => self.name(name),
-            Term::String(text) => put_string(text, self.out),
+            Term::String(text) => put_quoted(text, b'"', self.is_ascii(), self.out),
             Term::List(items) if items.is_empty() => self.out.push_str("[]"),
             Term::List(items) => {
                 self.out.push('[');
@@ -173,18 +178,21 @@ impl<'a> Writer<'a, '_> {
 
     fn rational(&mut self, rational: &Rational) {
         let (n, d) = (rational.numerator(), rational.denominator());
-        if self.options.operators {
-            self.gap(if n.sign() == Sign::Minus { '-' } else { '0' });
-            put_big(n, self.out);
-            self.out.push_str(" rdiv ");
-            put_big(d, self.out);
-        } else {
-            self.out.push_str("'rdiv'(");
-            put_big(n, self.out);
-            self.out.push(',');
-            put_big(d, self.out);
-            self.out.push(')');
-        }
+        let (before, between, after) = match self.options {
+            WriteOptions { dialect: Dialect::Swi, .. } => ("", "r", ""),
+            WriteOptions { operators: true, .. } => ("", " rdiv ", ""),
+            _ => ("'rdiv'(", ",", ")"),
+        };
+        self.gap(if n.sign() == Sign::Minus { '-' } else { '0' });
+        self.out.push_str(before);
+        put_big(n, self.out);
+        self.out.push_str(between);
+        put_big(d, self.out);
+        self.out.push_str(after);
+    }
+
+    fn is_ascii(&self) -> bool {
+        self.options.dialect == Dialect::Swi
     }
 
     fn name(&mut self, name: &str) {
@@ -195,7 +203,7 @@ impl<'a> Writer<'a, '_> {
             }
             _ => {
                 self.gap('\'');
-                put_name(name, self.out);
+                put_quoted(name, b'\'', self.is_ascii(), self.out);
             }
         }
     }

@@ -1,0 +1,271 @@
+//! The program's calls and writes of facts: a view over the replica, and where each enumeration
+//! stands.
+
+use super::errors::{self, Ball};
+use super::matching::Pattern;
+use super::replica::Replica;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use synod_core::kb::{End, Indicator, Kb};
+use synod_core::term::Term;
+use synod_core::transaction::{Cursor, Draft, Found, Savepoint, View};
+
+/// Facts in the first answer to a call; each further answer has four times as many.
+const FIRST_FACTS: usize = 8;
+/// Facts in one answer, at most.
+const MAX_FACTS: usize = 1024;
+/// Bytes of facts in one answer, but for its first fact.
+const MAX_BYTES: usize = 256 << 10;
+/// Enumerations that may be under way at once. One that was cut stays until the run ends.
+const MAX_CURSORS: usize = 1 << 18;
+
+/// Some facts, and how to get more.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) facts: Vec<Found>,
+    /// The number to ask for more under; none after the last.
+    pub(super) more: Option<u64>,
+    pub(super) are_handles: bool,
+}
+
+/// A view over the replica and its enumerations.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) replica: Replica,
+    view: View,
+    open: BTreeMap<u64, Enumeration>,
+    next: u64,
+    /// Stands in for the replica while `as_of/2` runs.
+    past: Option<Box<(Kb, View)>>,
+}
+
+#[derive(Debug)]
+struct Enumeration {
+    cursor: Cursor,
+    pattern: Pattern,
+    /// Found, and not given out yet.
+    ready: VecDeque<Found>,
+    is_last: bool,
+    page: usize,
+    are_handles: bool,
+}
+
+impl Facts {
+    pub(super) fn new(replica: Replica) -> Self {
+        let view = View::new(replica.version());
+        Self { replica, view, open: BTreeMap::new(), next: 0, past: None }
+    }
+
+    /// Starts anew at the replica's version: nothing read, nothing written, nothing enumerated.
+    pub(super) fn begin(&mut self) {
+        self.open.clear();
+        self.view = View::new(self.replica.version());
+    }
+
+    /// A new view at the replica's version, under enumerations that go on with what they were to see.
+    pub(super) fn renew_view(&mut self) {
+        self.view = View::new(self.replica.version());
+    }
+
+    /// Before the replica changes in the middle of a goal: what enumerations are still to see is
+    /// taken out of it (the logical update view).
+    pub(super) fn settle(&mut self) {
+        let Self { replica, view, open, .. } = self;
+        for enumeration in open.values_mut() {
+            while !enumeration.is_last {
+                enumeration.refill(&replica.kb, view, MAX_FACTS);
+            }
+        }
+    }
+
+    /// Calls a goal.
+    pub(super) fn find(&mut self, goal: Term, are_handles: bool) -> Result<Page, Ball> {
+        let enumeration = self.enumerate(goal, are_handles)?;
+        self.page(enumeration, None)
+    }
+
+    /// More of a call.
+    pub(super) fn more(&mut self, number: u64) -> Result<Page, Ball> {
+        let Some(enumeration) = self.open.remove(&number) else { return Err(stale(number)) };
+        self.page(enumeration, Some(number))
+    }
+
+    /// Takes the first fact away that matches, and says where to go on.
+    pub(super) fn take(&mut self, goal: Term) -> Result<Page, Ball> {
+        let enumeration = self.enumerate(goal, false)?;
+        self.take_next(enumeration, None)
+    }
+
+    /// Takes the next one away.
+    pub(super) fn take_more(&mut self, number: u64) -> Result<Page, Ball> {
+        let Some(enumeration) = self.open.remove(&number) else { return Err(stale(number)) };
+        self.take_next(enumeration, Some(number))
+    }
+
+    /// Takes all facts away that match.
+    pub(super) fn take_all(&mut self, goal: Term) -> Result<(), Ball> {
+        let mut enumeration = self.enumerate(goal, false)?;
+        let indicator = enumeration.cursor.predicate().clone();
+        while let Some(found) = enumeration.next(&self.replica.kb, &self.view) {
+            self.retract(&indicator, found.order)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one fact away; false if it is gone.
+    pub(super) fn retract(&mut self, indicator: &Indicator, order: i64) -> Result<bool, Ball> {
+        self.view.retract(&self.replica.kb, indicator, order).map_err(errors::unwritable)
+    }
+
+    /// Adds a fact.
+    pub(super) fn add(&mut self, end: End, fact: &[u8]) -> Result<(), Ball> {
+        self.view.assert(&self.replica.kb, end, fact).map_err(errors::unwritable)
+    }
+
+    /// Emits an event.
+    pub(super) fn emit(&mut self, event: &[u8]) -> Result<(), Ball> {
+        self.view.emit(event).map_err(errors::unwritable)
+    }
+
+    pub(super) fn savepoint(&self) -> Savepoint {
+        self.view.savepoint()
+    }
+
+    pub(super) fn rollback(&mut self, to: Savepoint) {
+        self.view.rollback(to);
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.view.is_read_only()
+    }
+
+    pub(super) fn finish(&self) -> Draft {
+        self.view.finish()
+    }
+
+    /// Looks at the past from now on.
+    pub(super) fn enter_past(&mut self, (kb, version): (Kb, u64)) {
+        self.past = Some(Box::new((kb, View::new(version))));
+    }
+
+    /// Looks at the present again.
+    pub(super) fn leave_past(&mut self) {
+        self.past = None;
+    }
+
+    /// Whether `as_of/2` runs.
+    pub(super) fn is_past(&self) -> bool {
+        self.past.is_some()
+    }
+
+    fn enumerate(&mut self, goal: Term, are_handles: bool) -> Result<Enumeration, Ball> {
+        let bytes = goal.encode().map_err(errors::unencodable)?;
+        let cursor = match &mut self.past {
+            Some(past) => {
+                let (kb, view) = &mut **past;
+                view.open(kb, &bytes)
+            }
+            None => self.view.open(&mut self.replica.kb, &bytes),
+        };
+        Ok(Enumeration {
+            cursor: cursor.map_err(errors::unwritable)?,
+            pattern: Pattern::new(goal),
+            ready: VecDeque::new(),
+            is_last: false,
+            page: FIRST_FACTS,
+            are_handles,
+        })
+    }
+
+    fn page(&mut self, mut enumeration: Enumeration, number: Option<u64>) -> Result<Page, Ball> {
+        let (kb, view) = self.seen();
+        let wanted = enumeration.page;
+        while enumeration.ready.len() < wanted && !enumeration.is_last {
+            enumeration.refill(kb, view, wanted);
+        }
+        let mut bytes = 0;
+        let mut facts = Vec::new();
+        while let Some(found) = enumeration.ready.front() {
+            bytes += found.fact.len();
+            if facts.len() >= wanted || (bytes > MAX_BYTES && !facts.is_empty()) {
+                break;
+            }
+            facts.extend(enumeration.ready.pop_front());
+        }
+        enumeration.page = (wanted * 4).min(MAX_FACTS);
+        let are_handles = enumeration.are_handles;
+        let more = if enumeration.is_over() { None } else { Some(self.keep(enumeration, number)?) };
+        Ok(Page { facts, more, are_handles })
+    }
+
+    fn take_next(
+        &mut self,
+        mut enumeration: Enumeration,
+        number: Option<u64>,
+    ) -> Result<Page, Ball> {
+        let indicator = enumeration.cursor.predicate().clone();
+        while let Some(found) = enumeration.next(&self.replica.kb, &self.view) {
+            // Looked ahead before the write, so that the last one leaves no choice open.
+            if enumeration.ready.is_empty() && !enumeration.is_last {
+                enumeration.refill(&self.replica.kb, &self.view, FIRST_FACTS);
+            }
+            if self.retract(&indicator, found.order)? {
+                let is_over = enumeration.is_over();
+                let more = if is_over { None } else { Some(self.keep(enumeration, number)?) };
+                return Ok(Page { facts: vec![found], more, ..Page::default() });
+            }
+        }
+        Ok(Page::default())
+    }
+
+    fn seen(&self) -> (&Kb, &View) {
+        match &self.past {
+            Some(past) => (&past.0, &past.1),
+            None => (&self.replica.kb, &self.view),
+        }
+    }
+
+    fn keep(&mut self, enumeration: Enumeration, number: Option<u64>) -> Result<u64, Ball> {
+        let number = match number {
+            Some(number) => number,
+            None if self.open.len() >= MAX_CURSORS => {
+                return Err(errors::resource("open_enumerations"));
+            }
+            None => {
+                self.next += 1;
+                self.next
+            }
+        };
+        self.open.insert(number, enumeration);
+        Ok(number)
+    }
+}
+
+impl Enumeration {
+    fn is_over(&self) -> bool {
+        self.is_last && self.ready.is_empty()
+    }
+
+    fn next(&mut self, kb: &Kb, view: &View) -> Option<Found> {
+        while self.ready.is_empty() && !self.is_last {
+            self.refill(kb, view, FIRST_FACTS);
+        }
+        self.ready.pop_front()
+    }
+
+    fn refill(&mut self, kb: &Kb, view: &View, facts: usize) {
+        let chunk = view.next(kb, &mut self.cursor, facts, MAX_BYTES);
+        self.is_last = chunk.is_last;
+        let matching = chunk.facts.into_iter().filter(|found| self.pattern.matches(&found.fact));
+        self.ready.extend(matching);
+    }
+}
+
+fn stale(number: u64) -> Ball {
+    errors::existence("enumeration", Term::integer(number))
+}
+
+/// A fact's bytes as they are kept.
+pub(super) fn encoded(fact: &Term) -> Result<Bytes, Ball> {
+    fact.encode().map(Bytes::from).map_err(errors::unencodable)
+}

@@ -1,0 +1,679 @@
+//! The host call: takes a request that the machine wrote, does it, and leaves the answer where the
+//! machine reads it. What a program writes to the same stream arrives here too, and is its log.
+
+use super::batch::Batch;
+use super::errors::{self, Ball};
+use super::facts::{Facts, Page, encoded};
+use super::goals::Goals;
+use super::link::Link;
+use super::loading::Loading;
+use super::output::Output;
+use super::replica::Replica;
+use super::reply::Reply;
+use super::run::{Phase, RunState, Verdict, conflict, unexpected};
+use super::vitals::Vitals;
+use super::watch::Watch;
+use super::{data, exit, text};
+use crate::frame::{Ask, Effect, FromEngine, Level, Role, Run, Start, ToEngine};
+use std::io::Write;
+use std::path::PathBuf;
+use synod_core::kb::{End, Indicator};
+use synod_core::term::Term;
+use synod_core::term::text::write_encoded;
+
+/// All that the machine's calls work on.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) start: Start,
+    pub(super) link: Link,
+    pub(super) output: Output,
+    pub(super) watch: Watch,
+    pub(super) facts: Facts,
+    pub(super) run: RunState,
+    pub(super) loading: Loading,
+    pub(super) batch: Batch,
+    pub(super) goals: Goals,
+    pub(super) vitals: Vitals,
+    reply: Option<Reply>,
+    /// The text of the answer that is being made.
+    answer: String,
+    /// Whether the program reads `"…"` as something else than characters.
+    has_odd_quotes: bool,
+    next_call: u64,
+}
+
+/// What a request is answered.
+pub(super) enum Answer {
+    /// It is done.
+    Done,
+    /// A term.
+    Term(Term),
+    /// A term's text, in [`Host::answer`].
+    Text,
+}
+
+impl Host {
+    pub(super) fn new(start: Start, link: Link, output: Output, watch: Watch) -> Self {
+        let replica = Replica::new(start.base.clone().map(PathBuf::from));
+        let mut host = Self {
+            start,
+            link,
+            output,
+            watch,
+            facts: Facts::new(replica),
+            run: RunState::new(),
+            loading: Loading::default(),
+            batch: Batch::default(),
+            goals: Goals::default(),
+            vitals: Vitals::default(),
+            reply: None,
+            answer: String::new(),
+            has_odd_quotes: false,
+            next_call: 0,
+        };
+        // Booting the machine and loading the program count as one run.
+        host.watch.begin();
+        host.loading.program = host.start.program.clone();
+        host
+    }
+
+    /// Answers from now on under this key.
+    pub(super) fn listen(&mut self, key: &str) {
+        self.reply = Some(Reply::new(key));
+    }
+
+    /// The program wrote to `user_error`, which the host call uses too: that is the agent's log.
+    pub(super) fn logged(&mut self, bytes: &[u8]) {
+        // Standard error may be gone with the node.
+        let _ = std::io::stderr().write_all(bytes);
+    }
+
+    /// Does a request.
+    pub(super) fn call(&mut self, request: &[u8]) {
+        self.answer.clear();
+        let done = match std::str::from_utf8(request).map(text::read) {
+            Ok(Ok(Term::Compound(name, args))) if &*name == "@sure" => {
+                args.into_iter().next().map_or(Ok(Answer::Done), |request| self.request(request))
+            }
+            Ok(Ok(_)) if may_be_cyclic(request) => Ok(Answer::Term(Term::atom("@cyclic"))),
+            Ok(Ok(request)) => self.request(request),
+            Ok(Err(error)) => Err(unreadable(&error)),
+            Err(_) => Err(errors::system("a request is not UTF-8")),
+        };
+        match done {
+            Ok(Answer::Done) => self.answer.push('k'),
+            Ok(Answer::Text) => self.answer.push('.'),
+            Ok(Answer::Term(term)) => self.write_answer(&term),
+            Err(ball) => {
+                self.answer.clear();
+                self.write_answer(&Term::structure("@error", [ball]));
+            }
+        }
+        if self.has_odd_quotes && self.answer.contains('"') {
+            // Has the machine read the second term, with characters for "…".
+            self.answer.insert_str(0, "'@again'. ");
+        }
+        self.vitals.count_atoms(&self.answer);
+        if let Some(reply) = &mut self.reply {
+            reply.set(&self.answer);
+        }
+    }
+
+    fn write_answer(&mut self, term: &Term) {
+        text::write(term, &mut self.answer);
+        self.answer.push('.');
+    }
+
+    fn request(&mut self, request: Term) -> Result<Answer, Ball> {
+        let (name, args) = match request {
+            Term::Compound(name, args) => (name, args),
+            Term::Atom(name) => (name, Vec::new()),
+            other => return Err(errors::system(format!("no request: {other:?}"))),
+        };
+        match args.len() {
+            0 => self.request_0(&name),
+            1 => match <[Term; 1]>::try_from(args) {
+                Ok([arg]) => self.request_1(&name, arg),
+                Err(_) => Err(unknown(&name)),
+            },
+            _ => self.request_n(&name, args),
+        }
+    }
+
+    fn request_0(&mut self, name: &str) -> Result<Answer, Ball> {
+        match name {
+            "next" => self.next_events(),
+            "done" => self.handler_ended(None),
+            "failed" => self.handler_ended(Some("failed".into())),
+            "skipped" => self.handler_skipped(),
+            "next_goal" => self.next_goal(),
+            "goal_end" => self.goal_ended(),
+            "commit" => self.commit(),
+            "abort" => {
+                self.end_transaction();
+                Ok(Answer::Done)
+            }
+            "linearizable" => self.linearizable(),
+            "as_of_end" => {
+                self.facts.leave_past();
+                Ok(Answer::Done)
+            }
+            "members" => self.ask(Ask::Members).map(Answer::Term),
+            "self" => Ok(Answer::Term(Term::atom(self.agent()))),
+            "node" => Ok(Answer::Term(Term::atom(self.start.node.as_str()))),
+            "start" => self.started(),
+            "checked" => self.checked(),
+            "loaded" => self.loaded(),
+            "inferences" => exit::now(exit::INFERENCES, "the inference limit is passed"),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    fn request_1(&mut self, name: &str, arg: Term) -> Result<Answer, Ball> {
+        match name {
+            "find" => self.facts.find(arg, false).map(|page| self.page(page)),
+            "more" => self.facts.more(number(&arg)?).map(|page| self.page(page)),
+            "take" => self.write_facts(|facts| facts.take(arg)).map(|page| self.page(page)),
+            "take_more" => {
+                let number = number(&arg)?;
+                self.write_facts(|facts| facts.take_more(number)).map(|page| self.page(page))
+            }
+            "take_all" => self.write_done(|facts| facts.take_all(arg)),
+            "handles" => self.facts.find(arg, true).map(|page| self.page(page)),
+            "take_handle" => self.take_handle(arg),
+            "emit" => {
+                let event = encoded(&arg)?;
+                self.write_done(|facts| facts.emit(&event))
+            }
+            "begin" => self.begin(is_true(&arg)),
+            "keep" => {
+                self.run.keep(index(&arg)?);
+                Ok(Answer::Done)
+            }
+            "rollback" => {
+                let number = index(&arg)?;
+                self.run.roll_back(&mut self.facts, number);
+                Ok(Answer::Done)
+            }
+            "threw" => self.handler_ended(Some(chars(&arg))),
+            "goal_threw" => self.goal_threw(&arg, None),
+            "as_of" => self.as_of(number(&arg)?),
+            "fate" => self.ask(Ask::Fate { id: chars(&arg) }).map(Answer::Term),
+            "module" => self.ask(Ask::Module { name: chars(&arg) }).map(|path| {
+                // The loader wants an atom.
+                Answer::Term(Term::atom(chars(&path)))
+            }),
+            "ask_agent" => self.ask(Ask::Agent { name: chars(&arg) }).map(Answer::Term),
+            "subscribe" => self.effect(Effect::Subscribe { topic: chars(&arg) }),
+            "unsubscribe" => self.effect(Effect::Unsubscribe { topic: chars(&arg) }),
+            "cancel" => self.effect(Effect::Cancel { term: encoded(&arg)?.to_vec() }),
+            "call_more" => self.call_more(number(&arg)?),
+            "call_close" => {
+                self.link.send(&FromEngine::CallClose { call: number(&arg)? });
+                Ok(Answer::Done)
+            }
+            "quotes" => {
+                self.has_odd_quotes = chars(&arg) != "chars";
+                Ok(Answer::Done)
+            }
+            "halt" => self.halt(&arg),
+            "mode" => {
+                self.loading.set_mode(&chars(&arg));
+                Ok(Answer::Done)
+            }
+            "not_loaded" => self.not_loaded(chars(&arg)),
+            "refused" => self.refused(chars(&arg)),
+            "operators" => {
+                self.loading.set_operators(&arg);
+                Ok(Answer::Done)
+            }
+            "read_to" => self.read_to(&arg),
+            "decode" => data::decode(&arg).map(Answer::Term),
+            "encode" => data::encode(&arg).map(Answer::Term),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    fn request_n(&mut self, name: &str, args: Vec<Term>) -> Result<Answer, Ball> {
+        match (name, args.as_slice()) {
+            ("add", [end, fact]) => {
+                let end = if chars(end) == "a" { End::First } else { End::Last };
+                let fact = encoded(fact)?;
+                self.write_done(|facts| facts.add(end, &fact))
+            }
+            ("publish", [topic, term]) => {
+                let (topic, term) = (chars(topic), encoded(term)?.to_vec());
+                self.effect(Effect::Publish { topic, term })
+            }
+            ("send", [agent, term]) => {
+                let (agent, term) = (chars(agent), encoded(term)?.to_vec());
+                self.effect(Effect::Send { agent, term })
+            }
+            ("after", [micros, term]) => {
+                let (micros, term) = (number(micros)?, encoded(term)?.to_vec());
+                self.effect(Effect::After { micros, term })
+            }
+            ("every", [micros, term]) => {
+                let (micros, term) = (number(micros)?, encoded(term)?.to_vec());
+                self.effect(Effect::Every { micros, term })
+            }
+            ("watch", [name, arity, others]) => {
+                let (name, arity) = (chars(name), arity_of(arity)?);
+                self.effect(Effect::Watch { name, arity, others: is_true(others) })
+            }
+            ("unwatch", [name, arity]) => {
+                let (name, arity) = (chars(name), arity_of(arity)?);
+                self.effect(Effect::Unwatch { name, arity })
+            }
+            ("log", [level, line]) => {
+                let level = match &*chars(level) {
+                    "debug" => Level::Debug,
+                    "info" => Level::Info,
+                    "warning" => Level::Warning,
+                    _ => Level::Error,
+                };
+                self.effect(Effect::Log { level, text: chars(line) })
+            }
+            ("call", [agent, goal, chunk, timeout]) => {
+                let chunk = u32::try_from(number(chunk)?).unwrap_or(1);
+                self.remote_call(chars(agent), encoded(goal)?.to_vec(), chunk, number(timeout)?)
+            }
+            ("goal_threw", [text, ball]) => self.goal_threw(text, Some(ball)),
+            ("answer", [open, text, bindings, residuals]) => {
+                self.answered(is_true(open), text, bindings, residuals)
+            }
+            ("answer_term", [open, answer]) => self.answered_term(is_true(open), answer),
+            ("declare", [name, arity, keys]) => self.declare(name, arity, keys),
+            ("wants", [name, arity]) => {
+                let indicator = Indicator::new(&chars(name), arity_of(arity)?);
+                self.facts.replica.want(indicator, Vec::new());
+                Ok(Answer::Done)
+            }
+            ("resolve", [file, path]) => Ok(Answer::Term(super::loading::resolve(file, path))),
+            ("problem", [severity, file, from, to, what]) => {
+                self.problem(severity, file, number(from)?, number(to)?, what)
+            }
+            _ => Err(unknown(name)),
+        }
+    }
+
+    /// Writes a page of facts as a list whose tail says how to go on.
+    fn page(&mut self, page: Page) -> Answer {
+        if page.facts.is_empty() && page.more.is_none() {
+            self.answer.push_str("[]");
+            return Answer::Text;
+        }
+        self.answer.push('[');
+        for (n, found) in page.facts.iter().enumerate() {
+            if n > 0 {
+                self.answer.push(',');
+            }
+            if page.are_handles {
+                self.answer.push_str("h(");
+                self.answer.push_str(&found.order.to_string());
+                self.answer.push(',');
+            }
+            // Facts of one page share no variables.
+            let is_ground = synod_core::term::shape::is_ground(&found.fact);
+            let prefix = if is_ground { String::new() } else { format!("_{n}_") };
+            let prefix = if is_ground { "_" } else { prefix.as_str() };
+            if write_encoded(&found.fact, &mut self.answer, prefix).is_err() {
+                exit::now(exit::SETUP, "a fact of the replica is no term");
+            }
+            if page.are_handles {
+                self.answer.push(')');
+            }
+        }
+        match page.more {
+            Some(more) => {
+                self.answer.push('|');
+                self.answer.push_str(&more.to_string());
+                self.answer.push(']');
+            }
+            None => self.answer.push(']'),
+        }
+        Answer::Text
+    }
+
+    fn take_handle(&mut self, handle: Term) -> Result<Answer, Ball> {
+        let Term::Compound(_, args) = &handle else { return Err(unknown("take_handle")) };
+        let [head, order] = args.as_slice() else { return Err(unknown("take_handle")) };
+        let Some((name, arity)) = head.functor() else { return Err(unknown("take_handle")) };
+        let indicator = Indicator::new(name, u32::try_from(arity).unwrap_or(0));
+        let order = signed(order)?;
+        let was_there = self.write_facts(|facts| facts.retract(&indicator, order))?;
+        Ok(Answer::Term(Term::atom(if was_there { "true" } else { "false" })))
+    }
+
+    fn write_done(
+        &mut self,
+        write: impl FnOnce(&mut Facts) -> Result<(), Ball> + Clone,
+    ) -> Result<Answer, Ball> {
+        self.write_facts(write).map(|()| Answer::Done)
+    }
+
+    /// Writes as part of what runs, or as a transaction of its own.
+    fn write_facts<T>(
+        &mut self,
+        write: impl FnOnce(&mut Facts) -> Result<T, Ball> + Clone,
+    ) -> Result<T, Ball> {
+        if self.facts.is_past() {
+            return Err(errors::permission("modify", "past", Term::atom("as_of")));
+        }
+        match self.run.phase {
+            Phase::Handler | Phase::Transaction => write(&mut self.facts),
+            Phase::Loading => Err(errors::permission("modify", "facts", Term::atom("load"))),
+            Phase::Engine => Err(errors::permission("modify", "facts", Term::atom("engine"))),
+            Phase::Goal => loop {
+                let result = write.clone()(&mut self.facts)?;
+                if self.facts.is_read_only() {
+                    return Ok(result);
+                }
+                let verdict = self.run.propose(&mut self.facts, &mut self.link, Run::Own);
+                self.facts.renew_view();
+                match verdict {
+                    Verdict::Committed => return Ok(result),
+                    Verdict::Again => {}
+                    Verdict::TooLong(keys) => return Err(conflict(keys)),
+                    Verdict::Threw(ball) => return Err(ball),
+                }
+            },
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) -> Result<Answer, Ball> {
+        let is_log = matches!(effect, Effect::Log { .. });
+        match self.run.phase {
+            Phase::Loading if !is_log => {
+                return Err(errors::permission("perform", "effect", Term::atom("load")));
+            }
+            Phase::Goal => {
+                self.link.send(&FromEngine::Effects { run: Run::Own, effects: vec![effect] });
+            }
+            _ => self.run.effect(effect)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    fn begin(&mut self, is_fresh: bool) -> Result<Answer, Ball> {
+        match self.run.phase {
+            Phase::Handler | Phase::Transaction | Phase::Engine => {
+                let number = self.run.nest(&self.facts) as i64;
+                Ok(Answer::Term(Term::structure("savepoint", [Term::Integer(number)])))
+            }
+            Phase::Loading => Err(errors::permission("begin", "transaction", Term::atom("load"))),
+            Phase::Goal => {
+                if self.facts.is_past() {
+                    let culprit = Term::atom("as_of");
+                    return Err(errors::permission("begin", "transaction", culprit));
+                }
+                if is_fresh {
+                    self.catch_up()?;
+                }
+                self.facts.settle();
+                self.facts.renew_view();
+                self.run.clear();
+                self.run.phase = Phase::Transaction;
+                Ok(Answer::Term(Term::atom("top")))
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<Answer, Ball> {
+        let yes = || Ok(Answer::Term(Term::atom("true")));
+        if self.facts.is_read_only() {
+            let effects = std::mem::take(&mut self.run.effects);
+            if !effects.is_empty() {
+                self.link.send(&FromEngine::Effects { run: Run::Own, effects });
+            }
+            self.end_transaction();
+            return yes();
+        }
+        let verdict = self.run.propose(&mut self.facts, &mut self.link, Run::Own);
+        match verdict {
+            Verdict::Committed => {
+                self.end_transaction();
+                yes()
+            }
+            Verdict::Again => {
+                self.facts.renew_view();
+                self.run.clear();
+                self.drop_output();
+                Ok(Answer::Term(Term::atom("false")))
+            }
+            Verdict::TooLong(keys) => {
+                self.end_transaction();
+                Err(conflict(keys))
+            }
+            Verdict::Threw(ball) => {
+                self.end_transaction();
+                Err(ball)
+            }
+        }
+    }
+
+    fn end_transaction(&mut self) {
+        self.facts.renew_view();
+        self.run.clear();
+        self.run.phase = Phase::Goal;
+    }
+
+    /// What was printed by a run that did not commit.
+    pub(super) fn drop_output(&mut self) {
+        self.output.drain();
+    }
+
+    /// Pulls until the replica is at a version, if it is not yet.
+    pub(super) fn pull(&mut self, at_least: u64) {
+        self.facts.settle();
+        loop {
+            let since = self.facts.replica.version();
+            self.link.send(&FromEngine::Pull { since });
+            let changes = match self.link.receive() {
+                ToEngine::Changes { changes } => changes,
+                other => unexpected("changes", &other),
+            };
+            if let Err(error) = self.facts.replica.follow(&changes) {
+                exit::now(exit::SETUP, &format!("malformed changes: {error}"));
+            }
+            if !changes.more && self.facts.replica.version() >= at_least {
+                break;
+            }
+        }
+        self.facts.renew_view();
+    }
+
+    fn linearizable(&mut self) -> Result<Answer, Ball> {
+        if self.run.phase != Phase::Goal || self.facts.is_past() {
+            let culprit = Term::atom("transaction");
+            return Err(errors::permission("access", "fresh_version", culprit));
+        }
+        self.catch_up()?;
+        Ok(Answer::Done)
+    }
+
+    fn catch_up(&mut self) -> Result<(), Ball> {
+        let index = self.ask(Ask::ReadIndex)?;
+        self.pull(number(&index)?);
+        Ok(())
+    }
+
+    fn as_of(&mut self, index: u64) -> Result<Answer, Ball> {
+        if self.run.phase != Phase::Goal || self.facts.is_past() {
+            return Err(errors::permission("access", "past", Term::atom("transaction")));
+        }
+        let base = chars(&self.ask(Ask::AsOf { index })?);
+        let past = self.facts.replica.at(&PathBuf::from(base))?;
+        self.facts.enter_past(past);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask) -> Result<Term, Ball> {
+        self.link.send(&FromEngine::Ask { ask });
+        match self.link.receive() {
+            ToEngine::Reply { error: Some(error), .. } => Err(decoded(&error)?),
+            ToEngine::Reply { answer: Some(answer), .. } => decoded(&answer),
+            ToEngine::Reply { .. } => Ok(Term::EMPTY),
+            other => unexpected("a reply", &other),
+        }
+    }
+
+    fn remote_call(
+        &mut self,
+        agent: String,
+        goal: Vec<u8>,
+        chunk: u32,
+        timeout_ms: u64,
+    ) -> Result<Answer, Ball> {
+        self.next_call += 1;
+        let call = self.next_call;
+        self.link.send(&FromEngine::Call { call, agent, goal, chunk, timeout_ms });
+        self.call_answers(call)
+    }
+
+    fn call_more(&mut self, call: u64) -> Result<Answer, Ball> {
+        self.link.send(&FromEngine::CallMore { call });
+        self.call_answers(call)
+    }
+
+    /// `call(Call, Answers, More)`. An error after some answers stands last among them.
+    fn call_answers(&mut self, call: u64) -> Result<Answer, Ball> {
+        let (answers, more, error) = match self.link.receive() {
+            ToEngine::CallAnswers { call: of, answers, more, error } if of == call => {
+                (answers, more, error)
+            }
+            other => unexpected("answers of a call", &other),
+        };
+        let mut terms = Vec::with_capacity(answers.len() + 1);
+        for (n, answer) in (1..).zip(&answers) {
+            // Each answer is a variable scope of its own.
+            terms.push(with_variables_from(decoded(answer)?, n * VARIABLES_PER_ANSWER));
+        }
+        if let Some(error) = error {
+            let error = decoded(&error)?;
+            if terms.is_empty() {
+                return Err(error);
+            }
+            terms.push(Term::structure("@error", [error]));
+        }
+        let call = Term::integer(call);
+        let more = Term::atom(if more { "true" } else { "false" });
+        Ok(Answer::Term(Term::structure("call", [call, Term::list(terms), more])))
+    }
+
+    fn halt(&mut self, status: &Term) -> Result<Answer, Ball> {
+        let status = signed(status)?;
+        if !self.goals.halted(&mut self.link, status) {
+            self.link.send(&FromEngine::Halted { status });
+        }
+        exit::quietly()
+    }
+
+    pub(super) fn agent(&self) -> &str {
+        match &self.start.role {
+            Role::Agent { name, .. } => name,
+            Role::Side { agent } => agent,
+        }
+    }
+
+    /// The text of the answer that is being made.
+    pub(super) fn answer(&mut self) -> &mut String {
+        &mut self.answer
+    }
+}
+
+/// Variables that one answer of a call may have before its numbers run into the next one's.
+const VARIABLES_PER_ANSWER: u32 = 1 << 20;
+
+fn with_variables_from(term: Term, first: u32) -> Term {
+    let mut term = term;
+    let mut pending = vec![&mut term];
+    while let Some(term) = pending.pop() {
+        match term {
+            Term::Var(n) => *n = n.wrapping_add(first),
+            Term::List(items) | Term::Compound(_, items) => pending.extend(items),
+            Term::Partial(items, tail) => {
+                pending.extend(items);
+                pending.push(tail);
+            }
+            _ => {}
+        }
+    }
+    term
+}
+
+fn decoded(bytes: &[u8]) -> Result<Term, Ball> {
+    Term::decode(bytes).map_err(|error| errors::system(format!("no term from the node: {error}")))
+}
+
+fn unknown(name: &str) -> Ball {
+    errors::existence("host_call", Term::atom(name))
+}
+
+/// Whether `...` stands in a request outside of quotes: the machine writes it for what a cycle goes
+/// on with, and it is an atom too.
+fn may_be_cyclic(request: &[u8]) -> bool {
+    if !request.windows(3).any(|part| part == b"...") {
+        return false;
+    }
+    let mut at = 0;
+    while at < request.len() {
+        match request[at] {
+            quote @ (b'\'' | b'"') => {
+                at += 1;
+                while at < request.len() && request[at] != quote {
+                    at += if request[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'.' if request[at..].starts_with(b"...") => return true,
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+fn unreadable(error: &synod_core::term::text::SyntaxError) -> Ball {
+    use synod_core::term::text::Fault;
+    match error.what {
+        Fault::TooLong | Fault::TooDeep => errors::resource("term_size"),
+        _ => errors::system(format!("a request cannot be read: {error}")),
+    }
+}
+
+/// The text of an atom or a string.
+pub(super) fn chars(term: &Term) -> String {
+    match term {
+        Term::Atom(text) | Term::String(text) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A number that the machine got from here, or that its library has checked.
+pub(super) fn number(term: &Term) -> Result<u64, Ball> {
+    match term {
+        Term::Integer(n) => u64::try_from(*n).ok(),
+        Term::Big(n) => u64::try_from(n).ok(),
+        _ => None,
+    }
+    .ok_or_else(|| errors::domain("not_less_than_zero", term.clone()))
+}
+
+fn signed(term: &Term) -> Result<i64, Ball> {
+    match term {
+        Term::Integer(n) => Ok(*n),
+        _ => Err(errors::domain("small_integer", term.clone())),
+    }
+}
+
+fn index(term: &Term) -> Result<usize, Ball> {
+    number(term).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+pub(super) fn arity_of(term: &Term) -> Result<u32, Ball> {
+    number(term).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+fn is_true(term: &Term) -> bool {
+    matches!(term, Term::Atom(name) if &**name == "true")
+}

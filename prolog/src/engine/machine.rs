@@ -1,0 +1,72 @@
+//! The Scryer machine: its streams, our libraries, and the one query that it runs.
+
+use super::exit;
+use super::host::Host;
+use scryer_prolog::{LeafAnswer, MachineBuilder, OutputStreamConfig, StreamConfig};
+use std::io::Read;
+
+/// Our libraries, in an order in which each finds those it uses. They are loaded from their text:
+/// `use_module(library(Name))` finds a module that is there under that name.
+const LIBRARIES: [(&str, &str); 5] = [
+    ("synod_host", include_str!("../../lib/synod_host.pl")),
+    ("synod", include_str!("../../lib/synod.pl")),
+    ("cbor", include_str!("../../lib/cbor.pl")),
+    ("synod_check", include_str!("../../lib/synod_check.pl")),
+    ("synod_engine", include_str!("../../lib/synod_engine.pl")),
+];
+
+/// Letters of the host call's key: short enough that the machine keeps no atom for it.
+const KEY_LETTERS: usize = 6;
+
+/// Runs the machine until its main query ends, which is when the node says so, or at a `halt`.
+pub(super) fn run(mut host: Host) {
+    let key = match random_key() {
+        Ok(key) => key,
+        Err(error) => exit::now(exit::SETUP, &format!("no random bytes: {error}")),
+    };
+    host.listen(&key);
+    let call = format!("{key}(");
+    let user_error = OutputStreamConfig::callback(Box::new(move |cursor| {
+        let written = std::mem::take(cursor.get_mut());
+        cursor.set_position(0);
+        // What was put without a flush (a newline is) stands before the request.
+        match written.windows(call.len()).position(|part| part == call.as_bytes()) {
+            Some(at) => {
+                if at > 0 {
+                    host.logged(&written[..at]);
+                }
+                let request = &written[at + call.len()..];
+                host.call(request.strip_suffix(b")").unwrap_or(request));
+            }
+            None => host.logged(&written),
+        }
+        // The buffer goes back, empty: the stream keeps it.
+        let mut buffer = written;
+        buffer.clear();
+        *cursor.get_mut() = buffer;
+    }));
+    // Input stays the empty one that it is by default.
+    let streams = StreamConfig::default()
+        .with_user_output(OutputStreamConfig::stdout())
+        .with_user_error(user_error);
+    let mut machine = MachineBuilder::default().with_streams(streams).build();
+    for (name, text) in LIBRARIES {
+        machine.load_module_string(name, text.replace("@KEY@", &key));
+    }
+    // The text is ours; text from outside would make run_query panic where it does not parse.
+    let mut main = machine.run_query("synod_engine:main.");
+    match main.next() {
+        Some(Ok(LeafAnswer::True)) | None => {}
+        Some(Ok(other)) => exit::now(exit::PANIC, &format!("the main loop ended: {other:?}")),
+        Some(Err(error)) => exit::now(exit::PANIC, &format!("the main loop threw: {error:?}")),
+    }
+    // Success is how `halt` looks too. Either way nothing more is to be run: asking for the next
+    // answer would resume the loop, and dropping the machine takes time for nothing.
+    exit::quietly();
+}
+
+fn random_key() -> std::io::Result<String> {
+    let mut bytes = [0; KEY_LETTERS];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect())
+}

@@ -1,0 +1,202 @@
+//! What an agent's runs become: commands of its epoch, which move its cursor with their writes.
+
+use super::engine::{Engine, EngineError};
+use super::load::{LoadError, Loaded};
+use super::task::{Left, Task};
+use super::timers::Timers;
+use super::triggers::{Scan, Watches};
+use crate::space::{Ended, NotProposed, Space};
+use bytes::Bytes;
+use std::time::Duration;
+use synod_core::apply::{Outcome, Refusal};
+use synod_core::command::{Claim, Command, Origin, Transaction};
+use synod_core::kb::Position;
+use synod_core::term::Term;
+use synod_core::transaction::Draft;
+use synod_prolog::frame::{self, Effect, Run, ToEngine, Trigger};
+use tokio::time::sleep;
+
+/// How long the node waits before it offers again what it could not propose.
+const OFFER_AGAIN: Duration = Duration::from_millis(100);
+
+impl Task {
+    pub(super) async fn propose(
+        &mut self,
+        engine: &mut Engine,
+        proposal: u64,
+        run: Run,
+        draft: Vec<u8>,
+        effects: Vec<Effect>,
+    ) -> Result<Option<Left>, EngineError> {
+        let Ok(draft) = Draft::read(&Bytes::from(draft)) else {
+            engine.kill();
+            return Ok(Some(Left::Died("proposed what cannot be read".to_owned())));
+        };
+        let to = self.cursor_behind(&run).unwrap_or(self.cursor);
+        let origin = self.origin(to);
+        let Draft { version, reads, ops } = draft;
+        let command = Command::Transact(Transaction { origin, version, reads, ops });
+        if command.check_terms().is_err() {
+            engine.kill();
+            return Ok(Some(Left::Died(
+                "proposed a term that is not in canonical form".to_owned(),
+            )));
+        }
+        let (outcome, is_committed) = match self.commit(&command).await {
+            Some(Ended::Applied(Outcome::Committed(index))) => {
+                (frame::Outcome::Committed { index }, true)
+            }
+            Some(Ended::Applied(Outcome::Refused(_, Refusal::Conflict(keys)))) => {
+                let keys = keys.iter().map(u64::to_string).collect();
+                (frame::Outcome::Conflict { keys }, false)
+            }
+            Some(Ended::Applied(Outcome::Refused(_, Refusal::TooOld))) => {
+                (frame::Outcome::Conflict { keys: Vec::new() }, false)
+            }
+            Some(Ended::Applied(Outcome::Refused(
+                _,
+                Refusal::StaleEpoch | Refusal::StaleCursor | Refusal::OutOfWindow,
+            ))) => return Ok(Some(Left::Superseded)),
+            Some(Ended::Applied(Outcome::Refused(_, why))) => {
+                (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
+            }
+            Some(Ended::NotProposed(why)) => {
+                (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
+            }
+            // The node is going down, and says nothing that it does not know.
+            None => return Ok(Some(Left::Stopped { release: false, done: None })),
+        };
+        if is_committed {
+            self.cursor = to;
+            self.count(&run);
+            self.perform(effects).await;
+        }
+        let changes = engine.changes()?;
+        engine.send(&ToEngine::Outcome { proposal, outcome, changes }).await?;
+        Ok(None)
+    }
+
+    /// The next command of the epoch, one that moves the cursor to `to`.
+    pub(super) fn origin(&mut self, to: Position) -> Origin {
+        self.seq += 1;
+        Origin::Agent {
+            name: self.agent.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+            from: self.cursor,
+            to,
+        }
+    }
+
+    /// Where the cursor stands behind what a run handles; none if that has no position.
+    pub(super) fn cursor_behind(&self, run: &Run) -> Option<Position> {
+        let (Run::Batch { batch, first, done, .. }, Some(current)) = (run, &self.batch) else {
+            return None;
+        };
+        if *batch != current.number {
+            return None;
+        }
+        let handled = current.items.iter().skip(*first as usize).take(*done as usize);
+        handled.rev().find_map(|item| item.position).map(|(_, behind)| behind)
+    }
+
+    /// Notes that items of the batch are handled.
+    pub(super) fn count(&mut self, run: &Run) {
+        let Run::Batch { batch, first, done, failed } = run else { return };
+        let Some(current) = self.batch.as_mut().filter(|current| current.number == *batch) else {
+            return;
+        };
+        let first_item = current.items.get(*first as usize).map(|item| &item.trigger);
+        let is_start = matches!(first_item, Some(Trigger::Start));
+        current.done = current.done.max((*first as usize) + (*done as usize));
+        self.deaths = 0;
+        self.is_started |= is_start;
+        self.view().handled_more(u64::from(*done), failed.len() as u64);
+        for failure in failed {
+            self.log("error", &format!("a handler did not succeed: {}", failure.text));
+        }
+    }
+
+    /// Proposes a command until it is decided; none if the node goes down first.
+    pub(super) async fn commit(&mut self, command: &Command) -> Option<Ended> {
+        let bytes = command.encode();
+        let mut is_told = false;
+        loop {
+            match self.space.commit_encoded(bytes.clone()).await? {
+                Ended::NotProposed(why @ (NotProposed::Busy | NotProposed::DiskFull(_))) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.log("warning", &format!("a write waits: {why}"));
+                    }
+                    sleep(OFFER_AGAIN).await;
+                    if self.context.is_stopping() || !self.orders.is_empty() {
+                        return None;
+                    }
+                }
+                ended => return Some(ended),
+            }
+        }
+    }
+
+    /// A new epoch, with the program as it is now.
+    pub(super) async fn restart(&mut self) -> Result<Engine, LoadError> {
+        let loading = self.context.load(&self.definition, &self.space, &self.registered, 0);
+        let (engine, loaded) = loading.await?;
+        let claimed = claim(&self.space, &self.context.node, &self.agent, &loaded).await?;
+        (self.epoch, self.cursor) = claimed;
+        self.scan = Scan::new(&self.agent, self.cursor);
+        (self.seq, self.deaths, self.is_started) = (0, 0, false);
+        self.skips_engine = false;
+        self.suspects.clear();
+        self.batch = None;
+        self.watches = Watches::default();
+        self.timers = Timers::default();
+        self.registered.unsubscribe_all();
+        Ok(engine)
+    }
+
+    pub(super) async fn release(&self) {
+        let release = Command::Release { agent: self.agent.clone(), epoch: self.epoch };
+        drop(self.space.commit(&release).await);
+    }
+}
+
+/// Claims an agent for this node: the new epoch, and where the cursor stands.
+pub(super) async fn claim(
+    space: &Space,
+    node: &str,
+    agent: &str,
+    loaded: &Loaded,
+) -> Result<(u64, Position), LoadError> {
+    let name = agent.to_owned();
+    let closed = || LoadError::NotClaimed("the node is going down".to_owned());
+    let look = space.look(move |state| state.agents().get(&name).map(|agent| agent.epoch));
+    let after = look.await.ok_or_else(closed)?.unwrap_or(0);
+    let claim = Claim {
+        agent: agent.to_owned(),
+        node: node.to_owned(),
+        program: loaded.program,
+        mode: loaded.mode,
+        after,
+        declared: loaded.declared.clone(),
+    };
+    match space.commit(&Command::Claim(claim)).await {
+        Some(Ended::Applied(Outcome::Committed(epoch))) => {
+            let name = agent.to_owned();
+            let look = space.look(move |state| state.agents().get(&name).map(|a| a.cursor));
+            let cursor = look.await.flatten().ok_or_else(closed)?;
+            Ok((epoch, cursor))
+        }
+        Some(Ended::Applied(Outcome::Refused(_, why))) => {
+            Err(LoadError::NotClaimed(why.to_string()))
+        }
+        Some(Ended::NotProposed(why)) => Err(LoadError::NotClaimed(why.to_string())),
+        None => Err(closed()),
+    }
+}
+
+/// `error(resource_error(space), synod(Why))`, encoded.
+pub(super) fn resource_error(why: &str) -> Vec<u8> {
+    let formal = Term::structure("resource_error", [Term::atom("space")]);
+    let context = Term::structure("synod", [Term::string(why)]);
+    Term::structure("error", [formal, context]).encode().unwrap_or_default()
+}

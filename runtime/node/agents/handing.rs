@@ -1,0 +1,164 @@
+//! What an agent's engine is handed next, and what becomes of it when the engine dies.
+
+use super::task::Task;
+use super::triggers::{Item, Scan};
+use crate::space::{Ended, HistoryError};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use synod_core::apply::Outcome;
+use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Transaction};
+use synod_core::kb::Position;
+use synod_core::term::Term;
+use synod_prolog::frame::Trigger;
+
+/// Triggers of one batch, at most.
+const BATCH: usize = 64;
+/// Deaths of an engine on one trigger, after which it is a letter.
+const DEATHS_TO_LETTER: u32 = 3;
+/// Commands that concern nobody may leave an idle agent's cursor so far behind.
+const CURSOR_LAG: u64 = 8192;
+
+impl Task {
+    /// What the engine is to handle next; none if nothing waits.
+    pub(super) async fn next_items(&mut self, is_new: &mut bool) -> Option<Vec<Item>> {
+        if std::mem::take(is_new) && !self.skips_engine {
+            return Some(vec![Item::loose(Trigger::Engine)]);
+        }
+        if !self.is_started {
+            return Some(vec![Item::loose(Trigger::Start)]);
+        }
+        if let Some(suspect) = self.suspects.pop_front() {
+            return Some(vec![suspect]);
+        }
+        // What has a position and what has none take turns, so that neither starves the other.
+        let loose = |triggers: Vec<Trigger>| -> Vec<Item> {
+            triggers.into_iter().map(Item::loose).collect()
+        };
+        if self.batches.is_multiple_of(2) && !self.registered.mailbox.is_empty() {
+            return Some(loose(self.registered.mailbox.take(BATCH)));
+        }
+        match self.scan.take(&self.space, &self.watches, BATCH).await {
+            Ok(items) if !items.is_empty() => return Some(items),
+            Ok(_) => {}
+            Err(HistoryError::Gone { first }) => {
+                let from = self.cursor.index;
+                self.scan = Scan::new(&self.agent, Position { index: first, n: 0 });
+                let gap = Trigger::Gap { from, to: first.saturating_sub(1) };
+                let behind = Position { index: first, n: 0 };
+                return Some(vec![Item::placed(gap, self.cursor, behind)]);
+            }
+            Err(e) => self.log("error", &format!("events cannot be read: {e}")),
+        }
+        let triggers = self.registered.mailbox.take(BATCH);
+        if triggers.is_empty() {
+            self.move_cursor().await;
+            return None;
+        }
+        Some(loose(triggers))
+    }
+
+    /// An idle agent's cursor follows the log now and then, so that little is read again at the
+    /// next start.
+    pub(super) async fn move_cursor(&mut self) {
+        let to = self.scan.next();
+        if !self.is_started || to.index.saturating_sub(self.cursor.index) < CURSOR_LAG {
+            return;
+        }
+        let origin = self.origin(to);
+        let empty = Transaction { origin, version: 0, reads: Vec::new(), ops: Vec::new() };
+        let ended = self.commit(&Command::Transact(empty)).await;
+        if let Some(Ended::Applied(Outcome::Committed(_))) = ended {
+            self.cursor = to;
+        }
+    }
+
+    /// An engine has died in the middle of its batch, of which nothing was committed. Any item of
+    /// it may be why, so from now on they are handed out one at a time.
+    pub(super) async fn after_death(&mut self, why: &str) {
+        let Some(batch) = self.batch.take() else { return };
+        let was_alone = batch.items.len() == 1;
+        let mut left: VecDeque<Item> = batch.items.into_iter().skip(batch.done).collect();
+        left.iter_mut().for_each(|item| item.deaths += 1);
+        if was_alone && let Some(item) = left.pop_front() {
+            self.after_death_on(item, why).await;
+        }
+        left.append(&mut self.suspects);
+        self.suspects = left;
+    }
+
+    async fn after_death_on(&mut self, mut item: Item, why: &str) {
+        let is_own = matches!(item.trigger, Trigger::Start | Trigger::Engine);
+        if is_own {
+            // Each engine is handed these anew.
+            self.deaths += 1;
+            item.deaths = self.deaths;
+        }
+        if item.position.is_none() && !is_own {
+            let text = "what the engine died on has no position and is not handed out again";
+            self.log("error", text);
+        } else if item.deaths >= DEATHS_TO_LETTER {
+            self.write_letter(item, why).await;
+        } else if !is_own {
+            self.suspects.push_front(item);
+        }
+    }
+
+    /// Passes a trigger over, for good.
+    pub(super) async fn write_letter(&mut self, item: Item, why: &str) {
+        self.deaths = 0;
+        self.is_started |= matches!(item.trigger, Trigger::Start);
+        self.skips_engine |= matches!(item.trigger, Trigger::Engine);
+        let Some(event) = term_of(&item.trigger) else {
+            return self.log("error", "on(engine) killed three engines and is passed over");
+        };
+        let (from, to) =
+            item.position.map_or((self.cursor, self.cursor), |(_, to)| (self.cursor, to));
+        self.seq += 1;
+        let mut reason = format!("three engines died on it; the last one {why}");
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        let letter = Letter {
+            agent: self.agent.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+            from,
+            to,
+            event,
+            reason: reason.clone(),
+        };
+        if let Some(Ended::Applied(Outcome::Committed(_))) =
+            self.commit(&Command::Letter(letter)).await
+        {
+            self.cursor = to;
+            self.log("error", &format!("an event is put aside as a letter: {reason}"));
+        }
+    }
+
+    /// Takes what an engine was handed and did not handle back.
+    pub(super) fn put_back(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            let (loose, placed): (Vec<Item>, Vec<Item>) =
+                batch.items.into_iter().skip(batch.done).partition(|i| i.position.is_none());
+            for item in loose {
+                if !matches!(item.trigger, Trigger::Start | Trigger::Engine) {
+                    self.registered.mailbox.put(item.trigger);
+                }
+            }
+            self.scan.put_back(placed.into_iter());
+        }
+    }
+}
+
+/// The term that a letter keeps of a trigger.
+fn term_of(trigger: &Trigger) -> Option<Bytes> {
+    match trigger {
+        Trigger::Event { term, .. } | Trigger::Timer { term } => Some(Bytes::from(term.clone())),
+        Trigger::Changed { fact, .. } => Some(Bytes::from(fact.clone())),
+        Trigger::Start => Term::atom("start").encode().ok().map(Bytes::from),
+        Trigger::Gap { .. } => Term::atom("gap").encode().ok().map(Bytes::from),
+        Trigger::Engine
+        | Trigger::Message { .. }
+        | Trigger::Sent { .. }
+        | Trigger::Datagram { .. }
+        | Trigger::Udp { .. } => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! `synod agent list|stop|restart|logs|letters`
+
+use super::client::{Client, encode};
+use super::table::{Table, bytes};
+use super::{Failure, Global, Verdict, lines};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use synod::api::{AgentInfo, LetterInfo, LogLine};
+
+/// List, stop or restart agents; their logs and letters
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// List the agents of the node
+    List,
+    /// Stop an agent: it runs nowhere until it is run again
+    Stop(Named),
+    /// Give an agent a fresh engine
+    Restart(Named),
+    /// Print an agent's log
+    Logs(Logs),
+    /// Print the events that an agent could not handle, and why
+    Letters(Named),
+}
+
+/// An agent's name.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The agent
+    name: String,
+}
+
+/// Which lines.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The agent
+    name: String,
+    /// Go on with what comes
+    #[arg(short, long, env = "SYNOD_FOLLOW", hide_env = true)]
+    follow: bool,
+    /// Print the last so many lines
+    #[arg(
+        short = 'n',
+        long,
+        env = "SYNOD_TAIL",
+        value_name = "N",
+        default_value_t = 100,
+        hide_env = true
+    )]
+    tail: usize,
+}
+
+impl Agent {
+    pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let client = Client::new(&global.data()?);
+        match self {
+            Self::List => list(&client, global).await,
+            Self::Stop(named) => order(&client, &named.name, "stop").await,
+            Self::Restart(named) => order(&client, &named.name, "restart").await,
+            Self::Logs(logs) => logs.run(&client, global).await,
+            Self::Letters(named) => letters(&client, &named.name, global).await,
+        }
+    }
+}
+
+async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
+    let agents: Vec<AgentInfo> = client.get("/v1/agents").await?;
+    let mut out = global.out();
+    if out.is_json() {
+        agents.iter().try_for_each(|agent| out.json(agent))?;
+    } else {
+        table(&agents).print(&mut out)?;
+    }
+    Ok(Verdict::Yes)
+}
+
+/// The agents for people.
+pub(crate) fn table(agents: &[AgentInfo]) -> Table {
+    let mut table = Table::new([
+        "AGENT", "SPACE", "STATE", "CURSOR", "LAG", "HANDLED", "FAILED", "DEATHS", "LETTERS",
+        "DROPPED", "MEMORY", "",
+    ]);
+    for agent in agents {
+        table.row([
+            agent.name.clone(),
+            agent.space.clone(),
+            agent.state.clone(),
+            agent.cursor.clone(),
+            agent.lag.to_string(),
+            agent.handled.to_string(),
+            agent.failed.to_string(),
+            agent.deaths.to_string(),
+            agent.letters.to_string(),
+            agent.dropped.to_string(),
+            agent.memory.map_or_else(|| "-".to_owned(), bytes),
+            agent.why.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+async fn order(client: &Client, name: &str, order: &str) -> Result<Verdict, Failure> {
+    let path = format!("/v1/agents/{}/{order}", encode(name));
+    let _: Value = client.post(&path, &Value::Null).await?;
+    Ok(Verdict::Yes)
+}
+
+impl Logs {
+    async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
+        let Self { name, follow, tail } = self;
+        let path = format!("/v1/agents/{}/logs?tail={tail}&follow={follow}", encode(&name));
+        let mut events = client.get_events::<LogLine>(&path).await?;
+        let mut out = global.out();
+        while let Some(line) = events.next().await? {
+            lines::print_log(&mut out, &line)?;
+        }
+        Ok(Verdict::Yes)
+    }
+}
+
+async fn letters(client: &Client, name: &str, global: &Global) -> Result<Verdict, Failure> {
+    let path = format!("/v1/agents/{}/letters", encode(name));
+    let letters: Vec<LetterInfo> = client.get(&path).await?;
+    let mut out = global.out();
+    for letter in &letters {
+        if out.is_json() {
+            out.json(letter)?;
+        } else {
+            let LetterInfo { position, event, reason, .. } = letter;
+            out.line(format_args!("{position}  {event}  {reason}"))?;
+        }
+    }
+    Ok(Verdict::Yes)
+}

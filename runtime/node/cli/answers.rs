@@ -1,0 +1,67 @@
+//! A goal's answers as they come: `X = 100.`, `true.`, `false.`, or one JSON object each.
+
+use super::client::{CallError, Events};
+use super::{Failure, Out, Verdict};
+use synod::api::GoalEvent;
+
+/// How a goal ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) verdict: Verdict,
+    /// Whether a limit cut it short.
+    pub(crate) more: bool,
+    pub(crate) index: u64,
+}
+
+/// Why a goal did not end.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// It cannot be read, threw, or its engine ended; or stdout cannot be written.
+    Failure(Failure),
+    /// The connection died.
+    Call(CallError),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<CallError> for Broken {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Prints the answers of `goal`. What the goal prints goes to stdout too, but not between JSON.
+pub(crate) async fn print(
+    out: &mut Out,
+    goal: &str,
+    events: Result<Events<GoalEvent>, CallError>,
+) -> Result<Ended, Broken> {
+    let mut events = match events {
+        Err(CallError::Told(error)) => return Err(Failure::told_of_text(error, goal).into()),
+        events => events?,
+    };
+    loop {
+        match events.next().await? {
+            Some(GoalEvent::Answer(answer)) if out.is_json() => out.json(&answer)?,
+            Some(GoalEvent::Answer(answer)) => out.line(format_args!("{}.", answer.text))?,
+            Some(GoalEvent::Output { text }) if out.is_json() => eprint!("{text}"),
+            Some(GoalEvent::Output { text }) => out.text(&text)?,
+            Some(GoalEvent::Error(error)) => return Err(Failure::told_of_text(error, goal).into()),
+            Some(GoalEvent::End { succeeded, more, index }) => {
+                if !succeeded && !out.is_json() {
+                    out.line("false.")?;
+                }
+                let verdict = if succeeded { Verdict::Yes } else { Verdict::No };
+                return Ok(Ended { verdict, more, index });
+            }
+            None => {
+                let why = "the node went away before the last answer".to_owned();
+                return Err(CallError::Lost(why).into());
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Why a verb did not get to an answer.
+
+use std::io;
+use std::process::ExitCode;
+use synod::api::{ErrorBody, Problem};
+
+/// What ends a verb early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The reader of stdout has seen enough, which is no error.
+    PipeClosed,
+    /// An error: one line that says what to do, and what it is about in lines of their own.
+    Error {
+        /// The line, without `synod: `.
+        line: String,
+        /// Printed below it.
+        details: Vec<String>,
+    },
+}
+
+impl Failure {
+    pub(crate) fn error(line: impl Into<String>) -> Self {
+        Self::Error { line: line.into(), details: Vec::new() }
+    }
+
+    /// An error that the node told of.
+    pub(crate) fn told(error: ErrorBody) -> Self {
+        let line = match &error.id {
+            Some(id) => format!("unknown: {}; ask with: synod outcome {id}", error.message),
+            None => error.message.clone(),
+        };
+        Self::Error { line, details: error.problems.iter().map(in_file).collect() }
+    }
+
+    /// An error about a text that came from the command line: shows the place in it.
+    pub(crate) fn told_of_text(error: ErrorBody, text: &str) -> Self {
+        let details = error.problems.iter().flat_map(|problem| in_text(problem, text)).collect();
+        match Self::told(error) {
+            Self::Error { line, .. } => Self::Error { line, details },
+            Self::PipeClosed => Self::PipeClosed,
+        }
+    }
+
+    /// The outcome of a proposal that may or may not have arrived.
+    pub(crate) fn unknown(why: &str, id: &str) -> Self {
+        Self::error(format!("unknown: {why}; ask with: synod outcome {id}"))
+    }
+
+    /// Says it on stderr, and gives the exit status.
+    pub(crate) fn tell(self) -> ExitCode {
+        match self {
+            Self::PipeClosed => ExitCode::SUCCESS,
+            Self::Error { line, details } => {
+                eprintln!("synod: {line}");
+                details.iter().for_each(|detail| eprintln!("{detail}"));
+                ExitCode::from(2)
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing to stdout.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::PipeClosed
+        } else {
+            Self::error(format!("stdout: {error}"))
+        }
+    }
+}
+
+/// `FILE:LINE:COLUMN: error: TEXT`, as compilers print it and editors read it.
+pub(crate) fn in_file(problem: &Problem) -> String {
+    let Problem { severity, file, line, column, text } = problem;
+    let file = if file.is_empty() { "goal" } else { file };
+    match (line, column) {
+        (0, _) => format!("{file}: {severity}: {text}"),
+        (line, 0) => format!("{file}:{line}: {severity}: {text}"),
+        (line, column) => format!("{file}:{line}:{column}: {severity}: {text}"),
+    }
+}
+
+/// The line of the text that a problem is in, and a mark below its column.
+fn in_text(problem: &Problem, text: &str) -> Vec<String> {
+    let line = (problem.line as usize).checked_sub(1).and_then(|n| text.split('\n').nth(n));
+    let (Some(line), Some(before)) = (line, (problem.column as usize).checked_sub(1)) else {
+        return Vec::new();
+    };
+    // A tab stays a tab, so that the mark stands below what it means wherever tabs end.
+    let blank = |c| if c == '\t' { '\t' } else { ' ' };
+    let mark: String = line.chars().map(blank).chain(std::iter::repeat(' ')).take(before).collect();
+    vec![format!("  {line}"), format!("  {mark}^")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(line: u32, column: u32) -> Problem {
+        let (severity, file, text) = ("error".into(), String::new(), "no".into());
+        Problem { severity, file, line, column, text }
+    }
+
+    #[test]
+    fn a_mark_stands_below_the_place() {
+        assert_eq!(in_text(&problem(1, 5), "foo(("), ["  foo((", "      ^"]);
+        assert_eq!(in_text(&problem(2, 3), "é,\n\tb"), ["  \tb", "  \t ^"]);
+        assert!(in_text(&problem(3, 1), "one line").is_empty());
+        assert!(in_text(&problem(0, 0), "no place").is_empty());
+    }
+
+    #[test]
+    fn problems_read_as_compilers_write_them() {
+        let of_file = Problem { file: "a.pl".into(), ..problem(3, 7) };
+        assert_eq!(in_file(&of_file), "a.pl:3:7: error: no");
+        assert_eq!(in_file(&Problem { column: 0, ..of_file }), "a.pl:3: error: no");
+        assert_eq!(in_file(&problem(0, 0)), "goal: error: no");
+    }
+
+    #[test]
+    fn an_outcome_that_is_unknown_can_be_asked_for() {
+        let (code, message) = ("unknown".into(), "the node went away".into());
+        let error = ErrorBody { code, message, problems: Vec::new(), id: Some("4-1".into()) };
+        let Failure::Error { line, .. } = Failure::told(error) else { panic!("an error") };
+        assert_eq!(line, "unknown: the node went away; ask with: synod outcome 4-1");
+    }
+}

@@ -1,0 +1,136 @@
+//! Being the node: what `up` and `run` share.
+
+use super::{Failure, Global, units};
+use clap::Args;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use synod::control::{Control, socket_path};
+use synod::node::{Node, NodeConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::level_filters::LevelFilter;
+
+/// How a node is set up.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node's name [default: the host's]
+    #[arg(long, env = "SYNOD_NAME", value_name = "NAME", hide_env = true)]
+    name: Option<String>,
+    /// Refuse writes while the disk has less free than this
+    #[arg(long, env = "SYNOD_MIN_FREE", value_name = "SIZE", default_value = "256MiB",
+          value_parser = units::bytes, hide_env = true)]
+    min_free: u64,
+}
+
+impl NodeArgs {
+    /// As arguments again.
+    pub(crate) fn to_args(&self) -> Vec<OsString> {
+        let mut args = vec!["--min-free".into(), self.min_free.to_string().into()];
+        if let Some(name) = &self.name {
+            args.extend(["--name".into(), name.into()]);
+        }
+        args
+    }
+}
+
+/// A node that runs in this process, and its control socket.
+pub(crate) struct Foreground {
+    pub(crate) node: Node,
+    server: JoinHandle<()>,
+    signals: Signals,
+}
+
+impl Foreground {
+    /// Starts the node of `data`.
+    pub(crate) async fn start(data: &Path, args: NodeArgs) -> Result<Self, Failure> {
+        // Looked at first: a path that is too long is found before anything is written.
+        socket_path(data).map_err(|error| Failure::error(error.to_string()))?;
+        let signals = Signals::new()?;
+        let executable = std::env::current_exe()
+            .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;
+        let NodeArgs { name, min_free } = args;
+        let config = NodeConfig { data: data.to_owned(), name, min_free, executable };
+        let node = Node::start(config).await.map_err(|error| Failure::error(error.to_string()))?;
+        let control = match Control::bind(data) {
+            Ok(control) => control,
+            Err(error) => {
+                node.shutdown().await;
+                return Err(Failure::error(error.to_string()));
+            }
+        };
+        let server = tokio::spawn(control.serve(node.clone()));
+        Ok(Self { node, server, signals })
+    }
+
+    /// Waits until a signal or a client wants the node to stop.
+    pub(crate) async fn wanted_to_stop(&mut self) {
+        let stopping = self.node.stopping();
+        tokio::select! {
+            () = self.signals.next() => {}
+            () = stopping => {}
+        }
+    }
+
+    /// Stops the node. A second signal ends the process where it stands: the log is as safe as
+    /// after a crash.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        let Self { node, server, mut signals } = self;
+        let stopped = async {
+            node.shutdown().await;
+            server.await
+        };
+        tokio::select! {
+            stopped = stopped => stopped.map_err(|error| Failure::error(error.to_string())),
+            () = signals.next() => Err(Failure::error("ended by a second signal")),
+        }
+    }
+}
+
+/// Ctrl-C, SIGTERM and the terminal's end.
+pub(crate) struct Signals([Signal; 3]);
+
+impl Signals {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let listen = || -> io::Result<_> {
+            Ok([
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            ])
+        };
+        Ok(Self(listen().map_err(|error| Failure::error(format!("signals: {error}")))?))
+    }
+
+    pub(crate) async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Runs a verb that is a node, whose log goes to stderr.
+pub(crate) fn block_on<T>(
+    global: &Global,
+    quietest: LevelFilter,
+    verb: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let level = match (global.verbose, quietest) {
+        (0, level) => level,
+        (1, LevelFilter::WARN) => LevelFilter::INFO,
+        (1, _) | (2, LevelFilter::WARN) => LevelFilter::DEBUG,
+        (2.., _) => LevelFilter::TRACE,
+    };
+    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal);
+    log.with_max_level(level).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::error(format!("the runtime: {error}")))?;
+    let ended = runtime.block_on(verb);
+    // A thread that waits for a terminal or a disk does not keep the process.
+    runtime.shutdown_background();
+    ended
+}

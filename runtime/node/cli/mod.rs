@@ -1,0 +1,265 @@
+//! The command line: one file a verb. All but `up`, `run` and `engine` are clients of the control
+//! socket and know nothing that another client could not.
+//!
+//! **stdout is data, stderr is talk.** Exit 0 is yes, 1 is no (the goal failed, nothing was found),
+//! 2 is an error, told in a line that says what to do. A reader that has seen enough and closed
+//! the pipe is no error.
+
+mod agent;
+mod answers;
+mod broadcast;
+mod client;
+mod detach;
+mod down;
+mod failure;
+mod foreground;
+mod lines;
+mod log;
+mod memory;
+mod module;
+mod out;
+mod outcome;
+mod query;
+mod run;
+mod space;
+mod status;
+mod table;
+mod transact;
+mod units;
+mod up;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+pub(crate) use failure::Failure;
+pub(crate) use out::Out;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `synod help`: one screen.
+const HELP: &str = "\
+Prolog programs as distributed agents that agree.
+
+Usage: synod VERB ... [--data DIR] [--json] [-v]
+
+  run FILE        run a program as an agent, here or in the node that runs
+  up              start the node of a data folder
+  down            stop it
+  status          show it, its spaces and agents
+  query GOAL      print the answers of a goal
+  transact GOAL   run a goal once, as one transaction
+  broadcast TERM  put an event in a space's order
+  outcome ID      ask how a transaction ended
+  agent ...       list, stop, restart; logs, letters
+  log verify      check that what is on disk is what was written
+  module ...      publish, list, get
+
+  --data DIR      the data folder [default: synod in the XDG data folder]
+  --json          print JSON, one object a line
+  -v              say more on stderr; twice for still more
+
+synod help VERB says more. Every flag has an environment variable: --max-time
+is SYNOD_MAX_TIME. Exit: 0 yes, 1 no (a goal failed, nothing found), 2 error.
+";
+
+/// Prolog programs as distributed agents that agree
+#[derive(Debug, Parser)]
+#[command(
+    name = "synod",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    override_help = HELP
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The data folder [default: synod in the XDG data folder]
+    #[arg(long, global = true, env = "SYNOD_DATA", value_name = "DIR", hide_env = true)]
+    data: Option<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true, env = "SYNOD_JSON", hide_env = true)]
+    json: bool,
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, env = "SYNOD_VERBOSE", hide_env = true,
+          action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Up(up::Up),
+    /// Stop the node
+    Down,
+    /// Show the node, its spaces and agents
+    Status,
+    Query(query::Query),
+    Transact(transact::Transact),
+    Broadcast(broadcast::Broadcast),
+    Outcome(outcome::Outcome),
+    #[command(subcommand)]
+    Agent(agent::Agent),
+    #[command(subcommand)]
+    Log(log::Log),
+    #[command(subcommand)]
+    Module(module::Module),
+    /// An agent's engine; the node starts it
+    #[command(hide = true)]
+    Engine,
+}
+
+/// The descriptor on which an engine finds its node.
+const ENGINE_SOCKET: std::os::fd::RawFd = 0;
+
+/// What a verb that ended without an error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Yes,
+    No,
+}
+
+/// Parses, does what the verb says, and gives the exit status.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let Cli { global, verb } = cli;
+    if matches!(verb, Verb::Engine) {
+        return synod_prolog::engine::main(ENGINE_SOCKET);
+    }
+    let ended = match verb {
+        Verb::Run(run) => run.run(&global),
+        Verb::Up(up) => up.run(&global),
+        Verb::Down => client::block_on(down::run(&global)),
+        Verb::Status => client::block_on(status::run(&global)),
+        Verb::Query(query) => client::block_on(query.run(&global)),
+        Verb::Transact(transact) => client::block_on(transact.run(&global)),
+        Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
+        Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
+        Verb::Agent(agent) => client::block_on(agent.run(&global)),
+        Verb::Log(log) => log.run(&global),
+        Verb::Module(module) => client::block_on(module.run(&global)),
+        // Seen to above: an engine ends with a status of its own.
+        Verb::Engine => Ok(Verdict::No),
+    };
+    match ended {
+        Ok(Verdict::Yes) => ExitCode::SUCCESS,
+        Ok(Verdict::No) => ExitCode::from(1),
+        Err(failure) => failure.tell(),
+    }
+}
+
+impl Global {
+    /// The data folder as an absolute path, whether it is there or not.
+    pub(crate) fn data(&self) -> Result<PathBuf, Failure> {
+        let chosen = match &self.data {
+            Some(data) => data.clone(),
+            None => default_data()?,
+        };
+        std::path::absolute(&chosen)
+            .map_err(|error| Failure::error(format!("{}: {error}", chosen.display())))
+    }
+
+    pub(crate) fn out(&self) -> Out {
+        Out::new(self.json)
+    }
+
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+}
+
+/// `$XDG_DATA_HOME/synod`, which is `~/.local/share/synod` if it says nothing (XDG Base Directory
+/// Specification 0.8).
+fn default_data() -> Result<PathBuf, Failure> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_DATA_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("synod"))
+        .ok_or_else(|| Failure::error("there is no home folder: say where with --data DIR"))
+}
+
+/// Help goes to stdout; a misuse is one line on stderr.
+fn misused(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked {
+        // Whoever closed the pipe has seen enough.
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(error.print());
+        return ExitCode::from(2);
+    }
+    Failure::error(one_line(&error.to_string())).tell()
+}
+
+/// Clap's message without its prefix, its hints and its line breaks.
+fn one_line(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let said = message.lines().take_while(|line| !line.is_empty());
+    let said = said.map(str::trim).collect::<Vec<_>>().join(" ");
+    format!("{said}; see synod help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_screen_and_names_every_verb_and_flag() {
+        assert!(HELP.lines().count() <= 24, "{HELP}");
+        assert!(HELP.lines().all(|line| line.chars().count() <= 80), "{HELP}");
+        let command = Cli::command();
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            assert!(HELP.contains(&format!("\n  {} ", verb.get_name())), "{}", verb.get_name());
+        }
+        for flag in command.get_arguments() {
+            let is_named = match (flag.get_short(), flag.get_long()) {
+                (Some(short), _) => HELP.contains(&format!("\n  -{short} ")),
+                (_, Some(long)) => HELP.contains(&format!("\n  --{long} ")),
+                (None, None) => false,
+            };
+            assert!(is_named, "{}", flag.get_id());
+        }
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            let flags = command.get_arguments().filter(|arg| !arg.is_positional());
+            for flag in flags.filter(|flag| !flag.is_hide_set()) {
+                let is_standard = matches!(flag.get_id().as_str(), "help" | "version");
+                let is_named = flag
+                    .get_env()
+                    .is_some_and(|env| env.to_str().is_some_and(|env| env.starts_with("SYNOD_")));
+                assert!(is_standard || is_named, "{} {}", command.get_name(), flag.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn a_misuse_is_told_in_one_line() {
+        let error = Cli::try_parse_from(["synod", "query"]).unwrap_err();
+        assert_eq!(
+            one_line(&error.to_string()),
+            "the following required arguments were not provided: <GOAL>; see synod help"
+        );
+    }
+}

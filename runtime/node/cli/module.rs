@@ -1,0 +1,103 @@
+//! `synod module publish|list|get`
+
+use super::client::{CallError, Client, encode};
+use super::space::SpaceArg;
+use super::table::{Table, bytes};
+use super::{Failure, Global, Verdict};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use synod::api::{ModuleInfo, ModuleText, PublishRequest, Published};
+
+/// Publish, list or get a space's modules
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// Make a file's text a module of the space, for use_module(net(NAME))
+    Publish(Publish),
+    /// List the space's modules
+    List(SpaceArg),
+    /// Print a module's text
+    Get(Get),
+}
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The module's name
+    name: String,
+    /// The file with its Prolog text
+    file: PathBuf,
+    #[command(flatten)]
+    space: SpaceArg,
+}
+
+/// What to get.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The module's name
+    name: String,
+    #[command(flatten)]
+    space: SpaceArg,
+}
+
+impl Module {
+    pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let client = Client::new(&global.data()?);
+        match self {
+            Self::Publish(publish) => publish.run(&client, global).await,
+            Self::List(space) => list(&client, &space, global).await,
+            Self::Get(get) => get.run(&client, global).await,
+        }
+    }
+}
+
+impl Publish {
+    async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
+        let Self { name, file, space } = self;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| Failure::error(format!("{}: {error}", file.display())))?;
+        let request = PublishRequest { name, text, space: space.space };
+        let published: Published = client.post("/v1/modules", &request).await?;
+        let mut out = global.out();
+        if out.is_json() {
+            out.json(&published)?;
+        } else {
+            out.line(format_args!("published at index {}", published.index))?;
+        }
+        Ok(Verdict::Yes)
+    }
+}
+
+async fn list(client: &Client, space: &SpaceArg, global: &Global) -> Result<Verdict, Failure> {
+    let path = format!("/v1/modules{}", space.as_query());
+    let modules: Vec<ModuleInfo> = client.get(&path).await?;
+    let mut out = global.out();
+    if out.is_json() {
+        modules.iter().try_for_each(|module| out.json(module))?;
+    } else {
+        let mut table = Table::new(["MODULE", "SIZE"]);
+        modules.iter().for_each(|it| table.row([it.name.clone(), bytes(it.bytes)]));
+        table.print(&mut out)?;
+    }
+    Ok(Verdict::Yes)
+}
+
+impl Get {
+    async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
+        let path = format!("/v1/modules/{}{}", encode(&self.name), self.space.as_query());
+        let module: ModuleText = match client.get(&path).await {
+            Ok(module) => module,
+            Err(CallError::Told(error)) if error.code == "not_found" => {
+                eprintln!("synod: {}", error.message);
+                return Ok(Verdict::No);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut out = global.out();
+        if out.is_json() {
+            out.json(&module)?
+        } else {
+            out.text(&module.text)?
+        }
+        Ok(Verdict::Yes)
+    }
+}

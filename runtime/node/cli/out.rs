@@ -1,0 +1,50 @@
+//! stdout: data, flushed line by line, so that what comes one by one is seen one by one.
+
+use super::Failure;
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{Stdout, Write, stdout};
+
+/// stdout, as text or as JSON.
+#[derive(Debug)]
+pub(crate) struct Out {
+    stdout: Stdout,
+    is_json: bool,
+    /// Whether the last text ended its line.
+    is_at_line_start: bool,
+}
+
+impl Out {
+    pub(crate) fn new(is_json: bool) -> Self {
+        Self { stdout: stdout(), is_json, is_at_line_start: true }
+    }
+
+    /// Whether `--json` was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// A line of its own.
+    pub(crate) fn line(&mut self, line: impl Display) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.is_at_line_start, true) {
+            writeln!(self.stdout)?;
+        }
+        writeln!(self.stdout, "{line}")?;
+        Ok(self.stdout.flush()?)
+    }
+
+    /// Text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        if let Some(last) = text.as_bytes().last() {
+            self.is_at_line_start = *last == b'\n';
+        }
+        self.stdout.write_all(text.as_bytes())?;
+        Ok(self.stdout.flush()?)
+    }
+
+    /// A value as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value);
+        self.line(text.map_err(|error| Failure::error(format!("JSON: {error}")))?)
+    }
+}

@@ -1,0 +1,268 @@
+//! `synod run FILE`
+
+use super::client::{Client, encode};
+use super::foreground::{self, Foreground, NodeArgs, Signals};
+use super::space::SpaceArg;
+use super::{Failure, Global, Verdict, client, detach, lines, units};
+use clap::Args;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use synod::api::{AgentInfo, AgentOptions, LogLine, RunRequest};
+use tokio::sync::{mpsc, oneshot};
+use tracing::level_filters::LevelFilter;
+
+/// Lines that a program may have printed before they are asked for.
+const FIRST_LINES: usize = 10_000;
+/// How long what is left of an agent's output has to be printed when the node has stopped.
+const LAST_LINES_TIME: Duration = Duration::from_secs(1);
+
+/// Run a program as an agent. If a node runs on the data folder, it gets the program and this
+/// command shows its output; else this command is the node. Ctrl-C stops the agent.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Run {
+    /// The Prolog program
+    file: PathBuf,
+    /// The agent's name [default: the file's, without .pl]
+    #[arg(long, env = "SYNOD_AGENT", value_name = "NAME", hide_env = true)]
+    agent: Option<String>,
+    #[command(flatten)]
+    space: SpaceArg,
+    /// Leave it with a node in the background, which starts it again whenever it starts
+    #[arg(long, env = "SYNOD_DETACH", hide_env = true)]
+    detach: bool,
+    /// Take datagrams of a group: 239.0.0.2:20005%lo; may be repeated
+    #[arg(
+        long,
+        env = "SYNOD_MULTICAST",
+        value_name = "GROUP:PORT[%IF]",
+        value_delimiter = ',',
+        hide_env = true
+    )]
+    multicast: Vec<String>,
+    /// What one handler or goal may take [default: 10s]
+    #[arg(long, env = "SYNOD_MAX_TIME", value_name = "TIME", value_parser = units::milliseconds,
+          hide_env = true)]
+    max_time: Option<u64>,
+    /// Memory that its engine may hold [default: 1GiB]
+    #[arg(long, env = "SYNOD_MAX_MEMORY", value_name = "SIZE", value_parser = units::bytes,
+          hide_env = true)]
+    max_memory: Option<u64>,
+    /// Inferences that one handler or goal may take [default: any number]
+    #[arg(long, env = "SYNOD_MAX_INFERENCES", value_name = "N", value_parser = units::count,
+          hide_env = true)]
+    max_inferences: Option<u64>,
+    /// Let it read files in a folder besides its own; may be repeated
+    #[arg(
+        long,
+        env = "SYNOD_ALLOW_READ",
+        value_name = "DIR",
+        value_delimiter = ':',
+        hide_env = true
+    )]
+    allow_read: Vec<PathBuf>,
+    /// Let it read and write files in a folder; may be repeated
+    #[arg(
+        long,
+        env = "SYNOD_ALLOW_WRITE",
+        value_name = "DIR",
+        value_delimiter = ':',
+        hide_env = true
+    )]
+    allow_write: Vec<PathBuf>,
+    /// Let it open sockets
+    #[arg(long, env = "SYNOD_ALLOW_NET", hide_env = true)]
+    allow_net: bool,
+    /// Let it do whatever this user may
+    #[arg(long, env = "SYNOD_NO_SANDBOX", hide_env = true)]
+    no_sandbox: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl Run {
+    pub(crate) fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let data = global.data()?;
+        let request = self.request()?;
+        let client = Client::new(&data);
+        let is_up = client::block_on(client.is_up())?;
+        if !is_up && !self.detach {
+            let be_node = be_node(global, &data, self.node, request);
+            return foreground::block_on(global, LevelFilter::WARN, be_node);
+        }
+        if !is_up {
+            detach::start(&data, &self.node, global.verbose)?;
+        }
+        client::block_on(async {
+            if self.detach {
+                hand_over(&client, global, &request).await
+            } else {
+                attend(&client, global, &request).await
+            }
+        })
+    }
+
+    fn request(&self) -> Result<RunRequest, Failure> {
+        let absolute = |path: &PathBuf| {
+            let absolute = path.canonicalize();
+            let absolute =
+                absolute.map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
+            absolute.into_os_string().into_string().map_err(|path| {
+                Failure::error(format!("{}: the path is not UTF-8", path.display()))
+            })
+        };
+        let all = |paths: &[PathBuf]| paths.iter().map(absolute).collect::<Result<Vec<_>, _>>();
+        let usual = AgentOptions::default();
+        Ok(RunRequest {
+            program: absolute(&self.file)?,
+            name: self.agent.clone(),
+            space: self.space.space.clone(),
+            keep: self.detach,
+            options: AgentOptions {
+                max_time_ms: self.max_time.unwrap_or(usual.max_time_ms),
+                max_memory: self.max_memory.unwrap_or(usual.max_memory),
+                max_inferences: self.max_inferences.unwrap_or(usual.max_inferences),
+                sandbox: !self.no_sandbox,
+                allow_read: all(&self.allow_read)?,
+                allow_write: all(&self.allow_write)?,
+                allow_net: self.allow_net,
+                multicast: self.multicast.clone(),
+            },
+        })
+    }
+}
+
+/// Leaves the agent with the node.
+async fn hand_over(
+    client: &Client,
+    global: &Global,
+    request: &RunRequest,
+) -> Result<Verdict, Failure> {
+    let info: AgentInfo = client.post("/v1/run", request).await?;
+    let mut out = global.out();
+    if out.is_json() {
+        out.json(&info)?;
+    } else {
+        out.line(format_args!("agent {} runs in space {}", info.name, info.space))?;
+    }
+    Ok(Verdict::Yes)
+}
+
+/// Has the node run the agent for as long as this command runs.
+async fn attend(
+    client: &Client,
+    global: &Global,
+    request: &RunRequest,
+) -> Result<Verdict, Failure> {
+    let mut signals = Signals::new()?;
+    // An agent of this name may have a log of earlier runs. Node and command share a clock.
+    let begins = now_micros();
+    let AgentInfo { name, .. } = client.post("/v1/run", request).await?;
+    let path = format!("/v1/agents/{}", encode(&name));
+    let logs = format!("{path}/logs?tail={FIRST_LINES}&follow=true");
+    let mut lines = client.get_events::<LogLine>(&logs).await?;
+    let mut out = global.out();
+    let shown = loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            () = signals.next() => break Ok(()),
+        };
+        match line {
+            Ok(Some(line)) => {
+                if let Err(failure) = lines::print_output(&mut out, &line, begins) {
+                    break Err(failure);
+                }
+            }
+            Ok(None) => {
+                let agents: Vec<AgentInfo> = client.get("/v1/agents").await?;
+                return verdict(&agents, &name);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let _: Value = client.post(&format!("{path}/stop"), &Value::Null).await?;
+    shown.map(|()| Verdict::Yes)
+}
+
+/// Is the node, for as long as the agent runs.
+async fn be_node(
+    global: &Global,
+    data: &Path,
+    args: NodeArgs,
+    request: RunRequest,
+) -> Result<Verdict, Failure> {
+    let mut foreground = Foreground::start(data, args).await?;
+    let ended = run_here(global, &mut foreground, request).await;
+    foreground.stop().await?;
+    match ended? {
+        Ended::Agent(verdict) => verdict,
+        // What the agent says while it is stopped is shown too.
+        Ended::Stopped(printed) => match tokio::time::timeout(LAST_LINES_TIME, printed).await {
+            Ok(Ok(printed)) => printed.map(|()| Verdict::Yes),
+            Ok(Err(_)) | Err(_) => Ok(Verdict::Yes),
+        },
+    }
+}
+
+type Printed = oneshot::Receiver<Result<(), Failure>>;
+
+/// Why the node is to stop.
+enum Ended {
+    /// The agent has ended, or its output cannot be printed.
+    Agent(Result<Verdict, Failure>),
+    /// Somebody wants it to; the output is still being printed.
+    Stopped(Printed),
+}
+
+/// Runs the agent until it ends or is wanted to.
+async fn run_here(
+    global: &Global,
+    foreground: &mut Foreground,
+    request: RunRequest,
+) -> Result<Ended, Failure> {
+    let begins = now_micros();
+    let node = foreground.node.clone();
+    let AgentInfo { name, .. } = node.run_agent(request).await.map_err(Failure::told)?;
+    let lines = node.logs(&name, FIRST_LINES, true).await.map_err(Failure::told)?;
+    let mut printed = print_in_thread(global, lines, begins);
+    tokio::select! {
+        printed = &mut printed => Ok(Ended::Agent(match printed {
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(())) | Err(_) => verdict(&node.agents().await, &name),
+        })),
+        () = foreground.wanted_to_stop() => Ok(Ended::Stopped(printed)),
+    }
+}
+
+/// Prints in a thread of its own: a terminal that stands still never stalls the node.
+fn print_in_thread(global: &Global, mut lines: mpsc::Receiver<LogLine>, begins: u64) -> Printed {
+    let (done, printed) = oneshot::channel();
+    let mut out = global.out();
+    std::thread::spawn(move || {
+        let mut print_all = || {
+            while let Some(line) = lines.blocking_recv() {
+                lines::print_output(&mut out, &line, begins)?;
+            }
+            Ok(())
+        };
+        drop(done.send(print_all()));
+    });
+    printed
+}
+
+/// What is to be said of an agent whose log has ended.
+fn verdict(agents: &[AgentInfo], name: &str) -> Result<Verdict, Failure> {
+    match agents.iter().find(|agent| agent.name == name) {
+        Some(AgentInfo { state, why, .. }) if state == "failed" => {
+            let why = why.as_deref().unwrap_or("see its log");
+            Err(Failure::error(format!("agent {name} failed: {why}")))
+        }
+        _ => Ok(Verdict::Yes),
+    }
+}
+
+fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,87 @@
+//! Quantities as people write them: `10s`, `512M`, `2M`.
+
+/// Milliseconds: `500ms`, `10s`, `1.5m`, `1h`; a bare number is seconds.
+pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
+    let scale = |unit: &str| match unit {
+        "ms" => Some(1),
+        "" | "s" => Some(1_000),
+        "m" | "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    quantity(text, scale, "as in 500ms, 10s, 2m or 1h")
+}
+
+/// Bytes: `64k`, `512M`, `1.5GiB`, by powers of 1024; a bare number is bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let scale = |unit: &str| match unit {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1 << 30),
+        "t" | "tb" | "tib" => Some(1 << 40),
+        _ => None,
+    };
+    quantity(text, scale, "as in 64k, 512M or 1.5GiB")
+}
+
+/// A count: `5000`, `20k`, `2M`, by powers of 1000.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    let scale = |unit: &str| match unit {
+        "" => Some(1),
+        "k" => Some(1_000),
+        "m" => Some(1_000_000),
+        "g" => Some(1_000_000_000),
+        _ => None,
+    };
+    quantity(text, scale, "as in 5000, 20k or 2M")
+}
+
+/// A number with at most three places behind its point, times what its unit stands for.
+fn quantity(
+    text: &str,
+    scale: impl Fn(&str) -> Option<u64>,
+    examples: &str,
+) -> Result<u64, String> {
+    let is_numeric = |c: char| c.is_ascii_digit() || c == '.';
+    let end = text.find(|c| !is_numeric(c)).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let parsed = || -> Option<u64> {
+        let is_bare_point = number.ends_with('.') || whole.is_empty();
+        if is_bare_point || part.len() > 3 {
+            return None;
+        }
+        let part = format!("{part:0<3}").parse::<u64>().ok()?;
+        let scale = scale(&unit.trim().to_ascii_lowercase())?;
+        let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+        whole.checked_add(u64::try_from(u128::from(part) * u128::from(scale) / 1000).ok()?)
+    };
+    parsed().ok_or_else(|| examples.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_what_people_mean() {
+        assert_eq!(milliseconds("500ms"), Ok(500));
+        assert_eq!(milliseconds("10"), Ok(10_000));
+        assert_eq!(milliseconds("1.5m"), Ok(90_000));
+        assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
+        assert_eq!(bytes("64 k"), Ok(64 << 10));
+        assert_eq!(bytes("0"), Ok(0));
+        assert_eq!(count("2M"), Ok(2_000_000));
+        assert_eq!(count("0.25k"), Ok(250));
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        for text in ["", "s", "-1s", "1x", "1.s", ".5s", "1.2345s", "1.2.3s", "1e9s"] {
+            assert!(milliseconds(text).is_err(), "{text}");
+        }
+        assert!(bytes("99999999999T").is_err());
+        assert!(bytes("20000000000000000000000").is_err());
+    }
+}

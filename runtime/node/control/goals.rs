@@ -1,0 +1,186 @@
+//! Answers that come one by one: a goal's, and the lines of an agent's log. As server-sent events
+//! (WHATWG HTML §9.2), or collected into one object.
+
+use super::cbor::accepts;
+use super::error::ApiError;
+use super::limits::COLLECTED_BYTES;
+use crate::api::{Answers, GoalEvent, LogLine};
+use axum::Json;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, StreamExt};
+use serde::Serialize;
+use tokio::sync::mpsc::Receiver;
+
+/// Answers with a goal's events. The first one is waited for, so that a goal that cannot be read
+/// has an HTTP status that says so. Dropping the answer stops the goal.
+pub(super) async fn answer_goal(
+    headers: &HeaderMap,
+    mut events: Receiver<GoalEvent>,
+) -> Result<Response, ApiError> {
+    let first = match events.recv().await {
+        Some(GoalEvent::Error(error)) => return Err(error.into()),
+        Some(event) => event,
+        None => return Err(broke_off()),
+    };
+    if wants_one_object(headers) {
+        collect_goal(first, events).await.map(|answers| Json(answers).into_response())
+    } else {
+        Ok(stream_all(Some(first), events))
+    }
+}
+
+/// Answers with the lines of a log.
+pub(super) async fn answer_lines(
+    headers: &HeaderMap,
+    mut lines: Receiver<LogLine>,
+) -> Result<Response, ApiError> {
+    if !wants_one_object(headers) {
+        return Ok(stream_all(None, lines));
+    }
+    let (mut collected, mut bytes) = (Vec::new(), 0);
+    while let Some(line) = lines.recv().await {
+        bytes += size_of::<LogLine>() + line.text.len();
+        if bytes > COLLECTED_BYTES {
+            return Err(too_large());
+        }
+        collected.push(line);
+    }
+    Ok(Json(collected).into_response())
+}
+
+fn wants_one_object(headers: &HeaderMap) -> bool {
+    let one = accepts(headers, "application/json") || accepts(headers, "application/cbor");
+    one && !accepts(headers, "text/event-stream")
+}
+
+fn stream_all<T>(first: Option<T>, mut rest: Receiver<T>) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    let rest = stream::poll_fn(move |cx| rest.poll_recv(cx));
+    let events = stream::iter(first).chain(rest);
+    Sse::new(events.map(|event| Event::default().json_data(&event))).into_response()
+}
+
+async fn collect_goal(
+    first: GoalEvent,
+    mut rest: Receiver<GoalEvent>,
+) -> Result<Answers, ApiError> {
+    let mut all = Answers::default();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(event) = next {
+        match event {
+            GoalEvent::Answer(answer) => {
+                // The bindings say the same as the text, at twice its length or so.
+                bytes += 4 * answer.text.len();
+                all.answers.push(answer);
+            }
+            GoalEvent::Output { text } => {
+                bytes += text.len();
+                all.output.push_str(&text);
+            }
+            GoalEvent::End { succeeded, more, index } => {
+                return Ok(Answers { succeeded, more, index, ..all });
+            }
+            GoalEvent::Error(error) => return Err(error.into()),
+        }
+        if bytes > COLLECTED_BYTES {
+            return Err(too_large());
+        }
+        next = rest.recv().await;
+    }
+    Err(broke_off())
+}
+
+fn too_large() -> ApiError {
+    let why = format!(
+        "there is more than {} MiB: set a limit, or accept text/event-stream",
+        COLLECTED_BYTES >> 20
+    );
+    ApiError::new("too_large", why)
+}
+
+fn broke_off() -> ApiError {
+    ApiError::new("died", "the goal ended without an answer: the node is going down")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Answer;
+    use axum::body::to_bytes;
+    use axum::http::{HeaderValue, StatusCode, header};
+    use tokio::sync::mpsc;
+
+    fn events(of: Vec<GoalEvent>) -> Receiver<GoalEvent> {
+        let (sender, receiver) = mpsc::channel(of.len().max(1));
+        of.into_iter().for_each(|event| sender.try_send(event).unwrap());
+        receiver
+    }
+
+    fn answer(text: &str) -> GoalEvent {
+        let (bindings, residuals) = (serde_json::Map::new(), Vec::new());
+        GoalEvent::Answer(Answer { text: text.into(), bindings, residuals })
+    }
+
+    const END: GoalEvent = GoalEvent::End { succeeded: true, more: false, index: 7 };
+
+    fn accept(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))])
+    }
+
+    async fn text(response: Response) -> String {
+        String::from_utf8(to_bytes(response.into_body(), 1 << 30).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_stream_as_events() {
+        let goal = events(vec![answer("X = 1"), answer("X = 2"), END]);
+        let response = answer_goal(&HeaderMap::new(), goal).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        assert_eq!(
+            text(response).await,
+            "data: {\"event\":\"answer\",\"text\":\"X = 1\",\"bindings\":{}}\n\n\
+             data: {\"event\":\"answer\",\"text\":\"X = 2\",\"bindings\":{}}\n\n\
+             data: {\"event\":\"end\",\"succeeded\":true,\"more\":false,\"index\":7}\n\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_json_gets_one_object() {
+        let goal = events(vec![answer("X = 1"), answer("X = 2"), END]);
+        let response = answer_goal(&accept("application/json"), goal).await.unwrap();
+        let all: Answers = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(all.answers.len(), 2);
+        assert!(all.succeeded && !all.more && all.index == 7);
+    }
+
+    #[tokio::test]
+    async fn an_error_before_the_first_answer_is_the_status() {
+        for headers in [HeaderMap::new(), accept("application/json")] {
+            let ApiError(syntax) = ApiError::new("syntax", "here");
+            let goal = events(vec![GoalEvent::Error(syntax)]);
+            let response = answer_goal(&headers, goal).await.unwrap_err().into_response();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            assert_eq!(text(response).await, r#"{"code":"syntax","message":"here"}"#);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_goal_that_ends_without_a_word_is_an_error() {
+        assert!(answer_goal(&HeaderMap::new(), events(vec![])).await.is_err());
+        let cut = events(vec![answer("X = 1")]);
+        assert!(answer_goal(&accept("application/json"), cut).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_collected_is_bounded() {
+        let huge = "x".repeat(COLLECTED_BYTES);
+        let goal = events(vec![answer(&huge), END]);
+        let error = answer_goal(&accept("application/json"), goal).await.unwrap_err();
+        assert_eq!(error.0.code, "too_large");
+    }
+}

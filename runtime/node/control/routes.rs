@@ -1,0 +1,223 @@
+//! One function for each request. They read what came, call the node, and say how it went.
+
+use super::body::Input;
+use super::error::ApiError;
+use super::goals::{answer_goal, answer_lines};
+use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
+use super::{cbor, propose};
+use crate::api::{
+    AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, ModuleInfo, ModuleText, Outcome, Problem,
+    PublishRequest, Published, RunRequest, SessionOpened, SessionRequest, Status,
+};
+use crate::node::{Node, SolveKind};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use synod_core::term::text::{self, Dialect};
+use tokio::sync::Semaphore;
+
+type InPath = Result<Path<String>, PathRejection>;
+type InQuery<T> = Result<Query<T>, QueryRejection>;
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// All requests that there are.
+pub(super) fn router(node: Node) -> Router {
+    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let bounded = Router::new()
+        .route("/v1/session", post(open_session))
+        .route("/v1/broadcast", post(broadcast))
+        .route("/v1/query", post(query))
+        .route("/v1/transact", post(transact))
+        .route("/v1/outcome/{id}", get(outcome))
+        .route("/v1/run", post(run))
+        .route("/v1/agents", get(agents))
+        .route("/v1/agents/{name}/stop", post(stop_agent))
+        .route("/v1/agents/{name}/restart", post(restart_agent))
+        .route("/v1/agents/{name}/letters", get(letters))
+        .route("/v1/agents/{name}/logs", get(logs))
+        .route("/v1/modules", get(modules).post(publish))
+        .route("/v1/modules/{name}", get(module))
+        .route("/v1/propose", post(propose::propose))
+        .layer(from_fn_with_state(places, admit));
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/shutdown", post(shutdown))
+        .merge(bounded)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn(cbor::negotiate))
+        .with_state(node)
+}
+
+/// The space that a request speaks of.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InSpace {
+    pub(super) space: Option<String>,
+}
+
+async fn status(State(node): State<Node>) -> Json<Status> {
+    Json(node.status().await)
+}
+
+async fn shutdown(State(node): State<Node>) -> Json<Value> {
+    node.ask_to_stop();
+    node.shutdown().await;
+    Json(json!({}))
+}
+
+async fn open_session(
+    State(node): State<Node>,
+    Input(request): Input<SessionRequest>,
+) -> Answer<SessionOpened> {
+    let session = node.open_session(request.space.as_deref(), &request.label).await?;
+    Ok(Json(SessionOpened { session }))
+}
+
+async fn broadcast(
+    State(node): State<Node>,
+    Input(request): Input<BroadcastRequest>,
+) -> Answer<Outcome> {
+    let term = read_term(&request.term)?;
+    Ok(Json(node.broadcast(request.space.as_deref(), term, request.once).await?))
+}
+
+async fn query(
+    State(node): State<Node>,
+    headers: HeaderMap,
+    Input(goal): Input<GoalRequest>,
+) -> Result<Response, ApiError> {
+    answer_goal(&headers, node.solve(SolveKind::Query, goal).await?).await
+}
+
+async fn transact(
+    State(node): State<Node>,
+    headers: HeaderMap,
+    Input(goal): Input<GoalRequest>,
+) -> Result<Response, ApiError> {
+    answer_goal(&headers, node.solve(SolveKind::Transact, goal).await?).await
+}
+
+async fn outcome(State(node): State<Node>, id: InPath, query: InQuery<InSpace>) -> Answer<Outcome> {
+    let (Path(id), Query(InSpace { space })) = (id?, query?);
+    let numbers = id
+        .split_once('-')
+        .and_then(|(session, seq)| Some((session.parse::<u64>().ok()?, seq.parse::<u64>().ok()?)));
+    let Some((session, seq)) = numbers else {
+        let why = format!("`{id}` is no proposal's id: those are SESSION-NUMBER, as in 12-1");
+        return Err(ApiError::new("bad_request", why));
+    };
+    match node.outcome(space.as_deref(), session, seq).await? {
+        Some(outcome) => Ok(Json(outcome)),
+        None => {
+            let why = format!("{id} was not committed, or so long ago that it is no longer known");
+            Err(ApiError::new("not_found", why))
+        }
+    }
+}
+
+async fn run(State(node): State<Node>, Input(request): Input<RunRequest>) -> Answer<AgentInfo> {
+    Ok(Json(node.run_agent(request).await?))
+}
+
+async fn agents(State(node): State<Node>) -> Json<Vec<AgentInfo>> {
+    Json(node.agents().await)
+}
+
+async fn stop_agent(State(node): State<Node>, name: InPath) -> Answer<Value> {
+    let Path(name) = name?;
+    node.stop_agent(&name).await?;
+    Ok(Json(json!({})))
+}
+
+async fn restart_agent(State(node): State<Node>, name: InPath) -> Answer<Value> {
+    let Path(name) = name?;
+    node.restart_agent(&name).await?;
+    Ok(Json(json!({})))
+}
+
+async fn letters(State(node): State<Node>, name: InPath) -> Answer<Vec<LetterInfo>> {
+    let Path(name) = name?;
+    Ok(Json(node.letters(&name).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lines {
+    #[serde(default)]
+    tail: usize,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(
+    State(node): State<Node>,
+    headers: HeaderMap,
+    name: InPath,
+    lines: InQuery<Lines>,
+) -> Result<Response, ApiError> {
+    let (Path(name), Query(Lines { tail, follow })) = (name?, lines?);
+    let lines = node.logs(&name, tail.min(MAX_TAIL), follow).await?;
+    answer_lines(&headers, lines).await
+}
+
+async fn publish(
+    State(node): State<Node>,
+    Input(request): Input<PublishRequest>,
+) -> Answer<Published> {
+    let PublishRequest { name, text, space } = request;
+    let index = node.publish_module(space.as_deref(), &name, &text).await?;
+    Ok(Json(Published { index }))
+}
+
+async fn modules(State(node): State<Node>, query: InQuery<InSpace>) -> Answer<Vec<ModuleInfo>> {
+    let modules = node.modules(query?.space.as_deref()).await?;
+    let info = |(name, text): (String, String)| ModuleInfo { name, bytes: text.len() as u64 };
+    Ok(Json(modules.into_iter().map(info).collect()))
+}
+
+async fn module(
+    State(node): State<Node>,
+    name: InPath,
+    query: InQuery<InSpace>,
+) -> Answer<ModuleText> {
+    let (Path(name), Query(InSpace { space })) = (name?, query?);
+    let found = node.modules(space.as_deref()).await?.into_iter().find(|module| module.0 == name);
+    match found {
+        Some((name, text)) => Ok(Json(ModuleText { name, text })),
+        None => Err(ApiError::new("not_found", format!("no module `{name}` was published"))),
+    }
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::new("not_found", format!("there is no {} here", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new("bad_method", format!("{} does not take {method}", uri.path()))
+}
+
+/// Reads a term that a person wrote, and gives its bytes.
+fn read_term(text: &str) -> Result<Bytes, ApiError> {
+    let term = text::read(text, Dialect::Scryer).map_err(|error| {
+        let mut refusal = ApiError::new("syntax", format!("syntax error: {error}"));
+        refusal.0.problems.push(Problem {
+            severity: "error".to_owned(),
+            file: String::new(),
+            line: u32::try_from(error.line).unwrap_or(0),
+            column: u32::try_from(error.column).unwrap_or(0),
+            text: error.what.to_string(),
+        });
+        refusal
+    })?;
+    let bytes = term.encode().map_err(|error| ApiError::new("too_large", error.to_string()))?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,268 @@
+//! A node's data folder: whose it is, which version wrote it, and where things are in it.
+//!
+//! ```text
+//! DATA/version        the format's number
+//! DATA/lock           locked by the process that runs the node, and says which
+//! DATA/node.json      the node's name
+//! DATA/control.sock   the control API
+//! DATA/spaces/NAME/   genesis.json, log/, snapshots/, as-of/
+//! DATA/agents/NAME/   agent.json (started with the node), log, modules/
+//! ```
+
+use crate::space::hex;
+use rustix::fs::{FlockOperation, Mode};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The format that this version writes.
+pub const VERSION: u32 = 1;
+
+/// A data folder that this process holds.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    /// The node's name.
+    pub(crate) name: String,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process runs a node on it.
+    #[error(
+        "{} is held by {holder}: stop that node with `synod down --data {}`, or use another folder \
+         with --data", .folder.display(), .folder.display()
+    )]
+    Held {
+        /// The folder.
+        folder: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// It was written by a later version.
+    #[error("{} was written by a newer Synod (format {}; this one knows {VERSION}): use that version", .0.display(), .1)]
+    Newer(PathBuf, String),
+    /// A file of it is not what it should be.
+    #[error("{}: {}", .0.display(), .1)]
+    Damaged(PathBuf, String),
+    /// The operating system refused.
+    #[error("{}: {}{}", .0.display(), .1, advice(.1))]
+    Io(PathBuf, io::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeFile {
+    name: String,
+}
+
+/// What a space is made of, once: its id is the hash of this.
+#[derive(Debug, Serialize, Deserialize)]
+struct Genesis {
+    name: String,
+    creator: String,
+    nonce: String,
+}
+
+impl Folder {
+    /// Takes a folder for this process; makes it if it is not there.
+    pub(crate) fn open(root: &Path, name: Option<&str>) -> Result<Self, FolderError> {
+        make(root)?;
+        let root = root.canonicalize().map_err(|e| FolderError::Io(root.to_path_buf(), e))?;
+        let lock = lock(&root)?;
+        check_version(&root)?;
+        make(&root.join("spaces"))?;
+        make(&root.join("agents"))?;
+        let path = root.join("node.json");
+        let name = match fs::read(&path) {
+            Ok(bytes) => {
+                let file: NodeFile = serde_json::from_slice(&bytes)
+                    .map_err(|e| FolderError::Damaged(path.clone(), e.to_string()))?;
+                file.name
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let name = name.map_or_else(default_name, str::to_owned);
+                write_json(&path, &NodeFile { name: name.clone() })?;
+                name
+            }
+            Err(e) => return Err(FolderError::Io(path, e)),
+        };
+        Ok(Self { root, name, _lock: lock })
+    }
+
+    /// The folder's absolute path.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the agents' folders are.
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+
+    /// The folder and id of a space; made if they are not there.
+    pub(crate) fn space(&self, name: &str) -> Result<(PathBuf, [u8; 32]), FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        make(&folder)?;
+        let path = folder.join("genesis.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let nonce = hex(&random()?);
+                let genesis = Genesis { name: name.to_owned(), creator: self.name.clone(), nonce };
+                write_json(&path, &genesis)?
+            }
+            Err(e) => return Err(FolderError::Io(path, e)),
+        };
+        let id = id_of(&path, &bytes)?;
+        Ok((folder, id))
+    }
+}
+
+/// The id of the space in a folder.
+pub(crate) fn genesis_id(folder: &Path) -> Result<[u8; 32], FolderError> {
+    let path = folder.join("genesis.json");
+    let bytes = fs::read(&path).map_err(|e| FolderError::Io(path.clone(), e))?;
+    id_of(&path, &bytes)
+}
+
+/// A space's id is the hash of its genesis.
+fn id_of(path: &Path, genesis: &[u8]) -> Result<[u8; 32], FolderError> {
+    match serde_json::from_slice::<Genesis>(genesis) {
+        Ok(_) => Ok(*blake3::hash(genesis).as_bytes()),
+        Err(e) => Err(FolderError::Damaged(path.to_path_buf(), e.to_string())),
+    }
+}
+
+/// Sixteen bytes that nobody can guess.
+pub(crate) fn random() -> Result<[u8; 16], FolderError> {
+    let mut bytes = [0; 16];
+    let path = Path::new("/dev/urandom");
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|e| FolderError::Io(path.to_path_buf(), e))?;
+    Ok(bytes)
+}
+
+fn lock(root: &Path) -> Result<File, FolderError> {
+    let path = root.join("lock");
+    let io = |e| FolderError::Io(path.clone(), e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // What it says is a courtesy; the lock itself is what counts.
+            drop(file.read_to_string(&mut holder));
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                pid => format!("process {pid}"),
+            };
+            return Err(FolderError::Held { folder: root.to_path_buf(), holder });
+        }
+        Err(e) => return Err(io(e.into())),
+    }
+    file.set_len(0).map_err(io)?;
+    file.rewind().map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+fn check_version(root: &Path) -> Result<(), FolderError> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(text) => match text.trim().parse::<u32>() {
+            Ok(VERSION) => Ok(()),
+            Ok(_) => Err(FolderError::Newer(root.to_path_buf(), text.trim().to_owned())),
+            Err(_) => Err(FolderError::Damaged(path, "it does not hold a version".to_owned())),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            write_new(&path, format!("{VERSION}\n").as_bytes())
+        }
+        Err(e) => Err(FolderError::Io(path, e)),
+    }
+}
+
+fn make(folder: &Path) -> Result<(), FolderError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|e| FolderError::Io(folder.to_path_buf(), e))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, FolderError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| FolderError::Damaged(path.to_path_buf(), e.to_string()))?;
+    bytes.push(b'\n');
+    write_new(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let aside = path.with_extension("new");
+    let write = || {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let folder = rustix::fs::open(folder, rustix::fs::OFlags::DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::fsync(folder)?)
+    };
+    write().map_err(|e| FolderError::Io(path.to_path_buf(), e))
+}
+
+fn default_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+fn advice(e: &io::Error) -> &'static str {
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => ": give this user the right to it, or use --data",
+        io::ErrorKind::StorageFull => ": make room",
+        io::ErrorKind::ReadOnlyFilesystem => ": it is on a read-only file system; use --data",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder_and_keeps_its_identity() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Folder::open(root.path(), Some("one")).unwrap();
+        let (_, id) = first.space("local").unwrap();
+        let second = Folder::open(root.path(), Some("two"));
+        let said = second.unwrap_err().to_string();
+        assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
+        drop(first);
+        let again = Folder::open(root.path(), Some("two")).unwrap();
+        assert_eq!(again.name, "one");
+        assert_eq!(again.space("local").unwrap().1, id);
+    }
+
+    #[test]
+    fn a_newer_folder_is_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("version"), "2\n").unwrap();
+        let said = Folder::open(root.path(), None).unwrap_err().to_string();
+        assert!(said.contains("newer Synod (format 2"), "{said}");
+    }
+}

@@ -1,0 +1,369 @@
+//! A running node: its data folder, its spaces, its agents.
+
+pub use crate::agents::SolveKind;
+use crate::agents::{Agents, Committed, commit_draft};
+use crate::api::{
+    self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Once, RunRequest,
+    Status,
+};
+use crate::folder::{Folder, FolderError, random};
+use crate::space::{
+    Ended, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use synod_core::apply::{Outcome, Refusal};
+use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
+use synod_core::transaction::Draft;
+use tokio::sync::{Notify, mpsc};
+
+/// The space that every node has.
+pub const LOCAL: &str = "local";
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The data folder; made if it is not there.
+    pub data: PathBuf,
+    /// The node's name, when the folder is made; the host's name, if left out.
+    pub name: Option<String>,
+    /// Bytes that must stay free on the disk: below, writes are refused.
+    pub min_free: u64,
+    /// The executable whose hidden verb `engine` is an engine: this program's own.
+    pub executable: PathBuf,
+}
+
+/// Why a node cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A space cannot be opened.
+    #[error("the space {name} cannot be opened: {why}")]
+    Space {
+        /// The space.
+        name: String,
+        /// Why.
+        why: OpenSpaceError,
+    },
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    folder: Folder,
+    spaces: BTreeMap<String, Space>,
+    agents: Agents,
+    started: Instant,
+    stop: Notify,
+    is_stopping: std::sync::atomic::AtomicBool,
+}
+
+impl Node {
+    /// Takes the data folder, opens its spaces, and starts the agents that are kept there.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let node = tokio::task::spawn_blocking(move || Self::open(config)).await;
+        let node = node.map_err(|e| {
+            let e = std::io::Error::other(e.to_string());
+            StartError::Folder(FolderError::Io(PathBuf::new(), e))
+        })??;
+        let spaces = node.0.spaces.clone();
+        node.0.agents.start_kept(|name| spaces.get(name).cloned());
+        Ok(node)
+    }
+
+    fn open(config: NodeConfig) -> Result<Self, StartError> {
+        let folder = Folder::open(&config.data, config.name.as_deref())?;
+        let (path, id) = folder.space(LOCAL)?;
+        let open = OpenSpace {
+            name: LOCAL.to_owned(),
+            id,
+            folder: path,
+            min_free: config.min_free,
+            node: folder.name.clone(),
+            seed: random()?,
+        };
+        let opened = open.open();
+        let local = opened.map_err(|why| StartError::Space { name: LOCAL.to_owned(), why })?;
+        let spaces = BTreeMap::from([(LOCAL.to_owned(), local)]);
+        let agents = Agents::new(folder.name.clone(), config.executable, folder.agents());
+        Ok(Self(Arc::new(Inner {
+            folder,
+            spaces,
+            agents,
+            started: Instant::now(),
+            stop: Notify::new(),
+            is_stopping: Default::default(),
+        })))
+    }
+
+    /// What `synod status` shows.
+    pub async fn status(&self) -> Status {
+        let mut spaces = Vec::new();
+        for space in self.0.spaces.values() {
+            spaces.extend(space.info().await);
+        }
+        let agents = self.agents().await;
+        let full =
+            spaces.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.read_only.as_ref()?)));
+        let mut warnings: Vec<String> = full.collect();
+        for agent in &agents {
+            if let ("failed" | "waiting", Some(why)) = (&*agent.state, &agent.why) {
+                warnings.push(format!("{}: {why}", agent.name));
+            }
+            if agent.letters > 0 {
+                let (name, letters) = (&agent.name, agent.letters);
+                warnings.push(format!("{name}: {letters} letters: synod agent letters {name}"));
+            }
+        }
+        Status {
+            node: self.0.folder.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            data: self.0.folder.root().display().to_string(),
+            uptime_s: self.0.started.elapsed().as_secs(),
+            memory: crate::agents::resident(std::process::id()).unwrap_or(0),
+            spaces,
+            agents,
+            warnings,
+        }
+    }
+
+    /// Opens a client's session and returns its number.
+    pub async fn open_session(&self, space: Option<&str>, label: &str) -> Result<u64, ErrorBody> {
+        open_session(&self.space(space)?, label).await
+    }
+
+    /// Broadcasts an encoded term: an event of the space's log.
+    pub async fn broadcast(
+        &self,
+        space: Option<&str>,
+        term: Bytes,
+        once: Option<Once>,
+    ) -> Result<api::Outcome, ErrorBody> {
+        let space = self.space(space)?;
+        let ops = vec![Op::Emit { event: term }];
+        let draft = Draft { version: 0, reads: Vec::new(), ops };
+        Ok(match commit_draft(&space, once, draft).await {
+            Committed::At(index) => api::Outcome::Committed { index },
+            Committed::Refused(why) => return Err(error("refused", why)),
+            // An event reads nothing that could change.
+            Committed::Conflict(_) => return Err(error("refused", "it conflicts")),
+            Committed::Unknown(id) => api::Outcome::Unknown { id },
+        })
+    }
+
+    /// What became of a client's transaction; none if it was not applied, or is no longer kept.
+    pub async fn outcome(
+        &self,
+        space: Option<&str>,
+        session: u64,
+        seq: u64,
+    ) -> Result<Option<api::Outcome>, ErrorBody> {
+        let look = self.space(space)?;
+        let seen = look.look(move |state| state.outcome(session, seq).cloned()).await;
+        Ok(seen.ok_or_else(stopping)?.map(|outcome| match outcome {
+            Outcome::Committed(index) => api::Outcome::Committed { index },
+            Outcome::Refused(_, why) => api::Outcome::Refused { why: why.to_string() },
+        }))
+    }
+
+    /// Solves a goal in a side engine. Dropping the receiver ends it.
+    pub async fn solve(
+        &self,
+        kind: SolveKind,
+        goal: GoalRequest,
+    ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
+        self.0.agents.solve(kind, goal)
+    }
+
+    /// Runs a program as an agent; returns once it is loaded and claimed, or with its problems.
+    pub async fn run_agent(&self, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
+        let space = self.space(run.space.as_deref())?;
+        self.0.agents.run(space, run).await
+    }
+
+    /// All agents that this node has run since it started.
+    pub async fn agents(&self) -> Vec<AgentInfo> {
+        self.0.agents.list().await
+    }
+
+    /// Stops an agent for good.
+    pub async fn stop_agent(&self, name: &str) -> Result<(), ErrorBody> {
+        self.0.agents.stop(name).await
+    }
+
+    /// Loads an agent's program anew, in a new epoch.
+    pub async fn restart_agent(&self, name: &str) -> Result<(), ErrorBody> {
+        self.0.agents.restart(name).await
+    }
+
+    /// The events that an agent could not handle.
+    pub async fn letters(&self, name: &str) -> Result<Vec<LetterInfo>, ErrorBody> {
+        self.0.agents.letters(name).await
+    }
+
+    /// The last `tail` lines of an agent's log and, if `follow`, what comes behind them.
+    pub async fn logs(
+        &self,
+        name: &str,
+        tail: usize,
+        follow: bool,
+    ) -> Result<mpsc::Receiver<LogLine>, ErrorBody> {
+        self.0.agents.logs(name, tail, follow)
+    }
+
+    /// Makes a module's text part of a space; returns the index.
+    pub async fn publish_module(
+        &self,
+        space: Option<&str>,
+        name: &str,
+        text: &str,
+    ) -> Result<u64, ErrorBody> {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return Err(error("name", format!("a module's name has 1 to {MAX_NAME_BYTES} bytes")));
+        }
+        let publish = Command::PublishModule { name: name.to_owned(), text: text.to_owned() };
+        committed(self.space(space)?.commit(&publish).await)
+    }
+
+    /// The modules of a space: names and texts.
+    pub async fn modules(&self, space: Option<&str>) -> Result<Vec<(String, String)>, ErrorBody> {
+        let look = self.space(space)?;
+        let seen = look.look(|state| state.modules().clone()).await;
+        Ok(seen.ok_or_else(stopping)?.into_iter().collect())
+    }
+
+    /// For clients with many proposals in flight.
+    pub fn proposer(&self, space: Option<&str>) -> Result<Proposer, ErrorBody> {
+        Ok(Proposer { space: self.space(space)? })
+    }
+
+    /// Goes down in order: agents end, logs are closed.
+    pub async fn shutdown(&self) {
+        self.0.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.agents.shut_down().await;
+        let spaces: Vec<Space> = self.0.spaces.values().cloned().collect();
+        let closed = tokio::task::spawn_blocking(move || spaces.iter().for_each(Space::close));
+        drop(closed.await);
+        self.0.stop.notify_waiters();
+    }
+
+    /// Asks whoever runs the node to shut it down.
+    pub fn ask_to_stop(&self) {
+        self.0.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.stop.notify_waiters();
+    }
+
+    /// Resolves when somebody has asked for the node to go down.
+    pub async fn stopping(&self) {
+        loop {
+            let asked = self.0.stop.notified();
+            if self.0.is_stopping.load(std::sync::atomic::Ordering::Relaxed) {
+                return;
+            }
+            asked.await;
+        }
+    }
+
+    /// The space of this name; without one, the only one besides `local`, else `local`.
+    fn space(&self, name: Option<&str>) -> Result<Space, ErrorBody> {
+        let spaces = &self.0.spaces;
+        let mut others = spaces.keys().filter(|name| *name != LOCAL);
+        let name = match (name, others.next(), others.next()) {
+            (Some(name), ..) => name,
+            (None, Some(only), None) => only,
+            (None, ..) => LOCAL,
+        };
+        spaces.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = spaces.keys().map(String::as_str).collect();
+            let text = format!("this node has no space {name}; it has {}", known.join(", "));
+            error("not_found", text)
+        })
+    }
+}
+
+/// Proposes a client's transactions without waiting for each.
+#[derive(Clone)]
+pub struct Proposer {
+    space: Space,
+}
+
+/// How a proposal ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProposeOutcome {
+    /// Applied, at this index.
+    Committed(u64),
+    /// It can never commit.
+    Refused(Refusal),
+    /// It did not enter the log.
+    NotProposed(String),
+}
+
+/// Told the number of each proposal and how it ended, in the order of their ends.
+pub type ProposeReplies = mpsc::UnboundedReceiver<(u64, Ended)>;
+
+impl Proposer {
+    /// Opens a session and returns its number.
+    pub async fn open_session(&self, label: &str) -> Result<u64, ErrorBody> {
+        open_session(&self.space, label).await
+    }
+
+    /// Proposes a transaction; its end is sent to `reply` with its number. A reply that never comes
+    /// (the node goes down) means unknown.
+    pub fn propose(
+        &self,
+        session: u64,
+        seq: u64,
+        acked: u64,
+        draft: Draft,
+        reply: &mpsc::UnboundedSender<(u64, Ended)>,
+    ) -> Result<(), NotProposed> {
+        let Draft { version, reads, ops } = draft;
+        let origin = Origin::Session { id: session, seq, acked };
+        let command = Command::Transact(Transaction { origin, version, reads, ops });
+        if command.check_terms().is_err() {
+            let malformed = Outcome::Refused(0, Refusal::Malformed);
+            drop(reply.send((seq, Ended::Applied(malformed))));
+            return Ok(());
+        }
+        self.space.propose(command.encode(), Reply::Stream(reply.clone(), seq))
+    }
+}
+
+impl From<Ended> for ProposeOutcome {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Applied(Outcome::Committed(index)) => Self::Committed(index),
+            Ended::Applied(Outcome::Refused(_, why)) => Self::Refused(why),
+            Ended::NotProposed(why) => Self::NotProposed(why.to_string()),
+        }
+    }
+}
+
+async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
+    if label.len() > MAX_NAME_BYTES {
+        return Err(error("name", format!("a label has at most {MAX_NAME_BYTES} bytes")));
+    }
+    let nonce = random().map_err(|e| error("system", e.to_string()))?;
+    committed(space.commit(&Command::OpenSession { label: label.to_owned(), nonce }).await)
+}
+
+fn committed(ended: Option<Ended>) -> Result<u64, ErrorBody> {
+    match ended {
+        Some(Ended::Applied(Outcome::Committed(index))) => Ok(index),
+        Some(Ended::Applied(Outcome::Refused(_, why))) => Err(error("refused", why.to_string())),
+        Some(Ended::NotProposed(why)) => Err(not_proposed(&why)),
+        None => Err(stopping()),
+    }
+}
+
+fn stopping() -> ErrorBody {
+    error("stopping", "the node is going down")
+}
