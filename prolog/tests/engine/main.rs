@@ -5,6 +5,7 @@
 
 mod agent;
 mod deaths;
+mod docs;
 mod facts;
 mod loading;
 mod node;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let all = [
         agent::TESTS,
         deaths::TESTS,
+        docs::TESTS,
         facts::TESTS,
         loading::TESTS,
         queries::TESTS,
