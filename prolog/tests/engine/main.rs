@@ -3,6 +3,12 @@
 //! This executable is both: with `engine` as its first argument it is an engine, else it runs the
 //! tests, and speaks enough of libtest's command line for `cargo test` and nextest.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this is tests, which clippy does not see in a harness of one's own"
+)]
+
 mod agent;
 mod deaths;
 mod docs;
