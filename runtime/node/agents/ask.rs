@@ -66,6 +66,10 @@ pub(super) async fn answer(
             engine.calls.insert(call, OpenCall { events, chunk, patience });
             more(engine, call).await
         }
+        FromEngine::Wants { predicates } => {
+            engine.declares(&predicates);
+            Ok(())
+        }
         FromEngine::CallMore { call } => more(engine, call).await,
         FromEngine::CallClose { call } => {
             engine.calls.remove(&call);

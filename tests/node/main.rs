@@ -1,0 +1,8 @@
+//! The whole path, on real processes: the program as users start it, its engines, its disk.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod examples;
+mod world;
