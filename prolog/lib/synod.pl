@@ -321,7 +321,7 @@ take(Module, Clause) :-
         ;   host(handles(Head), Handles),
             take_one(Handles, Head)
         )
-    ;   builtins:retract((M:Head :- Body))
+    ;   builtins:retract(M:(Head :- Body))
     ).
 
 taken([Fact|Rest], Head) :-
@@ -379,6 +379,7 @@ clause(Module, Head0, Body) :-
         ),
         Body = true,
         fact(Head)
+    ;   M == user -> builtins:clause(Head, Body)      % user:'$clause'/2 is none that exists
     ;   builtins:clause(M:Head, Body)
     ).
 

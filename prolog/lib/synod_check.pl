@@ -21,19 +21,16 @@ loaded.
 :- use_module(library(lists), [member/2]).
 :- use_module(library(synod_host)).
 
-:- dynamic(checked/1).          % files
-:- dynamic(seen/2).             % PI, Offset: predicates of the file being read
-:- dynamic(apart/1).            % PI: declared discontiguous
-:- dynamic(handler_head/1).     % Event: on(Event) is the head of a clause
+:- dynamic(checked/1).          % File
+:- dynamic(seen/2).             % File, PI: clauses of it were read
+:- dynamic(apart/2).            % File, PI: declared discontiguous
+:- dynamic(handler_head/1).     % Event: on(Event) is the head of a clause of the program
 :- dynamic(replicates/1).       % PI
 
 %% check_program(+File, -Module) is det.
 %
 % Module is the one that the file declares, else user. Problems go to the host.
 check_program(File, Module) :-
-    retractall(checked(_)),
-    retractall(handler_head(_)),
-    retractall(replicates(_)),
     bb_put(synod_module, user),
     check_file(File, program),
     bb_get(synod_module, Module).
@@ -44,32 +41,23 @@ check_file(File, Kind) :-
         catch(open(File, read, Stream), Error, true),
         (   nonvar(Error) ->
             host_tell(problem(error, File, 0, 0, cannot_open))
-        ;   retractall(seen(_, _)),
-            retractall(apart(_)),
-            bb_put(synod_previous, []),
-            check_clauses(Stream, File, Kind, Uses),
-            close(Stream),
-            check_used(Uses)
+        ;   bb_put(synod_previous, []),
+            check_clauses(Stream, File, Kind),
+            close(Stream)
         )
     ).
 
-check_used([]).
-check_used([File|Files]) :-
-    check_file(File, used),
-    check_used(Files).
-
 % Failure-driven, so that the clauses that have been read are given up. What remains is in facts.
-check_clauses(Stream, File, Kind, Uses) :-
-    bb_put(synod_uses, []),
+check_clauses(Stream, File, Kind) :-
     repeat,
     check_next(Stream, File, Kind, End),
     End == true,
-    !,
-    bb_get(synod_uses, Uses).
+    !.
 
 check_next(Stream, File, Kind, End) :-
     (   next_term(Stream, Term, Names, Singletons, From, To, Error) ->
         (   nonvar(Error) ->
+            tell_operators,
             host_tell(problem(error, File, From, To, Error)),
             skip_clause(Stream),
             position(Stream, Behind),
@@ -82,6 +70,12 @@ check_next(Stream, File, Kind, End) :-
         )
     ;   End = true
     ).
+
+% The reader takes a clause in whole before it sees that it is none. The host finds the place, if it
+% knows the operators.
+tell_operators :-
+    findall(Op, current_op(_, _, Op), Ops),
+    host_tell(operators(Ops)).
 
 % Fails at the end of the stream.
 next_term(Stream, Term, Names, Singletons, From, To, Error) :-
@@ -173,10 +167,10 @@ check_clause(PI, Head, File, Kind, From) :-
     (   PI == Previous -> true
     ;   replicates(PI) ->
         host_tell(problem(error, File, From, From, replicated_clause(PI)))
-    ;   seen(PI, _), \+ apart(PI), PI \== on/1 ->
+    ;   seen(File, PI), \+ apart(File, PI), PI \== on/1 ->
         host_tell(problem(warning, File, From, From, discontiguous(PI)))
-    ;   seen(PI, _) -> true
-    ;   assertz(seen(PI, From))
+    ;   seen(File, PI) -> true
+    ;   assertz(seen(File, PI))
     ),
     bb_put(synod_previous, PI).
 
@@ -202,9 +196,9 @@ check_directive(use_module(What), _, File, _, From) :-
 check_directive(use_module(What, _), _, File, _, From) :-
     !,
     check_use(What, File, From).
-check_directive(discontiguous(PIs), _, _, _, _) :-
+check_directive(discontiguous(PIs), _, File, _, _) :-
     !,
-    (   pi_of(PIs, PI), assertz(apart(PI)), fail
+    (   pi_of(PIs, PI), assertz(apart(File, PI)), fail
     ;   true
     ).
 check_directive(replicated(PIs), _, _, _, _) :-
@@ -239,9 +233,10 @@ check_use(What, File, From) :-
         host(resolve(File, Path), Used),
         (   Used == [] ->
             host_tell(problem(error, File, From, From, no_file(Path)))
-        ;   bb_get(synod_uses, Uses),
-            atom_chars(Used1, Used),
-            bb_put(synod_uses, [Used1|Uses])
+        ;   atom_chars(Used1, Used),
+            bb_get(synod_previous, Previous),
+            check_file(Used1, used),
+            bb_put(synod_previous, Previous)
         )
     ;   true
     ).
@@ -264,6 +259,7 @@ read_goal(File, Goal, Names) :-
     ),
     close(Stream),
     (   nonvar(Error) ->
+        tell_operators,
         host_tell(problem(error, '', From, To, Error)),
         fail
     ;   host(read_to(To), true)

@@ -59,7 +59,12 @@ read_chars(Chars, Answer) :-
 
 % There is a `...` in what was written: the atom, or what the machine writes for a cycle.
 sure(Request, Answer) :-
-    (   acyclic(Request) -> host('@sure'(Request), Answer)
+    (   acyclic(Request) ->
+        host_text('@sure'(Request), Chars),
+        (   Chars = [k] -> Answer = k
+        ;   '$read_from_chars'(Chars, Answer0),
+            answer(Answer0, again, Answer)
+        )
     ;   throw(error(representation_error(cyclic_term), synod))
     ).
 

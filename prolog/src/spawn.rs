@@ -2,7 +2,7 @@
 //!
 //! The child's descriptors: 0 is its end of the socket pair (which it moves elsewhere before
 //! anything else runs), 1 a memory file that holds what the program prints until the engine drains
-//! it into a frame, 2 what the caller gives. It has no environment. An engine whose node is gone
+//! it into a frame, 2 what the caller gives. It has an environment of its own. An engine whose node is gone
 //! sees the socket close and ends.
 
 use crate::engine::exit;
@@ -23,6 +23,9 @@ pub struct Spawned {
     pub socket: UnixStream,
 }
 
+/// All of the environment that an engine has: what a program without a sandbox needs to start others.
+const ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("SHELL", "/bin/sh")];
+
 /// Starts `executable` with `args`, which must lead it to [`crate::engine::main`].
 pub fn spawn(
     executable: &Path,
@@ -34,6 +37,7 @@ pub fn spawn(
     let child = Command::new(executable)
         .args(args)
         .env_clear()
+        .envs(ENVIRONMENT)
         .stdin(OwnedFd::from(theirs))
         .stdout(output)
         .stderr(stderr)

@@ -118,10 +118,23 @@ impl Folder {
             }
             Err(e) => return Err(FolderError::Io(path, e)),
         };
-        if let Err(e) = serde_json::from_slice::<Genesis>(&bytes) {
-            return Err(FolderError::Damaged(path, e.to_string()));
-        }
-        Ok((folder, *blake3::hash(&bytes).as_bytes()))
+        let id = id_of(&path, &bytes)?;
+        Ok((folder, id))
+    }
+}
+
+/// The id of the space in a folder.
+pub(crate) fn genesis_id(folder: &Path) -> Result<[u8; 32], FolderError> {
+    let path = folder.join("genesis.json");
+    let bytes = fs::read(&path).map_err(|e| FolderError::Io(path.clone(), e))?;
+    id_of(&path, &bytes)
+}
+
+/// A space's id is the hash of its genesis.
+fn id_of(path: &Path, genesis: &[u8]) -> Result<[u8; 32], FolderError> {
+    match serde_json::from_slice::<Genesis>(genesis) {
+        Ok(_) => Ok(*blake3::hash(genesis).as_bytes()),
+        Err(e) => Err(FolderError::Damaged(path.to_path_buf(), e.to_string())),
     }
 }
 

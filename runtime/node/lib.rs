@@ -10,3 +10,4 @@ pub(crate) mod multicast;
 pub mod node;
 pub mod space;
 pub mod store;
+pub mod verify;

@@ -223,6 +223,10 @@ impl Host {
             }
             "not_loaded" => self.not_loaded(chars(&arg)),
             "refused" => self.refused(chars(&arg)),
+            "operators" => {
+                self.loading.set_operators(&arg);
+                Ok(Answer::Done)
+            }
             "read_to" => self.read_to(&arg),
             "decode" => data::decode(&arg).map(Answer::Term),
             "encode" => data::encode(&arg).map(Answer::Term),

@@ -5,12 +5,13 @@ use super::host::{Answer, Host, arity_of, chars};
 use super::run::Phase;
 use super::{exit, sandbox};
 use crate::frame::{FromEngine, Mode, Problem, Role, Severity};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use synod_core::kb::Indicator;
 use synod_core::term::Term;
+use synod_core::term::text::{self, Dialect, SyntaxError};
 
 /// Problems that are told, at most.
 const MAX_PROBLEMS: usize = 200;
@@ -23,6 +24,8 @@ pub(super) struct Loading {
     problems: Vec<Problem>,
     /// Texts of the files that problems are in.
     texts: BTreeMap<String, String>,
+    /// The operators that the machine knows now.
+    operators: BTreeSet<String>,
 }
 
 impl Loading {
@@ -30,17 +33,70 @@ impl Loading {
         self.mode = Some(if mode == "each" { Mode::Each } else { Mode::One });
     }
 
+    pub(super) fn set_operators(&mut self, names: &Term) {
+        let Term::List(names) = names else { return };
+        self.operators = names.iter().map(chars).collect();
+    }
+
     fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    fn place(&mut self, file: &str, offset: u64) -> (u32, u32) {
-        let text = self
-            .texts
-            .entry(file.to_owned())
-            .or_insert_with(|| std::fs::read_to_string(file).unwrap_or_default());
-        line_and_column(text, offset)
+    fn text(&mut self, file: &str) -> String {
+        let read = || std::fs::read_to_string(file).unwrap_or_default();
+        self.texts.entry(file.to_owned()).or_insert_with(read).clone()
     }
+
+    /// Where between two offsets the text stops being a term, as closely as can be told: the
+    /// machine's reader says only where the clause ends. Our own does not know the program's
+    /// operators, so it is not believed where one of those stands.
+    fn gave_up(&self, text: &str, from: u64, to: u64) -> u64 {
+        let offset = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(text.len());
+        let Some(clause) = text.get(offset(from)..) else { return to };
+        let Err(error) = read_first(clause) else { return to };
+        let at = from + offset_of(clause, error.line, error.column) as u64;
+        let rest = text.get(offset(at)..).unwrap_or_default();
+        let is_operator = |name: &String| rest.starts_with(name.as_str()) && !is_standard(name);
+        if at >= to || self.operators.iter().any(is_operator) { to } else { at }
+    }
+}
+
+/// Reads the first clause of a text with our own reader.
+fn read_first(clause: &str) -> Result<Term, SyntaxError> {
+    let ends = clause.match_indices('.').filter(|(at, _)| {
+        clause[at + 1..].chars().next().is_none_or(|next| next.is_whitespace() || next == '%')
+    });
+    let mut last = text::read(clause, Dialect::Scryer);
+    for (at, _) in ends.take(MAX_ENDS) {
+        last = text::read(&clause[..=at], Dialect::Scryer);
+        // An end inside of quotes or comments is none: then the text is cut short there.
+        if !matches!(&last, Err(error) if is_at_end(&clause[..=at], error)) {
+            return last;
+        }
+    }
+    last
+}
+
+/// Full stops that are tried as the end of a clause.
+const MAX_ENDS: usize = 50;
+
+fn is_at_end(text: &str, error: &SyntaxError) -> bool {
+    offset_of(text, error.line, error.column) >= text.trim_end_matches('.').trim_end().len()
+}
+
+/// The byte offset of a line and a column, which count from 1.
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let before = text.split_inclusive('\n').take(line.saturating_sub(1));
+    let start: usize = before.map(str::len).sum();
+    let rest = text.get(start..).unwrap_or_default();
+    let columns = rest.char_indices().nth(column.saturating_sub(1));
+    start + columns.map_or(rest.len(), |(at, _)| at)
+}
+
+/// Operators that our own reader knows too.
+fn is_standard(name: &str) -> bool {
+    let uses = [format!("a {name} b"), format!("{name} b"), format!("a {name}")];
+    uses.iter().any(|text| text::read(text, Dialect::Scryer).is_ok())
 }
 
 impl Host {
@@ -72,13 +128,16 @@ impl Host {
         let file = chars(file);
         let text = sentence(what);
         if file.is_empty() {
-            let at = if to > from { to } else { from };
-            self.problem_at(at, text);
+            let goal = self.goals.text().map(|file| text_behind(file, 0)).unwrap_or_default();
+            let to = self.loading.gave_up(goal.trim_end_matches(['\n', '.']), from, to);
+            self.problem_at(to.max(from), text);
             return Ok(Answer::Done);
         }
         if self.loading.problems.len() < MAX_PROBLEMS {
-            let (line, column) = self.loading.place(&file, from);
-            let (to_line, to_column) = self.loading.place(&file, to);
+            let source = self.loading.text(&file);
+            let to = if is_syntax(what) { self.loading.gave_up(&source, from, to) } else { to };
+            let (line, column) = line_and_column(&source, from);
+            let (to_line, to_column) = line_and_column(&source, to);
             let text = if is_error && (to_line, to_column) > (line, column) && is_syntax(what) {
                 format!("{text}; the reader gave up at {to_line}:{to_column}")
             } else {
@@ -152,6 +211,7 @@ impl Host {
             warnings: std::mem::take(&mut self.loading.problems),
             output,
         });
+        self.watch.loaded();
         self.run.phase = Phase::Handler;
         Ok(Answer::Term(Term::atom("true")))
     }

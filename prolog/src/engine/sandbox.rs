@@ -4,7 +4,8 @@
 //! numbers, landlock for paths.
 //!
 //! It is put on the machine's thread, which starts no other, once its streams are open. What seccomp
-//! refuses fails with `EACCES` and is named on standard error, which is the agent's log.
+//! refuses fails with `EACCES`, and is named on standard error, which is the agent's log, but for
+//! programs that are to be started: the call that would do it fails, which its handler's failure tells.
 
 use crate::frame::Start;
 use landlock::{
@@ -68,8 +69,8 @@ fn restrict_paths(start: &Start) -> io::Result<bool> {
 
 /// Seccomp.
 fn restrict_calls(start: &Start) -> io::Result<()> {
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
-        PROGRAMS.iter().chain(SYSTEM).map(|call| (*call, Vec::new())).collect();
+    let all = |calls: &[i64]| calls.iter().map(|call| (*call, Vec::new())).collect();
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = all(SYSTEM);
     if !start.sandbox.net {
         refused.extend(SOCKETS.iter().map(|call| (*call, Vec::new())));
     }
@@ -79,10 +80,17 @@ fn restrict_calls(start: &Start) -> io::Result<()> {
         #[cfg(target_arch = "x86_64")]
         refused.insert(libc::SYS_open, for_writing(1)?);
     }
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Trap, arch);
-    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
     catch_refusals()?;
+    // A process is started with all signals blocked: a trap would end the engine there.
+    let quietly = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+    apply(all(PROGRAMS), quietly)?;
+    apply(refused, SeccompAction::Trap)
+}
+
+fn apply(calls: BTreeMap<i64, Vec<SeccompRule>>, refusal: SeccompAction) -> io::Result<()> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, refusal, arch);
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
 
@@ -218,9 +226,7 @@ extern "C" fn refused(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
             registers[8] as i64
         }
     };
-    let what: &[u8] = if PROGRAMS.contains(&call) {
-        b"engine: the sandbox refused to start a program\n"
-    } else if SOCKETS.contains(&call) {
+    let what: &[u8] = if SOCKETS.contains(&call) {
         b"engine: the sandbox refused a socket (--allow-net)\n"
     } else if SYSTEM.contains(&call) {
         b"engine: the sandbox refused a system call\n"

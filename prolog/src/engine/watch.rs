@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+/// What booting the machine and loading the program may take at least, whatever a handler may.
+const LOAD_TIME: Duration = Duration::from_secs(10);
 /// How often the watchdog looks while something runs.
 const TICK: Duration = Duration::from_millis(20);
 /// The share of the memory limit past which an engine asks to be renewed, in percent.
@@ -35,6 +37,7 @@ struct Shared {
     origin: Instant,
     /// Microseconds from the origin at which what runs was started; 0 while nothing runs.
     since: AtomicU64,
+    is_loading: AtomicBool,
     is_asleep: AtomicBool,
 }
 
@@ -63,6 +66,7 @@ impl Watch {
         let shared = Arc::new(Shared {
             origin: Instant::now(),
             since: AtomicU64::new(0),
+            is_loading: AtomicBool::new(true),
             is_asleep: AtomicBool::new(false),
         });
         let watched = Arc::clone(&shared);
@@ -81,6 +85,11 @@ impl Watch {
         if self.shared.is_asleep.load(Ordering::SeqCst) {
             self.watchdog.unpark();
         }
+    }
+
+    /// The program is loaded.
+    pub(super) fn loaded(&self) {
+        self.shared.is_loading.store(false, Ordering::SeqCst);
     }
 
     /// Nothing runs: the engine waits for its node.
@@ -102,6 +111,7 @@ impl Shared {
     }
 
     fn watch(&self, limit: u64, memory: &Memory, node: &UnixStream) {
+        let has_limit = limit > 0;
         loop {
             let since = self.since.load(Ordering::SeqCst);
             if since == 0 {
@@ -113,7 +123,9 @@ impl Shared {
                 self.is_asleep.store(false, Ordering::SeqCst);
                 continue;
             }
-            if limit > 0 && self.micros().saturating_sub(since) > limit {
+            let is_loading = self.is_loading.load(Ordering::SeqCst);
+            let limit = if is_loading { limit.max(LOAD_TIME.as_micros() as u64) } else { limit };
+            if has_limit && self.micros().saturating_sub(since) > limit {
                 exit::now(exit::TIME, "the time limit is passed");
             }
             if memory.limit > 0 && memory.used() > memory.limit {

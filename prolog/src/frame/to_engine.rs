@@ -129,7 +129,7 @@ wire_enum! {
 wire_struct! {
     /// What an engine may use; 0 is without limit.
     pub struct Limits {
-        /// Milliseconds that one handler, goal or load may take.
+        /// Milliseconds that one handler or goal may take; a load has 10 s at least.
         pub time_ms: u64,
         /// Bytes of resident memory.
         pub memory_bytes: u64,

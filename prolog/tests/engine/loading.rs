@@ -1,3 +1,215 @@
-//! x
+//! What is wrong with a program, and what is said of it.
 
-crate::tests! {}
+use super::node::{Node, Options, term};
+use synod_prolog::Death;
+use synod_prolog::frame::*;
+
+crate::tests! {
+    all_syntax_errors_are_told_with_line_and_column
+    operators_of_the_file_and_its_libraries_are_obeyed
+    singletons_and_scattered_clauses_are_warnings
+    what_the_loader_stops_at_is_told_by_name
+    a_clause_of_a_replicated_predicate_is_refused
+    writes_during_loading_are_refused
+    declarations_are_told
+    files_that_are_used_are_checked_too
+    a_module_of_the_space_is_loaded_from_the_nodes_folder
+    programs_with_every_kind_of_library_load
+}
+
+fn problems(program: &str) -> Vec<(u32, u32, String)> {
+    match Node::launch(program, Options::agent()).next_said() {
+        FromEngine::NotLoaded { problems, .. } => {
+            let errors = problems.into_iter().filter(|p| p.severity == Severity::Error);
+            errors.map(|p| (p.line, p.column, p.text)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn warnings(program: &str) -> Vec<(u32, u32, String)> {
+    match Node::launch(program, Options::agent()).next_said() {
+        FromEngine::Loaded { warnings, .. } => {
+            warnings.into_iter().map(|p| (p.line, p.column, p.text)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn all_syntax_errors_are_told_with_line_and_column() {
+    let program = "
+:- use_module(library(synod)).
+p(1) :- q(.
+r(2).
+   s(a b).
+t('ok').
+u(3) :- [a,, b].
+
+% The last line has no end.
+v(4";
+    let found = problems(program);
+    let places: Vec<_> = found.iter().map(|(line, column, _)| (*line, *column)).collect();
+    assert_eq!(places, [(3, 1), (5, 4), (7, 1), (10, 1)], "{found:?}");
+    assert!(found.iter().all(|(_, _, text)| text.starts_with("syntax error: ")), "{found:?}");
+    assert!(found[1].2.contains("gave up at 5:"), "{found:?}");
+}
+
+fn operators_of_the_file_and_its_libraries_are_obeyed() {
+    let program = "
+:- use_module(library(synod)).
+:- use_module(library(clpz)).
+:- op(700, xfx, =>>).
+p(X) :- X #= 1 + 2.
+a =>> b.
+bert_knows(X) :- bert::q(X).
+";
+    assert_eq!(warnings(program), []);
+}
+
+fn singletons_and_scattered_clauses_are_warnings() {
+    let program = "
+:- use_module(library(synod)).
+:- discontiguous(apart/1).
+on(event(_, _, a)).
+p(X, Y, _Z) :- q(Y).
+q(1).
+p(1, 2, 3).
+on(event(_, _, b)).
+apart(1).
+r.
+apart(2).
+";
+    assert_eq!(
+        warnings(program),
+        [
+            (5, 1, "singleton variable X".to_owned()),
+            (
+                7,
+                1,
+                "clauses of p/3 do not stand together; only the last group would be kept \
+                 (`:- discontiguous(p/3).` keeps all)"
+                    .to_owned()
+            ),
+        ]
+    );
+}
+
+fn what_the_loader_stops_at_is_told_by_name() {
+    for (program, wanted) in [
+        (":- use_module(library(no_such)).", "library(no_such) does not exist"),
+        (":- use_module(no_such_file).", "file no_such_file does not exist"),
+        (":- initialization(throw(oops)).", "oops"),
+        (":- no_such_directive(1).", "error(domain_error(directive,no_such_directive/1),load/1)"),
+        (":- replicated(p).", "error(type_error(predicate_indicator,p),replicated/1)"),
+        (":- replicated(X).", "error(instantiation_error,replicated/1)"),
+        (":- replicated(p/1+key(2)).", "error(domain_error(argument_number,2),replicated/1)"),
+        (":- replicated(append/1).\n:- replicated(write/1).", 
+            "error(permission_error(modify,static_procedure,write/1),replicated/1)"),
+        (":- agent(some).", "error(domain_error(agent_mode,some),agent/1)"),
+    ] {
+        let program = format!(":- use_module(library(synod)).\n{program}\nq(1).\n");
+        let found = problems(&program);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].2, wanted);
+    }
+    let mut node = Node::launch("p :- q(.", Options::agent());
+    assert!(matches!(node.next_said(), FromEngine::NotLoaded { .. }));
+    assert_eq!(node.next_or_death(), Err(Death::Ended));
+}
+
+fn a_clause_of_a_replicated_predicate_is_refused() {
+    let head = ":- use_module(library(synod)).\n:- replicated(p/1).\n";
+    let found = problems(&format!("{head}p(1).\n"));
+    assert_eq!(found[0].0, 3);
+    assert_eq!(found[0].2, "p/1 is replicated: its clauses are facts of the space, not text");
+    // One that the check pass cannot see.
+    let expansion = "user:term_expansion(make(X), p(X)).\nmake(1).\n";
+    let found = problems(&format!("{head}{expansion}"));
+    let wanted = "error(permission_error(modify,replicated_procedure,p/1),load/1)";
+    assert_eq!(found[0].2, wanted);
+}
+
+fn writes_during_loading_are_refused() {
+    let program = ":- use_module(library(synod)).\n:- replicated(p/1).
+:- initialization(assertz(p(1))).\n";
+    let found = problems(program);
+    assert_eq!(found[0].2, "error(permission_error(modify,facts,load),synod)");
+}
+
+fn declarations_are_told() {
+    let program = "
+:- module(shop, [order/1]).
+:- use_module(library(synod)).
+:- agent(each).
+:- replicated([job/3+key(2)+key(3), stock/2]).
+:- replicated((a/0, b/1)).
+:- replicated(job/3).
+order(X) :- job(X, _, _).
+:- initialization(( job(A, _, _), write(found(A)), nl )).
+";
+    let mut options = Options::agent();
+    options.facts = vec![term("job(7, a, b)")];
+    let FromEngine::Loaded { declared, mode, output, .. } =
+        Node::launch(program, options).next_said()
+    else {
+        panic!()
+    };
+    let names: Vec<_> =
+        declared.iter().map(|d| format!("{}/{}{:?}", d.name, d.arity, d.keys)).collect();
+    assert_eq!(names, ["a/0[]", "b/1[]", "job/3[2, 3]", "stock/2[]"]);
+    assert_eq!(mode, Mode::Each);
+    // Facts can be read while the program is loaded.
+    assert_eq!(String::from_utf8_lossy(&output), "found(7)\n");
+}
+
+fn files_that_are_used_are_checked_too() {
+    let mut options = Options::agent();
+    options.files.push(("other.pl", ":- module(other, [r/1, op(700, xfx, ~>)]).\nr(a ~> b).\nq(.\n".into()));
+    let program = ":- use_module(library(synod)).\n:- use_module(other).\np(x ~> y).\n";
+    let mut node = Node::launch(program, options);
+    let FromEngine::NotLoaded { problems, .. } = node.next_said() else { panic!() };
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].file.ends_with("/other.pl"));
+    assert_eq!((problems[0].line, problems[0].column), (3, 1));
+}
+
+fn a_module_of_the_space_is_loaded_from_the_nodes_folder() {
+    let mut options = Options::side();
+    options.files.push(("tools.pl", ":- module(tools, [twice/2]).\ntwice(X, Y) :- Y is 2*X.\n".into()));
+    options.module = Some("tools.pl");
+    let program = ":- use_module(library(synod)).\n:- use_module(net(tools)).\n";
+    let mut node = Node::start(program, options);
+    assert_eq!(node.query("twice(4, X)").0, ["X = 8"]);
+    node.replies.push_back(Err(term("error(existence_error(module, nix), use_module/1)")));
+    let (_, end) = node.query("consult(net(nix))");
+    assert_eq!(super::node::error_of(&end), "error(existence_error(module,nix),use_module/1)");
+}
+
+fn programs_with_every_kind_of_library_load() {
+    let program = "
+:- use_module(library(synod)).
+:- use_module(library(cbor)).
+:- use_module(library(dcgs)).
+:- use_module(library(assoc)).
+:- use_module(library(format)).
+:- use_module(library(tabling)).
+:- use_module(library(lambda)).
+:- use_module(library(reif)).
+:- use_module(library(pairs)).
+:- use_module(library(lists)).
+:- table path/2.
+path(X, Y) :- edge(X, Y).
+path(X, Y) :- path(X, Z), edge(Z, Y).
+edge(a, b). edge(b, c). edge(c, a).
+greeting --> \"hello \", name.
+name --> \"world\".
+";
+    let mut node = Node::start(program, Options::side());
+    assert_eq!(node.query("phrase(greeting, \"hello world\")").0, ["true"]);
+    assert_eq!(node.query("findall(Y, path(a, Y), L0), sort(L0, L)").0, [
+        "L0 = \"abc\", L = \"abc\""
+    ]);
+    let goal = "list_to_assoc([k-v], A), get_assoc(k, A, V), format(\"~w~n\", [V])";
+    node.query(goal);
+    assert_eq!(node.printed(), "v\n");
+}

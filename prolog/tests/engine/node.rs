@@ -31,6 +31,8 @@ pub(crate) struct Node {
     goal: u64,
     /// Refuses so many proposals as conflicts, whatever is in them.
     pub(crate) conflicts: u32,
+    /// Ends the next proposal as unknown, with this id.
+    pub(crate) unknown: Option<String>,
     /// Answers to `Ask`, in order.
     pub(crate) replies: VecDeque<Result<Term, Term>>,
     /// Answers to `Call` and `CallMore`, in order.
@@ -47,6 +49,10 @@ pub(crate) struct Options {
     /// Facts that are there from the start, in a base.
     pub(crate) facts: Vec<Term>,
     pub(crate) files: Vec<(&'static str, String)>,
+    /// Answers to `Ask`, in order.
+    pub(crate) replies: Vec<Result<Term, Term>>,
+    /// The file that is answered as the path of a module.
+    pub(crate) module: Option<&'static str>,
 }
 
 impl Options {
@@ -57,6 +63,8 @@ impl Options {
             sandbox: Sandbox { on: true, read: vec![], write: vec![], net: false },
             facts: vec![],
             files: vec![],
+            replies: vec![],
+            module: None,
         }
     }
 
@@ -106,7 +114,8 @@ impl Node {
             batch: 0,
             goal: 0,
             conflicts: 0,
-            replies: VecDeque::new(),
+            unknown: None,
+            replies: options.replies.into(),
             calls: VecDeque::new(),
             said: vec![],
             proposals: vec![],
@@ -120,6 +129,10 @@ impl Node {
                 fact: fact.encode().unwrap().into(),
             });
             node.commit(node.state.index(), vec![], ops.collect());
+        }
+        if let Some(file) = options.module {
+            let path = node.folder.path().join(file);
+            node.replies.push_back(Ok(Term::string(path.to_string_lossy())));
         }
         let base = (!options.facts.is_empty()).then(|| node.write_base());
         if base.is_some() {
@@ -231,6 +244,9 @@ impl Node {
     }
 
     fn decide(&mut self, draft: Draft) -> Outcome {
+        if let Some(id) = self.unknown.take() {
+            return Outcome::Unknown { id };
+        }
         if self.conflicts > 0 {
             self.conflicts -= 1;
             return Outcome::Conflict { keys: vec!["a key".into()] };

@@ -75,21 +75,21 @@ impl Writer {
 
     /// An unsigned integer.
     pub fn uint(&mut self, n: u64) -> &mut Self {
-        self.head(Header::Positive(n))
+        self.argument(0, n, Header::Positive(n))
     }
 
     /// A signed integer.
     pub fn int(&mut self, n: i64) -> &mut Self {
         match u64::try_from(n) {
-            Ok(n) => self.head(Header::Positive(n)),
+            Ok(n) => self.uint(n),
             // RFC 8949 §3.1: major type 1 holds -1 - n, which is the complement's magnitude.
-            Err(_) => self.head(Header::Negative((!n) as u64)),
+            Err(_) => self.negative((!n) as u64),
         }
     }
 
     /// The integer -1 - `n`.
     pub fn negative(&mut self, n: u64) -> &mut Self {
-        self.head(Header::Negative(n))
+        self.argument(1, n, Header::Negative(n))
     }
 
     /// A float in the shortest of the three widths that holds it exactly.
@@ -99,31 +99,31 @@ impl Writer {
 
     /// A byte string.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.head(Header::Bytes(Some(bytes.len())));
+        self.argument(2, bytes.len() as u64, Header::Bytes(Some(bytes.len())));
         self.out.extend_from_slice(bytes);
         self
     }
 
     /// A text string.
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.head(Header::Text(Some(text.len())));
+        self.argument(3, text.len() as u64, Header::Text(Some(text.len())));
         self.out.extend_from_slice(text.as_bytes());
         self
     }
 
     /// The head of an array of `len` items, which the caller appends next.
     pub fn array(&mut self, len: usize) -> &mut Self {
-        self.head(Header::Array(Some(len)))
+        self.argument(4, len as u64, Header::Array(Some(len)))
     }
 
     /// The head of a map of `len` pairs, which the caller appends next, ordered by encoded key.
     pub fn map(&mut self, len: usize) -> &mut Self {
-        self.head(Header::Map(Some(len)))
+        self.argument(5, len as u64, Header::Map(Some(len)))
     }
 
     /// A tag; the caller appends what it is on next.
     pub fn tag(&mut self, tag: u64) -> &mut Self {
-        self.head(Header::Tag(tag))
+        self.argument(6, tag, Header::Tag(tag))
     }
 
     /// A simple value (`false` is 20, `true` 21, `null` 22, `undefined` 23).
@@ -165,6 +165,18 @@ impl Writer {
     /// The bytes.
     pub fn into_vec(self) -> Vec<u8> {
         self.out
+    }
+
+    /// A head of a major type below 7, of one byte or of two as nearly every head is; the library
+    /// makes the rest.
+    #[inline]
+    fn argument(&mut self, major: u8, n: u64, header: Header) -> &mut Self {
+        match u8::try_from(n) {
+            Ok(n @ 0..24) => self.out.push(major << 5 | n),
+            Ok(n) => self.out.extend_from_slice(&[major << 5 | 24, n]),
+            Err(_) => return self.head(header),
+        }
+        self
     }
 
     fn head(&mut self, header: Header) -> &mut Self {
@@ -293,6 +305,7 @@ impl<'a> Reader<'a> {
         self.long_head()
     }
 
+    #[inline]
     fn long_head(&mut self) -> Result<Head, Error> {
         let rest = self.rest();
         let mut decoder = Decoder::from(rest);
@@ -301,21 +314,38 @@ impl<'a> Reader<'a> {
             ciborium_ll::Error::Syntax(_) => self.error(What::Malformed),
         })?;
         let read = decoder.offset();
+        // The shortest of the lengths that a head of an integer can have.
+        let shortest = |n: u64| match n {
+            0..24 => 1,
+            24..=0xff => 2,
+            0x100..=0xffff => 3,
+            0x1_0000..=0xffff_ffff => 5,
+            _ => 9,
+        };
+        let (head, n) = match header {
+            Header::Positive(n) => (Head::Uint(n), n),
+            Header::Negative(n) => (Head::Negative(n), n),
+            Header::Bytes(Some(n)) => (Head::Bytes(n), n as u64),
+            Header::Text(Some(n)) => (Head::Text(n), n as u64),
+            Header::Array(Some(n)) => (Head::Array(n), n as u64),
+            Header::Map(Some(n)) => (Head::Map(n), n as u64),
+            Header::Tag(n) => (Head::Tag(n), n),
+            _ => return self.other_head(header, read),
+        };
+        if read != shortest(n) {
+            return Err(self.error(What::NotDeterministic));
+        }
+        self.at += read;
+        Ok(head)
+    }
+
+    #[cold]
+    fn other_head(&mut self, header: Header, read: usize) -> Result<Head, Error> {
+        let rest = self.rest();
         let head = match header {
-            Header::Positive(n) => Head::Uint(n),
-            Header::Negative(n) => Head::Negative(n),
             Header::Float(f) => Head::Float(f),
-            Header::Bytes(Some(n)) => Head::Bytes(n),
-            Header::Text(Some(n)) => Head::Text(n),
-            Header::Array(Some(n)) => Head::Array(n),
-            Header::Map(Some(n)) => Head::Map(n),
-            Header::Tag(n) => Head::Tag(n),
             Header::Simple(n) => Head::Simple(n),
-            Header::Break
-            | Header::Bytes(None)
-            | Header::Text(None)
-            | Header::Array(None)
-            | Header::Map(None) => return Err(self.error(What::NotDeterministic)),
+            _ => return Err(self.error(What::NotDeterministic)),
         };
         let mut shortest = [0u8; 16];
         let mut left = &mut shortest[..];

@@ -14,6 +14,7 @@ mod down;
 mod failure;
 mod foreground;
 mod lines;
+mod log;
 mod memory;
 mod module;
 mod out;
@@ -49,6 +50,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   broadcast TERM  put an event in a space's order
   outcome ID      ask how a transaction ended
   agent ...       list, stop, restart; logs, letters
+  log verify      check that what is on disk is what was written
   module ...      publish, list, get
 
   --data DIR      the data folder [default: synod in the XDG data folder]
@@ -105,6 +107,8 @@ enum Verb {
     #[command(subcommand)]
     Agent(agent::Agent),
     #[command(subcommand)]
+    Log(log::Log),
+    #[command(subcommand)]
     Module(module::Module),
     /// An agent's engine; the node starts it
     #[command(hide = true)]
@@ -141,6 +145,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
+        Verb::Log(log) => log.run(&global),
         Verb::Module(module) => client::block_on(module.run(&global)),
         // Seen to above: an engine ends with a status of its own.
         Verb::Engine => Ok(Verdict::No),

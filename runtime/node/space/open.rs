@@ -14,11 +14,14 @@ use std::time::Instant;
 use synod_core::apply::State;
 use synod_core::command::Batch;
 use synod_core::log::disk::{Disk, DiskError};
-use synod_core::log::{Limits, Log, OpenError, ReadError};
+use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
 
 /// This node's Raft id in a space that it made: the first that is handed out.
 const FIRST_MEMBER: u64 = 1;
+
+/// The file in a space's folder that says that it has had a log.
+const BEGUN: &str = "begun";
 
 /// What a space is opened with.
 #[derive(Clone, Debug)]
@@ -46,6 +49,9 @@ pub enum OpenSpaceError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The log is gone.
+    #[error("{} is gone or empty, and the space has had a log: put it back, or start with another data folder", .0.display())]
+    LogMissing(PathBuf),
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -70,6 +76,7 @@ impl OpenSpace {
             None => (State::new(self.id), order::Position::default()),
         };
         let log = self.open_log(&disk, applied)?;
+        let (before, terms) = (log.before(), log.terms(log.before().index));
         let feed = Feed::new(state.index());
 
         // What is known to be committed is applied without going through Raft, and without being in
@@ -107,13 +114,15 @@ impl OpenSpace {
             },
             members: members.clone(),
             applied: through.index,
-            before: through,
-            terms: Vec::new(),
+            before: order::Position { index: before.index, term: before.term },
+            terms: terms
+                .into_iter()
+                .filter(|run| run.index <= through.index)
+                .map(|run| order::Position { index: run.index, term: run.term })
+                .collect(),
             entries,
-            // Raft is told that its log begins where the state stands: a member that is behind that
-            // is brought up by a snapshot.
-            snapshot: (through.index > 0)
-                .then_some(order::SnapshotMeta { position: through, members }),
+            snapshot: (applied.index > 0)
+                .then_some(order::SnapshotMeta { position: applied, members }),
         };
         let started = Instant::now();
         let config = Config::new(FIRST_MEMBER, self.id, seed_of(self.seed));
@@ -128,32 +137,31 @@ impl OpenSpace {
     ) -> Result<Log<FsDisk>, OpenSpaceError> {
         let dir = Path::new("log");
         match Log::open(disk.clone(), dir, self.id, Limits::default()) {
-            Ok((log, recovered)) => {
+            Ok((mut log, recovered)) => {
                 if let Some(cut) = &recovered.cut {
                     tracing::warn!("{cut}; they were not acknowledged, and are cut off");
                 }
                 for name in &recovered.ignored {
                     tracing::warn!("{name} in the log's folder is not part of it: left alone");
                 }
+                log.install(log::Position { term: applied.term, index: applied.index })?;
                 Ok(log)
             }
-            Err(OpenError::Empty(_)) => Ok(self.create_log(disk, dir, applied)?),
-            Err(OpenError::Disk(e)) if e.why == synod_core::log::disk::Why::NotFound => {
-                Ok(self.create_log(disk, dir, applied)?)
+            // A space that has had a log is not given an empty one: that would forget what it has
+            // acknowledged.
+            Err(OpenError::Empty(_)) if disk.list(Path::new(""))?.iter().any(|n| n == BEGUN) => {
+                Err(OpenSpaceError::LogMissing(self.folder.join(dir)))
+            }
+            Err(OpenError::Empty(_)) => {
+                disk.create_dir(dir)?;
+                let start = log::Position::default();
+                let log = Log::create(disk.clone(), dir, self.id, start, Limits::default())?;
+                disk.create(Path::new(BEGUN))?;
+                disk.sync_dir(Path::new(""))?;
+                Ok(log)
             }
             Err(e) => Err(e.into()),
         }
-    }
-
-    fn create_log(
-        &self,
-        disk: &FsDisk,
-        dir: &Path,
-        applied: order::Position,
-    ) -> Result<Log<FsDisk>, OpenError> {
-        let after = synod_core::log::Position { term: applied.term, index: applied.index };
-        disk.create_dir(dir)?;
-        Log::create(disk.clone(), dir, self.id, after, Limits::default())
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one thread's, and is moved there")]

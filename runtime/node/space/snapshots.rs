@@ -88,6 +88,8 @@ impl Snapshots {
         disk.create_dir(folder())?;
         let newest = Arc::new(watch::Sender::new(None));
         let snapshots = Self { disk, space, newest };
+        // A name that a kill has left between the rename and the folder's sync could still vanish.
+        snapshots.disk.sync_dir(folder())?;
         let mut found = None;
         for (index, path) in snapshot::list(&snapshots.disk, folder())? {
             match snapshots.load(&path) {
@@ -97,7 +99,11 @@ impl Snapshots {
                     found = Some(loaded);
                     break;
                 }
-                Err(e) => tracing::warn!("a snapshot is passed over for an older one: {e}"),
+                Err(
+                    e @ (SnapshotError::File(FileError::Damaged { .. })
+                    | SnapshotError::Restore { .. }),
+                ) => tracing::warn!("a snapshot is passed over for an older one: {e}"),
+                Err(e) => return Err(e),
             }
         }
         Ok((snapshots, found))

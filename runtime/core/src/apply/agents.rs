@@ -1,7 +1,7 @@
 //! Agents as the space knows them: who holds each, and how far it has handled the log.
 
 use super::Outcome;
-use crate::command::{Declaration, Mode};
+use crate::command::{Claim, Declaration, Mode};
 use crate::kb::Position;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 pub const MAX_AGENTS: usize = 4096;
 /// Letters kept for one agent, at most; the oldest makes room. (The log keeps the event itself.)
 pub const MAX_LETTERS: usize = 1024;
+
+/// Bytes of the events of those letters, at most, but for the newest.
+pub const MAX_LETTER_BYTES: usize = 4 << 20;
 
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,34 @@ pub struct Agent {
     pub(super) last: Option<(u64, Outcome)>,
     /// The events that it could not handle, by position.
     pub letters: BTreeMap<Position, DeadLetter>,
+}
+
+impl Agent {
+    /// Whether some node holds it, in this epoch.
+    pub(super) fn is_held_in(&self, epoch: u64) -> bool {
+        self.epoch == epoch && self.holder.is_some()
+    }
+
+    /// Whether this very claim, sent before, made the present epoch.
+    pub(super) fn is_claimed_by(&self, claim: &Claim) -> bool {
+        self.epoch > claim.after
+            && self.claimed_after == claim.after
+            && self.holder.as_deref() == Some(&claim.node)
+            && self.program == claim.program
+            && self.mode == claim.mode
+            && self.declared == claim.declared
+    }
+
+    /// Keeps a letter; the oldest make room.
+    pub(super) fn keep_letter(&mut self, position: Position, letter: DeadLetter) {
+        self.letters.insert(position, letter);
+        let mut bytes: usize = self.letters.values().map(|letter| letter.event.len()).sum();
+        while self.letters.len() > 1
+            && (self.letters.len() > MAX_LETTERS || bytes > MAX_LETTER_BYTES)
+        {
+            bytes -= self.letters.pop_first().map_or(0, |(_, letter)| letter.event.len());
+        }
+    }
 }
 
 /// An event that an agent could not handle.

@@ -1,8 +1,8 @@
-//! What a command did to the knowledge base: what replicas follow, and agents are told of.
+//! What a command did to the knowledge base, and its bytes: what an engine is sent of the log.
 
 use crate::cbor::{Error, Reader, Writer};
 use crate::command::codec;
-use crate::kb::{Fact, Indicator, Kb, Position};
+use crate::kb::{Fact, Indicator, Kb, MAX_ORDER, Position};
 use bytes::Bytes;
 
 /// What a transaction did to the knowledge base: what replicas follow, and agents are told of.
@@ -91,7 +91,10 @@ impl Change {
         r.array_of(3)?;
         let (index, by) = (r.uint()?, codec::read_name(r)?);
         let len = r.array()?;
-        let mut effects = Vec::with_capacity(len);
+        if len == 0 {
+            return Err(r.invalid("a change without effects"));
+        }
+        let mut effects = Vec::new();
         for _ in 0..len {
             let items = r.array()?;
             let (n, kind) = (r.uint32()?, r.uint()?);
@@ -131,6 +134,9 @@ impl Change {
 
 fn read_fact(r: &mut Reader<'_>) -> Result<(i64, Indicator, Bytes), Error> {
     let order = r.int()?;
+    if !(-MAX_ORDER..=MAX_ORDER).contains(&order) {
+        return Err(r.invalid("an order that no fact can have"));
+    }
     let fact = r.item()?;
     let predicate = Indicator::of(fact).ok_or_else(|| r.invalid("a fact of no predicate"))?;
     Ok((order, predicate, Bytes::copy_from_slice(fact)))

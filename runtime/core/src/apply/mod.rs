@@ -13,66 +13,36 @@
 
 mod agents;
 mod change;
+mod outcome;
+mod rest;
+mod restore;
 mod sessions;
 mod snapshot;
 mod stamps;
 #[cfg(test)]
 mod tests;
 
-use crate::command::{Claim, Command, Letter, Op, Origin, Transaction};
-use crate::kb::{Fact, Indicator, Kb, Position};
-pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTERS};
+use crate::command::{Claim, Command, Declaration, Letter, Op, Origin, Transaction};
+use crate::kb::{Fact, Indicator, Kb, MAX_KEYS, MAX_PREDICATES, Position, key};
+pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
 pub use change::{Change, Effect};
+use outcome::bound;
+pub use outcome::{Outcome, Refusal};
+pub use restore::{Restore, RestoreError};
 use sessions::Admission;
 pub use sessions::{MAX_IN_FLIGHT, MAX_SESSIONS, SESSION_COMMANDS, Session};
-pub use snapshot::{Restore, RestoreError, SnapshotJob};
+pub use snapshot::SnapshotJob;
 pub use stamps::MAX_STAMPS;
 use stamps::Stamps;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Modules of one space, at most.
 pub const MAX_MODULES: usize = 1024;
+/// Bytes of the texts of all modules, at most.
+pub const MAX_MODULE_BYTES_IN_ALL: usize = 64 << 20;
 /// Keys that one refusal names, at most.
 pub const MAX_KEYS_NAMED: usize = 64;
-
-/// What came of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was applied as the command of this index. (Sent again, it keeps the index of the first.)
-    Committed(u64),
-    /// It was refused as the command of this index, and can never commit.
-    Refused(u64, Refusal),
-}
-
-/// Why a command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Keys that it read were written since, or facts that it retracts are gone.
-    #[error("what it read has changed")]
-    Conflict(Vec<u64>),
-    /// It read below the floor of the stamps that are kept.
-    #[error("it read too long ago")]
-    TooOld,
-    /// Its session is not open, or no longer.
-    #[error("its session is over; open another")]
-    NoSession,
-    /// Its number was acknowledged already, or there are too many in flight.
-    #[error("its number is outside of what the session keeps")]
-    OutOfWindow,
-    /// Its agent has another holder by now, or none.
-    #[error("its agent is held in another epoch")]
-    StaleEpoch,
-    /// Its agent has handled those events already.
-    #[error("its agent's cursor stands elsewhere")]
-    StaleCursor,
-    /// A named bound of the space is reached.
-    #[error("the space is full: {0}")]
-    Full(&'static str),
-    /// The command cannot be read.
-    #[error("not a command that this version knows")]
-    Malformed,
-}
 
 /// An applied command and what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +108,11 @@ impl State {
         &self.modules
     }
 
+    /// The facts, to go on with alone: a replica that was restored as part of a state.
+    pub fn into_kb(self) -> Kb {
+        self.kb
+    }
+
     /// A session that is open.
     pub fn session(&self, id: u64) -> Option<&Session> {
         self.sessions.get(id, self.index)
@@ -175,14 +150,7 @@ impl State {
                 }
                 (Outcome::Committed(self.index), None)
             }
-            Command::PublishModule { name, text } => {
-                let is_full = self.modules.len() >= MAX_MODULES;
-                if is_full && !self.modules.contains_key(&name) {
-                    return (self.refused(Refusal::Full("modules")), None);
-                }
-                self.modules.insert(name, text);
-                (Outcome::Committed(self.index), None)
-            }
+            Command::PublishModule { name, text } => (self.publish(name, text), None),
         }
     }
 
@@ -224,14 +192,15 @@ impl State {
     /// The outcome of an agent's command that is not applied: it came before, or its holder or
     /// cursor is not what it thinks.
     fn agent_refuses(
-        &self,
+        &mut self,
         name: &str,
         epoch: u64,
         seq: u64,
         from: Position,
         to: Position,
     ) -> Option<Outcome> {
-        let Some(agent) = self.agents.get(name).filter(|agent| agent.is_held_in(epoch)) else {
+        let index = self.index;
+        let Some(agent) = self.agents.get_mut(name).filter(|agent| agent.is_held_in(epoch)) else {
             return Some(self.refused(Refusal::StaleEpoch));
         };
         match &agent.last {
@@ -239,8 +208,14 @@ impl State {
             Some((last, _)) if *last > seq => return Some(self.refused(Refusal::OutOfWindow)),
             _ => {}
         }
-        let is_there = agent.cursor == from && from <= to;
-        (!is_there).then(|| self.refused(Refusal::StaleCursor))
+        // A cursor passes nothing that has not come.
+        if agent.cursor == from && from <= to && to.index <= index {
+            return None;
+        }
+        // Kept, for the cursor moves: a copy that comes later must not commit.
+        let outcome = Outcome::Refused(index, Refusal::StaleCursor);
+        agent.last = Some((seq, outcome.clone()));
+        Some(outcome)
     }
 
     fn validate_and_write(&mut self, transaction: &Transaction) -> (Outcome, Option<Change>) {
@@ -260,35 +235,48 @@ impl State {
     }
 
     fn invalidates(&self, transaction: &Transaction) -> Option<Refusal> {
-        let reads_or_retracts = !transaction.reads.is_empty()
-            || transaction.ops.iter().any(|op| matches!(op, Op::Retract { .. }));
-        if reads_or_retracts && transaction.version < self.stamps.floor() {
+        let Transaction { origin, version, reads, ops } = transaction;
+        if *version >= self.index {
+            return Some(Refusal::Malformed);
+        }
+        let floor = match origin {
+            // Stamps of the keys that an agent declares are kept from its claim on: see `claim`.
+            Origin::Agent { epoch, .. } => self.stamps.floor().max(*epoch),
+            Origin::Session { .. } => self.stamps.floor(),
+        };
+        let has_read = !reads.is_empty() || ops.iter().any(|op| matches!(op, Op::Retract { .. }));
+        if has_read && *version < floor {
             return Some(Refusal::TooOld);
         }
-        let stale = |&key: &u64| self.stamps.is_newer(key, transaction.version);
-        let mut keys: Vec<u64> =
-            transaction.reads.iter().copied().filter(stale).take(MAX_KEYS_NAMED).collect();
-        for op in &transaction.ops {
-            match op {
-                Op::Retract { predicate, order } => {
-                    let facts = self.kb.predicate(predicate);
-                    if facts.is_none_or(|facts| facts.fact(*order).is_none()) {
-                        let key = crate::kb::key::whole(predicate).0;
-                        if keys.len() < MAX_KEYS_NAMED && !keys.contains(&key) {
-                            keys.push(key);
-                        }
-                    }
+        let written = ops.iter().filter_map(|op| match op {
+            Op::Assert { fact, .. } => Indicator::of(fact),
+            Op::Retract { .. } | Op::Emit { .. } => None,
+        });
+        if !self.has_room_for(ops.len(), written) {
+            return Some(Refusal::Full(bound::PREDICATES));
+        }
+        let stale = |&key: &u64| self.stamps.is_newer(key, *version);
+        let mut keys: BTreeSet<u64> = reads.iter().copied().filter(stale).collect();
+        for op in ops {
+            if let Op::Retract { predicate, order } = op {
+                let facts = self.kb.predicate(predicate);
+                if facts.is_none_or(|facts| facts.fact(*order).is_none()) {
+                    keys.insert(key::whole(predicate).0);
                 }
-                Op::Assert { fact, .. } => {
-                    let indicator = Indicator::of(fact);
-                    if indicator.is_none_or(|indicator| self.kb.is_full_for(&indicator)) {
-                        return Some(Refusal::Full("predicates"));
-                    }
-                }
-                Op::Emit { .. } => {}
             }
         }
-        (!keys.is_empty()).then_some(Refusal::Conflict(keys))
+        let named: Vec<u64> = keys.into_iter().take(MAX_KEYS_NAMED).collect();
+        (!named.is_empty()).then_some(Refusal::Conflict(named))
+    }
+
+    /// Whether those of these predicates, `most` at most, that are new pass no bound.
+    fn has_room_for(&self, most: usize, predicates: impl Iterator<Item = Indicator>) -> bool {
+        if self.kb.predicates().len() + most <= MAX_PREDICATES {
+            return true;
+        }
+        let new = predicates.filter(|predicate| self.kb.predicate(predicate).is_none());
+        let new: BTreeSet<_> = new.collect();
+        self.kb.predicates().len() + new.len() <= MAX_PREDICATES
     }
 
     /// Does one operation. The same fact retracted twice in one transaction: once.
@@ -329,10 +317,14 @@ impl State {
         } else if claim.after != 0 {
             return self.refused(Refusal::StaleEpoch);
         } else if self.agents.len() >= MAX_AGENTS {
-            return self.refused(Refusal::Full("agents"));
+            return self.refused(Refusal::Full(bound::AGENTS));
         }
-        if claim.declared.iter().any(|d| self.kb.is_full_for(&d.predicate)) {
-            return self.refused(Refusal::Full("predicates"));
+        let declared = claim.declared.iter().map(|declaration| declaration.predicate.clone());
+        if !self.has_room_for(claim.declared.len(), declared) {
+            return self.refused(Refusal::Full(bound::PREDICATES));
+        }
+        if !self.has_room_for_keys(&claim.declared) {
+            return self.refused(Refusal::Full(bound::KEYS));
         }
         // Whoever reads by a key that is new here does so from this index on, for an engine starts
         // at its epoch or later: no stamp under the key is missing that it could ask for.
@@ -364,6 +356,19 @@ impl State {
         Outcome::Committed(self.index)
     }
 
+    /// Whether all keys that are declared can be kept stamps of: an engine reads by them, so that one
+    /// that the space does not know would be a conflict that nobody sees.
+    fn has_room_for_keys(&self, declared: &[Declaration]) -> bool {
+        let mut all: BTreeMap<&Indicator, BTreeSet<u32>> = BTreeMap::new();
+        for Declaration { predicate, keys } in declared {
+            let known = self.kb.predicate(predicate).map(|known| known.declared());
+            let all = all.entry(predicate).or_default();
+            let fitting = keys.iter().filter(|key| (2..=predicate.arity).contains(key));
+            all.extend(known.unwrap_or_default().iter().chain(fitting));
+        }
+        all.values().all(|keys| keys.len() <= MAX_KEYS)
+    }
+
     fn letter(&mut self, letter: Letter) -> Outcome {
         let Letter { agent: name, epoch, seq, from, to, event, reason } = letter;
         if let Some(outcome) = self.agent_refuses(&name, epoch, seq, from, to) {
@@ -375,10 +380,7 @@ impl State {
             let event = Bytes::copy_from_slice(&event);
             // A trigger without a position is kept under the letter's own.
             let position = if from < to { from } else { Position { index, n: 0 } };
-            agent.letters.insert(position, DeadLetter { event, reason, index });
-            if agent.letters.len() > MAX_LETTERS {
-                agent.letters.pop_first();
-            }
+            agent.keep_letter(position, DeadLetter { event, reason, index });
             agent.cursor = to;
             agent.last = Some((seq, outcome.clone()));
         }
@@ -395,6 +397,19 @@ impl State {
         }
     }
 
+    fn publish(&mut self, name: String, text: String) -> Outcome {
+        let others = self.modules.iter().filter(|(other, _)| **other != name);
+        let (len, bytes) = others.fold((0, 0), |(len, bytes), (_, text)| (len + 1, bytes + text.len()));
+        if len >= MAX_MODULES {
+            return self.refused(Refusal::Full(bound::MODULES));
+        }
+        if bytes + text.len() > MAX_MODULE_BYTES_IN_ALL {
+            return self.refused(Refusal::Full(bound::MODULE_BYTES));
+        }
+        self.modules.insert(name, text);
+        Outcome::Committed(self.index)
+    }
+
     fn refused(&self, why: Refusal) -> Outcome {
         Outcome::Refused(self.index, why)
     }
@@ -402,23 +417,16 @@ impl State {
     /// The digest of the whole state: equal for two replicas at the same index, whether they came
     /// there by the log or by a snapshot.
     pub fn digest(&self) -> [u8; 32] {
+        self.digest_with(&rest::items(self))
+    }
+
+    fn digest_with(&self, rest: &[Bytes]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.kb.digest().to_bytes()).update(&snapshot::rest_of_state(self));
-        *hasher.finalize().as_bytes()
-    }
-}
-
-impl Agent {
-    fn is_held_in(&self, epoch: u64) -> bool {
-        self.epoch == epoch && self.holder.is_some()
-    }
-
-    /// Whether this very claim, sent before, made the present epoch.
-    fn is_claimed_by(&self, claim: &Claim) -> bool {
-        self.epoch > claim.after
-            && self.claimed_after == claim.after
-            && self.holder.as_deref() == Some(&claim.node)
-            && self.program == claim.program
+        for item in rest {
+            hasher.update(item);
+        }
+        self.stamps.hash_into(&mut hasher);
+        *hasher.update(&self.kb.digest().to_bytes()).finalize().as_bytes()
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) enum Admission {
     New,
     /// It was applied before, with this outcome.
     Again(Outcome),
-    /// It cannot be told whether it was: the client acknowledged it, or never can have been given
-    /// so much in flight.
+    /// It cannot be told whether it was: the client has acknowledged it, or has more in flight than
+    /// it may.
     OutOfWindow,
 }
 
@@ -78,7 +78,11 @@ impl Sessions {
         if let Some(outcome) = session.outcomes.get(&seq) {
             return Some(Admission::Again(outcome.clone()));
         }
-        let is_in_window = seq > session.acked && session.outcomes.len() < MAX_IN_FLIGHT;
+        // Both refuse for ever: what the session has been told only grows, and how far the command
+        // is from what its client had been told is part of the command. So no copy of it that comes
+        // later commits, and no more outcomes are kept than that.
+        let ahead = seq.saturating_sub(acked);
+        let is_in_window = seq > session.acked && (1..=MAX_IN_FLIGHT as u64).contains(&ahead);
         Some(if is_in_window { Admission::New } else { Admission::OutOfWindow })
     }
 
@@ -93,7 +97,8 @@ impl Sessions {
         self.by_id.iter()
     }
 
-    pub(super) fn restore(&mut self, id: u64, session: Session) {
-        self.by_id.insert(id, session);
+    /// As a snapshot says; false if the session is there already.
+    pub(super) fn restore(&mut self, id: u64, session: Session) -> bool {
+        self.by_id.insert(id, session).is_none()
     }
 }

@@ -3,36 +3,78 @@
 //! Stamps are state of the space. Only the newest [`MAX_STAMPS`] are kept: dropping one raises the
 //! *floor* to its index, and a transaction that read below the floor is refused as too old by every
 //! replica alike, whatever the memory of any one of them.
+//!
+//! They are too many to be hashed whole for every digest of the state. Entries are numbered from the
+//! first that ever was, and each block of [`BLOCK`] numbers is hashed once, when it is full; a digest
+//! takes in the hashes of the blocks, and the few entries at the ends that make no whole block.
 
 use crate::kb::key::{Key, KeyHash};
 use std::collections::{HashMap, VecDeque};
 
 /// Stamps that are kept.
 pub const MAX_STAMPS: usize = 1 << 19;
+/// Entries that are hashed together.
+const BLOCK: u64 = 1024;
 
 /// The last index at which each key was written, for the newest keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Stamps {
     /// Looked up only, never gone through: its order differs between replicas.
     last: HashMap<u64, u64, KeyHash>,
     /// (index, key) in the order of writing. An entry that `last` has a newer index for is stale.
     queue: VecDeque<(u64, u64)>,
+    /// How many entries were dropped from the queue's front: the number of the first one in it.
+    dropped: u64,
+    /// The hashes of the whole blocks in the queue, in order.
+    blocks: VecDeque<blake3::Hash>,
     floor: u64,
+    /// How long the queue may be: [`MAX_STAMPS`], but for tests.
+    bound: usize,
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self::bounded(MAX_STAMPS)
+    }
 }
 
 impl Stamps {
+    pub(super) fn bounded(bound: usize) -> Self {
+        Self {
+            last: HashMap::default(),
+            queue: VecDeque::new(),
+            dropped: 0,
+            blocks: VecDeque::new(),
+            floor: 0,
+            bound,
+        }
+    }
+
     /// Raises a key's stamp.
     pub(super) fn raise(&mut self, key: Key, index: u64) {
         if self.last.insert(key.0, index) == Some(index) {
             return;
         }
-        self.queue.push_back((index, key.0));
-        while self.queue.len() > MAX_STAMPS {
+        self.push(index, key.0);
+        while self.queue.len() > self.bound {
             let Some((old, key)) = self.queue.pop_front() else { break };
+            if self.dropped.is_multiple_of(BLOCK) {
+                self.blocks.pop_front();
+            }
+            self.dropped += 1;
             if self.last.get(&key) == Some(&old) {
                 self.last.remove(&key);
             }
             self.floor = old;
+        }
+    }
+
+    fn push(&mut self, index: u64, key: u64) {
+        self.queue.push_back((index, key));
+        let len = self.queue.len();
+        let is_full = (self.dropped + len as u64).is_multiple_of(BLOCK);
+        if let (true, Some(start)) = (is_full, len.checked_sub(BLOCK as usize)) {
+            self.blocks.push_back(hash(self.queue.range(start..)));
         }
     }
 
@@ -41,29 +83,66 @@ impl Stamps {
         self.floor
     }
 
+    /// How many entries have been dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Whether a key was written after `version`. Means nothing below the floor.
     pub(super) fn is_newer(&self, key: u64, version: u64) -> bool {
         self.last.get(&key).is_some_and(|&index| index > version)
     }
 
-    /// Everything, oldest first, for snapshots and the digest.
-    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
-        self.queue.iter().copied()
+    /// Everything, oldest first, for snapshots.
+    pub(super) fn entries(&self) -> VecDeque<(u64, u64)> {
+        self.queue.clone()
+    }
+
+    /// Takes everything into a digest.
+    pub(super) fn hash_into(&self, hasher: &mut blake3::Hasher) {
+        let len = self.queue.len();
+        // Where the first block begins, and where the last one ends.
+        let first = (self.dropped.next_multiple_of(BLOCK) - self.dropped) as usize;
+        let first = if self.blocks.is_empty() { len } else { first };
+        let last = first + self.blocks.len() * BLOCK as usize;
+        hasher.update(&(len as u64).to_le_bytes());
+        hasher.update(hash(self.queue.range(..first)).as_bytes());
+        for block in &self.blocks {
+            hasher.update(block.as_bytes());
+        }
+        hasher.update(hash(self.queue.range(last..)).as_bytes());
     }
 
     /// As a snapshot says.
-    pub(super) fn restore(floor: u64, entries: Vec<(u64, u64)>) -> Self {
-        let mut last = HashMap::default();
-        for &(index, key) in &entries {
-            last.insert(key, index);
+    pub(super) fn restore(floor: u64, dropped: u64, entries: Vec<(u64, u64)>) -> Self {
+        let mut stamps = Self { floor, dropped, ..Self::default() };
+        stamps.last.reserve(entries.len());
+        for (index, key) in entries {
+            stamps.last.insert(key, index);
+            stamps.push(index, key);
         }
-        Self { last, queue: entries.into(), floor }
+        stamps
     }
+}
+
+fn hash<'a>(entries: impl Iterator<Item = &'a (u64, u64)>) -> blake3::Hash {
+    let mut bytes = Vec::with_capacity(16 * BLOCK as usize);
+    for (index, key) in entries {
+        bytes.extend_from_slice(&index.to_le_bytes());
+        bytes.extend_from_slice(&key.to_le_bytes());
+    }
+    blake3::hash(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn digest(stamps: &Stamps) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        stamps.hash_into(&mut hasher);
+        hasher.finalize()
+    }
 
     #[test]
     fn a_key_is_newer_only_than_versions_before_its_last_write() {
@@ -77,27 +156,55 @@ mod tests {
 
     #[test]
     fn dropping_the_oldest_raises_the_floor_and_keeps_a_key_written_again() {
-        let mut stamps = Stamps::default();
-        stamps.raise(Key(0), 1);
-        stamps.raise(Key(1), 2);
-        stamps.raise(Key(0), 3);
-        for n in 0..MAX_STAMPS as u64 - 2 {
-            stamps.raise(Key(100 + n), 4 + n);
+        for bound in [4, 1000, MAX_STAMPS] {
+            let mut stamps = Stamps::bounded(bound);
+            stamps.raise(Key(0), 1);
+            stamps.raise(Key(1), 2);
+            stamps.raise(Key(0), 3);
+            for n in 0..bound as u64 - 2 {
+                stamps.raise(Key(100 + n), 4 + n);
+            }
+            assert_eq!(stamps.floor(), 1);
+            assert!(stamps.is_newer(0, 2));
+            stamps.raise(Key(99), u64::MAX);
+            assert_eq!(stamps.floor(), 2);
+            assert!(!stamps.is_newer(1, 1), "its stamp is gone, the floor speaks for it");
         }
-        assert_eq!(stamps.floor(), 1);
-        assert!(stamps.is_newer(0, 2));
-        stamps.raise(Key(99), u64::MAX);
-        assert_eq!(stamps.floor(), 2);
-        assert!(!stamps.is_newer(1, 1), "its stamp is gone, the floor speaks for it");
     }
 
     #[test]
-    fn what_is_restored_goes_on_alike() {
-        let mut stamps = Stamps::default();
-        (0..10).for_each(|n| stamps.raise(Key(n % 3), n + 1));
-        let entries: Vec<_> = stamps.entries().collect();
-        let restored = Stamps::restore(stamps.floor(), entries.clone());
-        assert_eq!(restored.entries().collect::<Vec<_>>(), entries);
-        assert!((0..3).all(|key| restored.is_newer(key, 7) == stamps.is_newer(key, 7)));
+    fn what_is_restored_goes_on_alike_wherever_the_blocks_lie() {
+        for (bound, count) in [(7, 20), (3000, 100), (3000, 2048), (3000, 9999), (5000, 20_000)] {
+            let mut stamps = Stamps::bounded(bound);
+            (0..count).for_each(|n| stamps.raise(Key(n % 4001), n + 1));
+            let entries: Vec<_> = stamps.entries().into();
+            let mut restored = Stamps::restore(stamps.floor(), stamps.dropped(), entries);
+            restored.bound = bound;
+            for n in count..count + 3000 {
+                assert_eq!(restored.entries(), stamps.entries());
+                if n % 100 == 0 {
+                    assert_eq!(digest(&restored), digest(&stamps), "{bound}, {count}, {n}");
+                }
+                assert_eq!(restored.is_newer(n % 4001, n - 9), stamps.is_newer(n % 4001, n - 9));
+                restored.raise(Key(n % 4001), n + 1);
+                stamps.raise(Key(n % 4001), n + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_any_two_apart() {
+        let filled = |count: u64, odd: u64| {
+            let mut stamps = Stamps::bounded(2500);
+            (0..count).for_each(|n| stamps.raise(Key(if n == odd { u64::MAX } else { n }), n + 1));
+            digest(&stamps)
+        };
+        // In a part before the first block, in one, and behind the last; or one more.
+        let all = [(5000, 0), (5000, 2510), (5000, 3500), (5000, 4999), (5001, 0), (1, 1), (0, 0)];
+        for (n, a) in all.iter().enumerate() {
+            for b in &all[..n] {
+                assert_ne!(filled(a.0, a.1), filled(b.0, b.1), "{a:?} {b:?}");
+            }
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Commands as bytes. A command is a CBOR array whose first item says which it is; a transaction
 //! names each predicate that it retracts from once, in a table.
 
-use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_NAME_BYTES};
-use super::{MAX_REASON_BYTES, Mode, Op, Origin, Transaction};
+use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_MODULE_BYTES};
+use super::{MAX_NAME_BYTES, MAX_REASON_BYTES, Mode, Op, Origin, Transaction};
+use crate::apply::MAX_LETTERS;
 use crate::cbor::{Error, Reader, What, Writer};
-use crate::kb::{End, Indicator, Position};
+use crate::kb::{End, Indicator, MAX_KEYS, MAX_PREDICATES, Position};
 use crate::transaction::Draft;
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of one encoded command, at most: with a batch's head it is one entry of the log.
 pub const MAX_COMMAND_BYTES: usize = crate::order::MAX_ENTRY_BYTES - 4096;
@@ -130,7 +132,7 @@ impl Command {
                     from: read_position(&mut r)?,
                     to: read_position(&mut r)?,
                     event: read_term(&mut r, bytes)?,
-                    reason: read_bounded(&mut r, MAX_REASON_BYTES, "bytes of a reason")?,
+                    reason: read_reason(&mut r)?,
                 })
             }
             RELEASE => {
@@ -140,14 +142,15 @@ impl Command {
             DROP_LETTERS => {
                 expect(3)?;
                 let agent = read_name(&mut r)?;
-                let len = r.array()?;
+                let len = array_up_to(&mut r, MAX_LETTERS, "letters")?;
                 let positions = (0..len).map(|_| read_position(&mut r));
                 Self::DropLetters { agent, positions: positions.collect::<Result<_, _>>()? }
             }
             PUBLISH_MODULE => {
                 expect(3)?;
                 let name = read_name(&mut r)?;
-                Self::PublishModule { name, text: r.text()?.to_owned() }
+                let text = read_bounded(&mut r, MAX_MODULE_BYTES, "bytes of a module")?;
+                Self::PublishModule { name, text }
             }
             _ => return Err(Error { at, what: What::Invalid("an unknown command") }),
         };
@@ -215,16 +218,18 @@ fn write_effects(w: &mut Writer, version: u64, reads: &[u64], ops: &[Op]) {
     for &key in reads {
         w.uint(key);
     }
-    let mut table: Vec<&Indicator> = Vec::new();
+    // In the order of first use, each with its place.
+    let (mut table, mut places) = (Vec::new(), BTreeMap::new());
     for op in ops {
         if let Op::Retract { predicate, .. } = op
-            && !table.contains(&predicate)
+            && !places.contains_key(predicate)
         {
+            places.insert(predicate, table.len() as u64);
             table.push(predicate);
         }
     }
     w.array(table.len());
-    for predicate in &table {
+    for predicate in table {
         write_indicator(w, predicate);
     }
     w.array(ops.len());
@@ -233,8 +238,8 @@ fn write_effects(w: &mut Writer, version: u64, reads: &[u64], ops: &[Op]) {
             Op::Assert { end: End::Last, fact } => w.array(2).uint(ASSERTZ).raw(fact),
             Op::Assert { end: End::First, fact } => w.array(2).uint(ASSERTA).raw(fact),
             Op::Retract { predicate, order } => {
-                let place = table.iter().position(|p| p == &predicate).unwrap_or_default();
-                w.array(3).uint(RETRACT).uint(place as u64).int(*order)
+                let place = places.get(predicate).copied().unwrap_or_default();
+                w.array(3).uint(RETRACT).uint(place).int(*order)
             }
             Op::Emit { event } => w.array(2).uint(EMIT).raw(event),
         };
@@ -268,7 +273,8 @@ fn read_effects(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Draft, Error> {
         }
         reads.push(key);
     }
-    let table = (0..r.array()?).map(|_| read_indicator(r)).collect::<Result<Vec<_>, _>>()?;
+    let len = array_up_to(r, MAX_PREDICATES, "predicates")?;
+    let table = (0..len).map(|_| read_indicator(r)).collect::<Result<Vec<_>, _>>()?;
     let mut used = 0;
     let len = r.array()?;
     let mut ops = Vec::with_capacity(len);
@@ -293,8 +299,7 @@ fn read_effects(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Draft, Error> {
             _ => return Err(r.invalid("an unknown operation")),
         });
     }
-    let is_repeated = (1..table.len()).any(|n| table[..n].contains(&table[n]));
-    if used != table.len() || is_repeated {
+    if used != table.len() || table.iter().collect::<BTreeSet<_>>().len() != used {
         return Err(r.invalid("a table of predicates with too many"));
     }
     Ok(Draft { version, reads, ops })
@@ -302,33 +307,45 @@ fn read_effects(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Draft, Error> {
 
 fn write_claim(w: &mut Writer, claim: &Claim) {
     w.array(7).uint(CLAIM).text(&claim.agent).text(&claim.node).bytes(&claim.program);
-    w.bool(claim.mode == Mode::Each).uint(claim.after).array(claim.declared.len());
-    for declaration in &claim.declared {
-        w.array(2);
-        write_indicator(w, &declaration.predicate);
-        w.array(declaration.keys.len());
-        for &key in &declaration.keys {
-            w.uint(u64::from(key));
-        }
-    }
+    w.bool(claim.mode == Mode::Each).uint(claim.after);
+    write_declared(w, &claim.declared);
 }
 
 fn read_claim(r: &mut Reader<'_>) -> Result<Claim, Error> {
     let (agent, node, program) = (read_name(r)?, read_name(r)?, r.fixed()?);
     let mode = if r.bool()? { Mode::Each } else { Mode::One };
     let after = r.uint()?;
-    let len = r.array()?;
-    if len > MAX_DECLARATIONS {
-        return Err(r.error(What::TooMany { bound: MAX_DECLARATIONS, of: "declarations" }));
+    Ok(Claim { agent, node, program, mode, after, declared: read_declared(r)? })
+}
+
+pub(crate) fn write_declared(w: &mut Writer, declared: &[Declaration]) {
+    w.array(declared.len());
+    for declaration in declared {
+        w.array(2);
+        write_indicator(w, &declaration.predicate);
+        write_keys(w, &declaration.keys);
     }
+}
+
+pub(crate) fn read_declared(r: &mut Reader<'_>) -> Result<Vec<Declaration>, Error> {
+    let len = array_up_to(r, MAX_DECLARATIONS, "declarations")?;
     let mut declared = Vec::with_capacity(len);
     for _ in 0..len {
         r.array_of(2)?;
-        let predicate = read_indicator(r)?;
-        let keys = (0..r.array()?).map(|_| r.uint32()).collect::<Result<_, _>>()?;
-        declared.push(Declaration { predicate, keys });
+        declared.push(Declaration { predicate: read_indicator(r)?, keys: read_keys(r)? });
     }
-    Ok(Claim { agent, node, program, mode, after, declared })
+    Ok(declared)
+}
+
+pub(crate) fn write_keys(w: &mut Writer, keys: &[u32]) {
+    w.array(keys.len());
+    for &key in keys {
+        w.uint(u64::from(key));
+    }
+}
+
+pub(crate) fn read_keys(r: &mut Reader<'_>) -> Result<Vec<u32>, Error> {
+    (0..array_up_to(r, MAX_KEYS, "keys of a predicate")?).map(|_| r.uint32()).collect()
 }
 
 pub(crate) fn write_position(w: &mut Writer, position: Position) {
@@ -353,7 +370,18 @@ pub(crate) fn read_name(r: &mut Reader<'_>) -> Result<String, Error> {
     read_bounded(r, MAX_NAME_BYTES, "bytes of a name")
 }
 
-pub(crate) fn read_bounded(
+pub(crate) fn read_reason(r: &mut Reader<'_>) -> Result<String, Error> {
+    read_bounded(r, MAX_REASON_BYTES, "bytes of a reason")
+}
+
+/// The head of an array of no more than `bound` items.
+fn array_up_to(r: &mut Reader<'_>, bound: usize, of: &'static str) -> Result<usize, Error> {
+    let at = r.position();
+    let len = r.array()?;
+    if len > bound { Err(Error { at, what: What::TooMany { bound, of } }) } else { Ok(len) }
+}
+
+fn read_bounded(
     r: &mut Reader<'_>,
     bound: usize,
     of: &'static str,
@@ -366,7 +394,7 @@ pub(crate) fn read_bounded(
     Ok(text.to_owned())
 }
 
-fn read_term(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Bytes, Error> {
+pub(crate) fn read_term(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Bytes, Error> {
     let from = r.position();
     r.item()?;
     Ok(bytes.slice(from..r.position()))

@@ -15,6 +15,8 @@ pub use codec::{Batch, MAX_COMMAND_BYTES};
 pub const MAX_NAME_BYTES: usize = 255;
 /// Bytes of the reason in a letter, at most; a longer one is cut by who writes it.
 pub const MAX_REASON_BYTES: usize = 4096;
+/// Bytes of one module's text, at most.
+pub const MAX_MODULE_BYTES: usize = 1 << 20;
 /// Predicates that one agent may declare, at most.
 pub const MAX_DECLARATIONS: usize = 4096;
 

@@ -38,10 +38,19 @@ impl ArgumentIndex {
         &self.keyer
     }
 
-    /// Takes in many facts at once.
+    /// Takes in many facts at once, which is faster than one by one.
     pub(crate) fn fill<'a>(&mut self, facts: impl ExactSizeIterator<Item = (i64, &'a Bytes)>) {
         self.runs.reserve(facts.len());
-        facts.for_each(|(order, fact)| self.insert(fact, order, |_| {}));
+        let mut entries = Vec::with_capacity(facts.len());
+        for (order, fact) in facts {
+            if let Some(value) = argument_of(fact, self.argument) {
+                entries.extend(self.keyer.written(value).iter().map(|key| (key.0, order)));
+            }
+        }
+        // In the order of the table's buckets, for one that is large is slow to reach at random.
+        let buckets = self.runs.capacity().next_power_of_two() as u64;
+        entries.sort_unstable_by_key(|&(key, order)| (key & (buckets - 1), order));
+        entries.into_iter().for_each(|(key, order)| self.add(key, order));
     }
 
     /// Takes a fact in, and tells the keys that it writes.
@@ -49,8 +58,12 @@ impl ArgumentIndex {
         let Some(value) = argument_of(fact, self.argument) else { return };
         for key in self.keyer.written(value).iter() {
             raise(key);
-            self.runs.entry(key.0).and_modify(|run| run.insert(order)).or_insert(Run::One(order));
+            self.add(key.0, order);
         }
+    }
+
+    fn add(&mut self, key: u64, order: i64) {
+        self.runs.entry(key).and_modify(|run| run.insert(order)).or_insert(Run::One(order));
     }
 
     /// Takes a fact out, and tells the keys that it had written.

@@ -116,7 +116,7 @@ impl Kb {
     }
 
     /// All predicates, by name and arity.
-    pub fn predicates(&self) -> impl Iterator<Item = (&Indicator, &Predicate)> {
+    pub fn predicates(&self) -> impl ExactSizeIterator<Item = (&Indicator, &Predicate)> {
         self.predicates.iter()
     }
 

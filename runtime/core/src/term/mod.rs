@@ -215,12 +215,22 @@ impl Term {
         matches!(self, Self::Atom(name) if is_char(name))
     }
 
-    /// The name and the number of arguments of the predicate that this term would call or be a
-    /// fact of; `None` for numbers and variables. A list is a cell, `'.'/2`.
-    pub fn functor(&self) -> Option<(&str, usize)> {
+    /// The name and the number of arguments of a predicate that has this term for a fact: an
+    /// atom's (`[]` included) or a compound's. Numbers, variables and lists are no facts.
+    pub fn predicate(&self) -> Option<(&str, usize)> {
         match self {
             Self::Atom(name) => Some((name, 0)),
             Self::List(items) if items.is_empty() => Some(("[]", 0)),
+            Self::Compound(name, args) => Some((name, args.len())),
+            _ => None,
+        }
+    }
+
+    /// The principal functor of a compound; every list that has an item is a cell, `'.'/2`. `None`
+    /// for what is atomic and for variables.
+    pub fn functor(&self) -> Option<(&str, usize)> {
+        match self {
+            Self::List(items) if items.is_empty() => None,
             Self::List(_) | Self::String(_) | Self::Partial(..) => Some((".", 2)),
             Self::Compound(name, args) => Some((name, args.len())),
             _ => None,

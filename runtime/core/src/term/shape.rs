@@ -162,12 +162,12 @@ mod tests {
             let bytes = bytes(&term);
             prop_assert_eq!(is_ground(&bytes), term.is_ground());
             prop_assert_eq!(is_variable(&bytes), matches!(term, Term::Var(_)));
+            prop_assert_eq!(predicate(&bytes), term.predicate());
             let name = match &term {
-                Term::Integer(_) | Term::Float(_) | Term::Var(_) => None,
                 Term::Rational(_) => Some(("rdiv", 2)),
                 other => other.functor(),
             };
-            prop_assert_eq!(functor(&bytes), name.filter(|(_, arity)| *arity > 0));
+            prop_assert_eq!(functor(&bytes), name);
             if let Term::Compound(_, args) = &term {
                 prop_assert_eq!(arguments(&bytes).count(), args.len());
                 for (n, arg) in args.iter().enumerate().filter(|(_, arg)| arg.is_ground()) {

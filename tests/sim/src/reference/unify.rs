@@ -17,7 +17,7 @@ pub fn unifies(goal: &Term, fact: &Term) -> bool {
 enum Node {
     Variable(usize),
     Atomic(Term),
-    Compound(String, Vec<Rc<Node>>),
+    Compound(String, Vec<Rc<Self>>),
 }
 
 #[derive(Default)]

@@ -11,21 +11,14 @@ use std::collections::BTreeMap;
 pub(super) fn encode(term: &Term, w: &mut Writer) -> Result<(), TermError> {
     let end = w.len() + MAX_TERM_BYTES;
     let mut variables = Variables::default();
-    let mut outer: Vec<std::slice::Iter<'_, Term>> = Vec::new();
-    let mut siblings = std::slice::from_ref(term).iter();
-    loop {
-        let Some(term) = siblings.next() else {
-            match outer.pop() {
-                Some(next) => siblings = next,
-                None => return Ok(()),
-            }
-            continue;
-        };
+    let mut walk = Walk { outer: Vec::new(), here: Level { terms: [].iter(), depth: 0 } };
+    let mut next = Some(term);
+    while let Some(term) = next {
         match term {
             Term::Compound(name, args) => {
                 check_compound(name, args)?;
                 w.tag(tag::OBJECT).array(1 + args.len()).text(name);
-                outer.push(std::mem::replace(&mut siblings, args.iter()));
+                walk.enter(args)?;
             }
             Term::List(items) if items.is_empty() => {
                 w.array(0);
@@ -35,28 +28,61 @@ pub(super) fn encode(term: &Term, w: &mut Writer) -> Result<(), TermError> {
                     return Err(TermError::NotNormal("a list of characters is a string"));
                 }
                 w.array(items.len());
-                outer.push(std::mem::replace(&mut siblings, items.iter()));
+                walk.enter(items)?;
             }
             Term::Partial(items, tail) => {
                 if items.is_empty() || is_list(tail) {
-                    return Err(TermError::NotNormal(
-                        "a partial list without items or with a list for tail",
-                    ));
+                    return Err(TermError::NotNormal("a partial list without items, or of a list"));
                 }
                 w.tag(tag::OBJECT).array(3).text(".").array(items.len());
-                outer.push(std::mem::replace(&mut siblings, items.iter()));
-                outer.push(std::slice::from_ref(&**tail).iter());
+                walk.enter(std::slice::from_ref(tail))?;
+                walk.enter(items)?;
             }
             Term::Var(n) => {
                 w.tag(tag::OBJECT).array(2).null().uint(u64::from(variables.number(*n)));
             }
             atomic => encode_atomic(atomic, w)?,
         }
-        if outer.len() > MAX_DEPTH {
-            return Err(TermError::TooDeep);
-        }
         if w.len() > end {
             return Err(TermError::TooLong);
+        }
+        next = walk.next();
+    }
+    Ok(())
+}
+
+/// Terms side by side that are still to be written.
+struct Level<'a> {
+    terms: std::slice::Iter<'a, Term>,
+    depth: usize,
+}
+
+/// Where the encoder is. Levels of which nothing is left are not kept, so that a fact of atomic
+/// arguments needs no memory.
+struct Walk<'a> {
+    outer: Vec<Level<'a>>,
+    here: Level<'a>,
+}
+
+impl<'a> Walk<'a> {
+    fn enter(&mut self, terms: &'a [Term]) -> Result<(), TermError> {
+        let depth = self.here.depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(TermError::TooDeep);
+        }
+        let outer = std::mem::replace(&mut self.here, Level { terms: terms.iter(), depth });
+        if !outer.terms.as_slice().is_empty() {
+            self.outer.push(outer);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<&'a Term> {
+        loop {
+            if let Some(term) = self.here.terms.next() {
+                return Some(term);
+            }
+            self.here = self.outer.pop()?;
         }
     }
 }

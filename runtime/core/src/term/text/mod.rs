@@ -8,6 +8,7 @@
 
 mod canonical;
 mod lex;
+mod number;
 mod operators;
 mod quote;
 mod read;

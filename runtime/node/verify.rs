@@ -1,0 +1,132 @@
+//! Whether what a space has on disk is what was written: every record of its log, the commands in
+//! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
+
+use crate::folder::genesis_id;
+use crate::space::hex;
+use crate::store::FsDisk;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use synod_core::apply::State;
+use synod_core::command::Batch;
+use synod_core::log::disk::DiskError;
+use synod_core::log::{self, OpenError, ReadError};
+use synod_core::snapshot;
+
+/// What a space's log holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The space's name, after its folder.
+    pub space: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Entries of Raft's log.
+    pub entries: u64,
+    /// Commands in them: the index that the log leads to, if it goes back to the beginning.
+    pub commands: u64,
+    /// The chain at that index, in hexadecimal.
+    pub chain: String,
+    /// Snapshots that are whole and lie on that chain, by index.
+    pub snapshots: Vec<u64>,
+    /// Whether the log was closed in order, so that its very end is proven too.
+    pub closed: bool,
+    /// What a crash left at the end, never acknowledged: the next start cuts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torn: Option<String>,
+}
+
+/// What is wrong with a space on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Wrong {
+    /// The folder holds no space.
+    #[error("{}: {}", .0.display(), .1)]
+    NoSpace(PathBuf, String),
+    /// The log is damaged, incomplete, or of another version or space.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// An entry cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk does not do its part.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A snapshot is damaged.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::SnapshotError),
+    /// An entry is whole and holds no commands.
+    #[error("entry {entry} (index {index}) is not a batch of commands: {why}")]
+    Entry {
+        /// Raft's index.
+        entry: u64,
+        /// The index of the first command that cannot be read.
+        index: u64,
+        /// Why.
+        why: synod_core::cbor::Error,
+    },
+    /// A snapshot speaks of another history than the log.
+    #[error("{} is of another history: its chain is not the log's at index {index}", file.display())]
+    Chain {
+        /// The snapshot.
+        file: PathBuf,
+        /// Its index.
+        index: u64,
+    },
+    /// A snapshot is of an index that the log does not reach.
+    #[error("{} is of index {index}, and the log ends at index {last}", file.display())]
+    Ahead {
+        /// The snapshot.
+        file: PathBuf,
+        /// Its index.
+        index: u64,
+        /// The last index of the log.
+        last: u64,
+    },
+}
+
+/// Verifies the space in `folder`.
+pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
+    let no_space = |why: String| Wrong::NoSpace(folder.to_path_buf(), why);
+    let id = genesis_id(folder).map_err(|e| no_space(e.to_string()))?;
+    let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let disk = FsDisk::new(folder);
+    let mut snapshots = BTreeMap::new();
+    for (index, path) in snapshot::list(&disk, Path::new("snapshots"))? {
+        let meta = snapshot::Reader::open(&disk, &path, Some(id))?.check()?;
+        snapshots.insert(index, (path, meta.chain));
+    }
+    let (recovered, _, reader) = log::inspect(&disk, Path::new("log"), Some(id))?;
+    let mut state = State::new(id);
+    let (mut entries, mut proven) = (0, Vec::new());
+    for entry in reader.entries(recovered.first_index, u64::MAX)? {
+        let entry = entry?;
+        entries += 1;
+        if entry.kind != 0 || entry.data.is_empty() {
+            continue;
+        }
+        let index = state.index() + 1;
+        let batch = Batch::decode(&entry.data);
+        let batch = batch.map_err(|why| Wrong::Entry { entry: entry.index, index, why })?;
+        for command in &batch.commands {
+            state.apply(batch.time, command);
+            if let Some((path, chain)) = snapshots.get(&state.index()) {
+                if *chain != state.chain() {
+                    return Err(Wrong::Chain { file: path.clone(), index: state.index() });
+                }
+                proven.push(state.index());
+            }
+        }
+    }
+    if let Some((&index, (path, _))) = snapshots.range(state.index() + 1..).next() {
+        return Err(Wrong::Ahead { file: path.clone(), index, last: state.index() });
+    }
+    Ok(Verified {
+        space: name,
+        id: hex(&id),
+        entries,
+        commands: state.index(),
+        chain: hex(&state.chain()),
+        snapshots: proven,
+        closed: recovered.clean,
+        torn: recovered.cut.map(|cut| cut.to_string()),
+    })
+}
