@@ -7,6 +7,7 @@
 
 mod agent;
 mod answers;
+mod bench;
 mod broadcast;
 mod client;
 mod detach;
@@ -50,6 +51,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   outcome ID      ask how a transaction ended
   agent ...       list, stop, restart; logs, letters
   module ...      publish, list, get
+  bench ...       write, transact, update, lookup: measure this machine
 
   --data DIR      the data folder [default: synod in the XDG data folder]
   --json          print JSON, one object a line
@@ -106,6 +108,8 @@ enum Verb {
     Agent(agent::Agent),
     #[command(subcommand)]
     Module(module::Module),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// An agent's engine; the node starts it
     #[command(hide = true)]
     Engine,
@@ -142,6 +146,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),
+        Verb::Bench(bench) => client::block_on(bench.run(&global)),
         // Seen to above: an engine ends with a status of its own.
         Verb::Engine => Ok(Verdict::No),
     };
