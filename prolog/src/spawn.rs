@@ -62,13 +62,13 @@ pub enum Death {
     #[error("took more inferences than allowed")]
     Inferences,
     /// The machine panicked.
-    #[error("the Prolog machine panicked")]
+    #[error("panicked")]
     Panic,
     /// It could not make sense of the node's frames, or could not set itself up.
     #[error("could not work with its node")]
     Setup,
     /// It was ended by this signal (6 is an abort, 9 a kill, 11 a stack or memory fault).
-    #[error("ended by signal {0}")]
+    #[error("was ended by signal {0}")]
     Signal(i32),
     /// It ended with this status of its own.
     #[error("ended with status {0}")]

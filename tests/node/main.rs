@@ -4,5 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deaths;
 mod examples;
+mod random;
 mod world;

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -103,7 +105,7 @@ impl From<Output> for Ran {
 /// A running process of ours and the lines that it prints. Dropping it kills it.
 pub(crate) struct Process {
     child: Child,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     /// All that was read.
     pub(crate) seen: Vec<String>,
 }
@@ -127,7 +129,7 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             follow(Box::new(stderr));
         }
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines: Mutex::new(lines), seen: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -136,7 +138,7 @@ impl Process {
 
     /// The next line.
     pub(crate) fn line(&mut self) -> String {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.get_mut().unwrap().recv_timeout(PATIENCE) {
             Ok(line) => {
                 self.seen.push(line.clone());
                 line
@@ -175,7 +177,7 @@ impl Process {
 
     /// What it has printed and was not read yet.
     pub(crate) fn rest(&mut self) -> Vec<String> {
-        self.seen.extend(self.lines.try_iter());
+        self.seen.extend(self.lines.get_mut().unwrap().try_iter());
         self.seen.clone()
     }
 }
@@ -332,6 +334,15 @@ pub(crate) fn ask(
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.ok_or_else(broken)?, serde_json::from_str(body).map_err(|_| broken())?))
+}
+
+/// Says that it is over when it is dropped, so that a test that fails stops what goes on beside it.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Waits for a condition that nothing announces.

@@ -109,7 +109,12 @@ impl Task {
         let first_item = current.items.get(*first as usize).map(|item| &item.trigger);
         let is_start = matches!(first_item, Some(Trigger::Start));
         current.done = current.done.max((*first as usize) + (*done as usize));
-        self.deaths = 0;
+        // Every fresh engine handles this first, however soon it dies after that.
+        if matches!(first_item, Some(Trigger::Engine)) {
+            self.engine_deaths = 0;
+        } else {
+            self.has_progressed = true;
+        }
         self.is_started |= is_start;
         self.view().handled_more(u64::from(*done), failed.len() as u64);
         for failure in failed {
@@ -144,7 +149,8 @@ impl Task {
         let claimed = claim(&self.space, &self.context.node, &self.agent, &loaded).await?;
         (self.epoch, self.cursor) = claimed;
         self.scan = Scan::new(&self.agent, self.cursor);
-        (self.seq, self.deaths, self.is_started) = (0, 0, false);
+        (self.seq, self.is_started) = (0, false);
+        (self.engine_deaths, self.start_deaths, self.has_progressed) = (0, 0, true);
         self.skips_engine = false;
         self.suspects.clear();
         self.batch = None;

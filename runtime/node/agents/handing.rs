@@ -87,11 +87,16 @@ impl Task {
     }
 
     async fn after_death_on(&mut self, mut item: Item, why: &str) {
-        let is_own = matches!(item.trigger, Trigger::Start | Trigger::Engine);
-        if is_own {
-            // Each engine is handed these anew.
-            self.deaths += 1;
-            item.deaths = self.deaths;
+        // Each engine is handed these anew.
+        let own_deaths = match item.trigger {
+            Trigger::Engine => Some(&mut self.engine_deaths),
+            Trigger::Start => Some(&mut self.start_deaths),
+            _ => None,
+        };
+        let is_own = own_deaths.is_some();
+        if let Some(deaths) = own_deaths {
+            *deaths += 1;
+            item.deaths = *deaths;
         }
         if item.position.is_none() && !is_own {
             let text = "what the engine died on has no position and is not handed out again";
@@ -105,7 +110,6 @@ impl Task {
 
     /// Passes a trigger over, for good.
     pub(super) async fn write_letter(&mut self, item: Item, why: &str) {
-        self.deaths = 0;
         self.is_started |= matches!(item.trigger, Trigger::Start);
         self.skips_engine |= matches!(item.trigger, Trigger::Engine);
         let Some(event) = term_of(&item.trigger) else {
@@ -143,7 +147,12 @@ impl Task {
                     self.registered.mailbox.put(item.trigger);
                 }
             }
-            self.scan.put_back(placed.into_iter());
+            if self.suspects.is_empty() {
+                self.scan.put_back(placed.into_iter());
+            } else {
+                // It was one of those that are handed out by themselves, and the next of them.
+                placed.into_iter().rev().for_each(|item| self.suspects.push_front(item));
+            }
         }
     }
 }

@@ -23,11 +23,12 @@ const FOLLOWER_LINES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct AgentLog {
     inner: Mutex<Inner>,
-    lines: broadcast::Sender<LogLine>,
 }
 
 #[derive(Debug)]
 struct Inner {
+    /// To whoever follows; none once nothing more comes.
+    followers: Option<broadcast::Sender<LogLine>>,
     kept: VecDeque<LogLine>,
     /// Output that has not come to the end of its line.
     partial: Vec<u8>,
@@ -42,8 +43,9 @@ impl AgentLog {
         let path = folder.join("log");
         let file = open(&path);
         let written = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
-        let inner = Inner { kept: VecDeque::new(), partial: Vec::new(), path, file, written };
-        Self { inner: Mutex::new(inner), lines: broadcast::Sender::new(FOLLOWER_LINES) }
+        let followers = Some(broadcast::Sender::new(FOLLOWER_LINES));
+        let (kept, partial) = (VecDeque::new(), Vec::new());
+        Self { inner: Mutex::new(Inner { followers, kept, partial, path, file, written }) }
     }
 
     /// Adds a line, or several.
@@ -75,11 +77,20 @@ impl AgentLog {
         }
     }
 
+    /// The agent has ended: whoever follows has seen all.
+    pub(super) fn close(&self) {
+        self.lock().followers = None;
+    }
+
     /// The last `max` lines, and what comes behind them.
     pub(super) fn tail(&self, max: usize) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
         let inner = self.lock();
         let skip = inner.kept.len().saturating_sub(max);
-        (inner.kept.iter().skip(skip).cloned().collect(), self.lines.subscribe())
+        let coming = match &inner.followers {
+            Some(followers) => followers.subscribe(),
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        (inner.kept.iter().skip(skip).cloned().collect(), coming)
     }
 
     fn add(&self, inner: &mut Inner, level: &str, text: &str) {
@@ -91,8 +102,10 @@ impl AgentLog {
         if inner.kept.len() > KEPT_LINES {
             inner.kept.pop_front();
         }
-        // Nobody may be listening.
-        drop(self.lines.send(line));
+        if let Some(followers) = &inner.followers {
+            // Nobody may be listening.
+            drop(followers.send(line));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -151,6 +164,20 @@ mod tests {
         assert_eq!(texts(&log), ["hello", "world", "no end"]);
         let file = std::fs::read_to_string(folder.path().join("log")).unwrap();
         assert_eq!(file.lines().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn followers_see_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AgentLog::open(folder.path());
+        let (_, mut coming) = log.tail(9);
+        log.line("info", "last");
+        log.close();
+        assert_eq!(coming.recv().await.unwrap().text, "last");
+        assert!(coming.recv().await.is_err());
+        let (kept, mut coming) = log.tail(9);
+        assert_eq!(kept.len(), 1);
+        assert!(coming.recv().await.is_err());
     }
 
     #[test]

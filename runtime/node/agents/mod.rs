@@ -137,7 +137,9 @@ impl Agents {
             batch: None,
             batches: 0,
             suspects: Default::default(),
-            deaths: 0,
+            engine_deaths: 0,
+            start_deaths: 0,
+            has_progressed: false,
             skips_engine: false,
         };
         registered.view.running(engine.pid);
@@ -224,9 +226,9 @@ impl Agents {
     /// The events that an agent could not handle.
     pub(crate) async fn letters(&self, name: &str) -> Result<Vec<LetterInfo>, ErrorBody> {
         let agent = self.agent(name)?;
-        let name = name.to_owned();
+        let names = [name.to_owned(), format!("{name}@{}", self.context.node())];
         let look = agent.space.look(move |state| {
-            let agent = state.agents().get(&name);
+            let agent = names.iter().find_map(|name| state.agents().get(name));
             agent.map(|agent| agent.letters.clone()).unwrap_or_default()
         });
         let letters = look.await.ok_or_else(stopping)?;

@@ -56,8 +56,12 @@ pub(super) struct Task {
     pub(super) batches: u64,
     /// Items that an engine died on or with, to be handed out one at a time.
     pub(super) suspects: VecDeque<Item>,
-    /// Engines that have died in a row on `on(engine)` or `on(start)`.
-    pub(super) deaths: u32,
+    /// Engines that have died on `on(engine)` since one has not.
+    pub(super) engine_deaths: u32,
+    /// Engines that have died on `on(start)` in this epoch.
+    pub(super) start_deaths: u32,
+    /// Whether anything but `on(engine)` was handled since an engine has died.
+    pub(super) has_progressed: bool,
     /// Whether `on(engine)` has killed so many that it is passed over.
     pub(super) skips_engine: bool,
 }
@@ -82,16 +86,28 @@ pub(super) enum Left {
     Superseded,
 }
 
+/// How a wait for a fresh engine ended.
+enum Pause {
+    Over,
+    Restarted(Box<Engine>),
+    Ended,
+}
+
 impl Task {
     /// Runs the agent with an engine that has loaded its program, until it is stopped.
-    pub(super) async fn run(mut self, mut engine: Engine) {
+    pub(super) async fn run(mut self, engine: Engine) {
+        self.run_with(engine).await;
+        // Whoever follows the log sees that nothing more comes.
+        self.registered.log.close();
+    }
+
+    async fn run_with(&mut self, mut engine: Engine) {
         let mut wait = BACK_OFF.0;
         loop {
-            let handled_before = self.view().handled();
             let left = self.drive(&mut engine).await;
             drop(engine);
             self.registered.log.end_line();
-            if self.view().handled() > handled_before {
+            if std::mem::take(&mut self.has_progressed) {
                 wait = BACK_OFF.0;
             }
             match left {
@@ -107,17 +123,12 @@ impl Task {
                     self.put_back();
                     continue;
                 }
-                Left::Restart(done) => match self.restart().await {
-                    Ok(fresh) => {
+                Left::Restart(done) => match self.obey_restart(done).await {
+                    Some(fresh) => {
                         engine = fresh;
-                        drop(done.send(Ok(())));
                         continue;
                     }
-                    Err(e) => {
-                        self.view().failed(&e.to_string());
-                        drop(done.send(Err(e)));
-                        return;
-                    }
+                    None => return,
                 },
                 Left::Superseded => {
                     self.log("warning", "another node has taken the agent over");
@@ -130,8 +141,13 @@ impl Task {
                     self.log("warning", &format!("the engine {why}; a fresh one follows"));
                     self.after_death(&why).await;
                     self.view().waiting(&why);
-                    if !self.pause(wait).await {
-                        return;
+                    match self.pause(wait).await {
+                        Pause::Over => {}
+                        Pause::Restarted(fresh) => {
+                            engine = *fresh;
+                            continue;
+                        }
+                        Pause::Ended => return,
                     }
                     wait = (wait * 2).min(BACK_OFF.1);
                 }
@@ -156,30 +172,49 @@ impl Task {
                     self.view().waiting(&e.to_string());
                 }
             }
-            if !self.pause(wait).await {
-                return None;
+            match self.pause(wait).await {
+                Pause::Over => {}
+                Pause::Restarted(fresh) => return Some(*fresh),
+                Pause::Ended => return None,
             }
             wait = (wait * 2).min(BACK_OFF.1);
         }
     }
 
-    /// Waits before a fresh engine is started, unless an order comes first. Says whether the agent
-    /// goes on.
-    async fn pause(&mut self, wait: Duration) -> bool {
+    /// Waits before a fresh engine is started, unless an order comes first.
+    async fn pause(&mut self, wait: Duration) -> Pause {
         let order = tokio::select! {
             order = self.orders.recv() => order,
-            () = sleep(wait) => return true,
+            () = sleep(wait) => return Pause::Over,
         };
         match order {
             Some(Order::Stop { release, done }) => self.end(release, Some(done)).await,
-            // A fresh engine follows anyhow.
             Some(Order::Restart { done }) => {
-                drop(done.send(Ok(())));
-                return true;
+                if let Some(fresh) = self.obey_restart(done).await {
+                    return Pause::Restarted(Box::new(fresh));
+                }
             }
             None => {}
         }
-        false
+        Pause::Ended
+    }
+
+    /// An engine of a new epoch. None if the program as it is now cannot be loaded or claimed: then
+    /// the agent has ended.
+    async fn obey_restart(
+        &mut self,
+        done: oneshot::Sender<Result<(), LoadError>>,
+    ) -> Option<Engine> {
+        let (fresh, told) = match self.restart().await {
+            Ok(fresh) => (Some(fresh), Ok(())),
+            Err(e) => {
+                self.view().failed(&e.to_string());
+                (None, Err(e))
+            }
+        };
+        // Whoever gave the order may no longer listen.
+        drop(done.send(told));
+        fresh
     }
 
     async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
