@@ -12,11 +12,7 @@ found([Fact|Facts], Head) :-
 found(Facts, Fact, Head) :-
     (   Facts == [] -> Head = Fact
     ;   Head = Fact
-    ;   found_more(Facts, Head)
-    ).
-
-found_more(Facts, Head) :-
-    (   Facts = [Fact|Facts1] -> found(Facts1, Fact, Head)
+    ;   Facts = [Fact1|Facts1] -> found(Facts1, Fact1, Head)
     ;   host(more(Facts), Facts1),
         found(Facts1, Head)
     ).
