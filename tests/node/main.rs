@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
 mod deaths;
 mod examples;
 mod random;
+mod stream;
 mod world;
