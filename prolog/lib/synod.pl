@@ -427,6 +427,11 @@ module_file(Name, File) :-
 %
 % ```
 % ?- transaction(( retract(account(alice, X)), X >= 30, Y is X-30, assertz(account(alice, Y)) )).
+%    X = 100, Y = 70.
+% ?- transaction(( assertz(account(carl, 1)), fail )).
+%    false.
+% ?- account(carl, X).
+%    false.
 % ```
 %
 % Errors: conflict(Keys) if it could not be committed within 5 s, unknown(Id) if nobody knows whether
@@ -439,6 +444,13 @@ transaction(Goal) :-
 % Options: `fresh` reads at a version that was the space's newest after the call was made. Without
 % it a Goal that fails or writes nothing speaks of the version that the engine happens to be at.
 % Errors: domain_error(transaction_option, Option).
+%
+% ```
+% ?- transaction(account(alice, X), [fresh]).
+%    X = 70.
+% ?- transaction(true, [stale]).
+%    error(domain_error(transaction_option,stale),transaction/2).
+% ```
 transaction(Goal, Options) :-
     must_be(list, Options),
     fresh(Options, Fresh),
@@ -494,6 +506,11 @@ ended(threw(Ball)) :-
 %
 % Goal, at a version that was the space's newest after the call was made. permission_error inside a
 % transaction, whose version is fixed.
+%
+% ```
+% ?- linearizable(account(alice, X)).
+%    X = 70.
+% ```
 linearizable(Goal) :-
     host_tell(linearizable),
     call(Goal).
@@ -503,6 +520,11 @@ linearizable(Goal) :-
 % Goal, on the facts as they were when the command at Index had been applied. The answers are found
 % before the first is given. Writing in Goal, and as_of/2 inside a transaction, are permission_errors;
 % existence_error(index, Index) where the history does not reach.
+%
+% ```
+% ?- as_of(3, account(alice, X)).
+%    X = 100.
+% ```
 as_of(Index, Goal) :-
     must_be(integer, Index),
     host_tell(as_of(Index)),
@@ -515,6 +537,11 @@ as_of(Index, Goal) :-
 %% outcome(+Id, -Outcome) is det.
 %
 % What became of a transaction that threw unknown(Id): committed(Index), refused or unknown.
+%
+% ```
+% ?- outcome("7.1", Outcome).
+%    Outcome = committed(9).
+% ```
 outcome(Id, Outcome) :-
     host(fate(Id), Outcome).
 
@@ -525,6 +552,13 @@ outcome(Id, Outcome) :-
 % Total-order broadcast: Term becomes an event of the space's log when the transaction commits.
 % `on(event(Position, From, Term))` is called for it in every agent of the space, this one included,
 % in one order for all.
+%
+% ```
+% ?- broadcast(open(dora)).
+%    true.
+% ?- broadcast(_).
+%    error(instantiation_error,broadcast/1).
+% ```
 broadcast(Term) :-
     must_be_bound(Term, broadcast/1),
     host_tell(emit(Term)).
@@ -532,6 +566,11 @@ broadcast(Term) :-
 %% publish(+Topic, +Term) is det.
 %
 % Gossips Term to whoever is subscribed to the atom Topic: unordered, best effort, after the commit.
+%
+% ```
+% ?- publish(prices, price(eur, 108)).
+%    true.
+% ```
 publish(Topic, Term) :-
     must_be(atom, Topic),
     must_be_bound(Term, publish/2),
@@ -541,6 +580,13 @@ publish(Topic, Term) :-
 %
 % `on(message(Topic, From, Term))` is called for what is published under the atom Topic. It outlives
 % the engine; on(start) is the place for it.
+%
+% ```
+% ?- subscribe(prices).
+%    true.
+% ?- subscribe("prices").
+%    error(type_error(atom,"prices"),must_be/2).
+% ```
 subscribe(Topic) :-
     must_be(atom, Topic),
     host_tell(subscribe(Topic)).
@@ -548,6 +594,11 @@ subscribe(Topic) :-
 %% unsubscribe(+Topic) is det.
 %
 % Ends subscribe/1.
+%
+% ```
+% ?- unsubscribe(prices).
+%    true.
+% ```
 unsubscribe(Topic) :-
     must_be(atom, Topic),
     host_tell(unsubscribe(Topic)).
@@ -555,6 +606,11 @@ unsubscribe(Topic) :-
 %% send(+Agent, +Term) is det.
 %
 % Sends Term to one agent, by its name, wherever it runs: `on(sent(From, Term))`. At most once.
+%
+% ```
+% ?- send(bert, hello).
+%    true.
+% ```
 send(Agent, Term) :-
     must_be(atom, Agent),
     must_be_bound(Term, send/2),
@@ -568,6 +624,12 @@ must_be_bound(Term, Context) :-
 %% +Agent :: ?Goal is nondet.
 %
 % Solves Goal in another agent: `remote(Agent, Goal, [])`.
+%
+% ```
+% ?- bert::stock(apple, N).
+%    N = 3
+% ;  N = 4.
+% ```
 Agent::Goal :-
     remote(Agent, Goal, []).
 
@@ -579,6 +641,13 @@ Agent::Goal :-
 % chunk(N), 16 by default.
 %
 % Errors: existence_error(agent, Agent); timeout(Agent); whatever Goal throws there.
+%
+% ```
+% ?- remote(bert, stock(pear, N), [timeout(2.5)]).
+%    N = 7.
+% ?- remote(nobody, stock(pear, N), []).
+%    error(existence_error(agent,nobody),remote/3).
+% ```
 remote(Agent, Goal, Options) :-
     must_be(atom, Agent),
     must_be_bound(Goal, remote/3),
@@ -630,6 +699,13 @@ remote_solution(answer(Goal, Residuals), Goal) :-
 %% after(+Seconds, +Term) is det.
 %
 % `on(timer(Term))` is called once, Seconds after the commit. It outlives the engine, not the node.
+%
+% ```
+% ?- after(0.05, tick).
+%    true.
+% ?- after(-1, tick).
+%    error(domain_error(seconds,-1),after/2).
+% ```
 after(Seconds, Term) :-
     seconds_micros(Seconds, Micros),
     must_be_bound(Term, after/2),
@@ -638,6 +714,11 @@ after(Seconds, Term) :-
 %% every(+Seconds, +Term) is det.
 %
 % `on(timer(Term))` is called every so many Seconds. A timer of an equal Term is replaced.
+%
+% ```
+% ?- every(1.0, tick).
+%    true.
+% ```
 every(Seconds, Term) :-
     seconds_micros(Seconds, Micros),
     (   Micros >= 1000 -> true
@@ -649,6 +730,11 @@ every(Seconds, Term) :-
 %% cancel(+Term) is det.
 %
 % Ends the timers of an equal Term.
+%
+% ```
+% ?- cancel(tick).
+%    true.
+% ```
 cancel(Term) :-
     must_be_bound(Term, cancel/1),
     host_tell(cancel(Term)).
@@ -666,6 +752,11 @@ seconds_micros(Seconds, Micros) :-
 %
 % `on(changed(What))` is called for each change of the facts of a replicated predicate, in the order
 % of the log: What is assertz(Fact), asserta(Fact) or retract(Fact).
+%
+% ```
+% ?- watch(account/2).
+%    true.
+% ```
 watch(PI) :-
     watch(PI, []).
 
@@ -673,6 +764,13 @@ watch(PI) :-
 %
 % Options: `others` leaves out the agent's own changes. Errors: domain_error(watch_option, Option),
 % existence_error(replicated_procedure, PI).
+%
+% ```
+% ?- watch(account/2, [others]).
+%    true.
+% ?- watch(nothing/0, []).
+%    error(existence_error(replicated_procedure,nothing/0),watch/1).
+% ```
 watch(PI, Options) :-
     must_be_replicated(PI, Name, Arity),
     must_be(list, Options),
@@ -689,6 +787,11 @@ watch_options([Option|Options], Others) :-
 %% unwatch(+PI) is det.
 %
 % Ends watch/1.
+%
+% ```
+% ?- unwatch(account/2).
+%    true.
+% ```
 unwatch(PI) :-
     must_be_replicated(PI, Name, Arity),
     host_tell(unwatch(Name, Arity)).
@@ -704,6 +807,11 @@ must_be_replicated(PI, Name, Arity) :-
 %% self(-Agent) is det.
 %
 % The agent's name, as in `on(event(_, From, _))`.
+%
+% ```
+% ?- self(Agent).
+%    Agent = anna.
+% ```
 self(Agent) :-
     host(self, Agent0),
     Agent = Agent0.
@@ -711,6 +819,11 @@ self(Agent) :-
 %% this_node(-Node) is det.
 %
 % The name of the node that the engine runs on.
+%
+% ```
+% ?- this_node(Node).
+%    Node = n1.
+% ```
 this_node(Node) :-
     host(node, Node0),
     Node = Node0.
@@ -718,6 +831,11 @@ this_node(Node) :-
 %% space_members(-Members) is det.
 %
 % The members of the space: a list of member(Node, Role), where Role is voter, learner or observer.
+%
+% ```
+% ?- space_members(Members).
+%    Members = [member(n1,voter)].
+% ```
 space_members(Members) :-
     host(members, Members0),
     Members = Members0.
@@ -726,6 +844,11 @@ space_members(Members) :-
 %
 % Writes a line to the agent's log, of level debug, info, warning or error, formatted as by format/2
 % of library(format). Errors: domain_error(log_level, Level) and those of format/2.
+%
+% ```
+% ?- agent_log(info, "~w has ~d", [alice, 70]).
+%    true.
+% ```
 agent_log(Level, Format, Arguments) :-
     must_be(atom, Level),
     (   member(Level, [debug, info, warning, error]) -> true

@@ -9,7 +9,6 @@ host.
 
 :- use_module(library(iso_ext), [call_residue_vars/2, call_with_inference_limit/3, copy_term/3]).
 :- use_module(library(lists), [append/2, append/3, member/2]).
-:- use_module(library(synod)).
 :- use_module(library(synod_check)).
 :- use_module(library(synod_host)).
 

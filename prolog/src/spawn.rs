@@ -24,7 +24,8 @@ pub struct Spawned {
 }
 
 /// All of the environment that an engine has: what a program without a sandbox needs to start others.
-const ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("SHELL", "/bin/sh")];
+const ENVIRONMENT: [(&str, &str); 2] =
+    [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("SHELL", "/bin/sh")];
 
 /// Starts `executable` with `args`, which must lead it to [`crate::engine::main`].
 pub fn spawn(

@@ -16,8 +16,9 @@ const FIRST_FACTS: usize = 8;
 const MAX_FACTS: usize = 1024;
 /// Bytes of facts in one answer, but for its first fact.
 const MAX_BYTES: usize = 256 << 10;
-/// Enumerations that may be under way at once. One that was cut stays until the run ends.
-const MAX_CURSORS: usize = 1 << 18;
+/// Enumerations that are kept, at most. One that was cut stays until its run ends, for the machine
+/// does not say so; beyond this the oldest is let go, and to go on with it is an error.
+const MAX_CURSORS: usize = 1 << 16;
 
 /// Some facts, and how to get more.
 #[derive(Debug, Default)]
@@ -81,13 +82,13 @@ impl Facts {
     /// Calls a goal.
     pub(super) fn find(&mut self, goal: Term, are_handles: bool) -> Result<Page, Ball> {
         let enumeration = self.enumerate(goal, are_handles)?;
-        self.page(enumeration, None)
+        Ok(self.page(enumeration, None))
     }
 
     /// More of a call.
     pub(super) fn more(&mut self, number: u64) -> Result<Page, Ball> {
         let Some(enumeration) = self.open.remove(&number) else { return Err(stale(number)) };
-        self.page(enumeration, Some(number))
+        Ok(self.page(enumeration, Some(number)))
     }
 
     /// Takes the first fact away that matches, and says where to go on.
@@ -177,7 +178,7 @@ impl Facts {
         })
     }
 
-    fn page(&mut self, mut enumeration: Enumeration, number: Option<u64>) -> Result<Page, Ball> {
+    fn page(&mut self, mut enumeration: Enumeration, number: Option<u64>) -> Page {
         let (kb, view) = self.seen();
         let wanted = enumeration.page;
         while enumeration.ready.len() < wanted && !enumeration.is_last {
@@ -194,8 +195,8 @@ impl Facts {
         }
         enumeration.page = (wanted * 4).min(MAX_FACTS);
         let are_handles = enumeration.are_handles;
-        let more = if enumeration.is_over() { None } else { Some(self.keep(enumeration, number)?) };
-        Ok(Page { facts, more, are_handles })
+        let more = if enumeration.is_over() { None } else { Some(self.keep(enumeration, number)) };
+        Page { facts, more, are_handles }
     }
 
     fn take_next(
@@ -211,7 +212,7 @@ impl Facts {
             }
             if self.retract(&indicator, found.order)? {
                 let is_over = enumeration.is_over();
-                let more = if is_over { None } else { Some(self.keep(enumeration, number)?) };
+                let more = if is_over { None } else { Some(self.keep(enumeration, number)) };
                 return Ok(Page { facts: vec![found], more, ..Page::default() });
             }
         }
@@ -225,19 +226,19 @@ impl Facts {
         }
     }
 
-    fn keep(&mut self, enumeration: Enumeration, number: Option<u64>) -> Result<u64, Ball> {
+    fn keep(&mut self, enumeration: Enumeration, number: Option<u64>) -> u64 {
         let number = match number {
             Some(number) => number,
-            None if self.open.len() >= MAX_CURSORS => {
-                return Err(errors::resource("open_enumerations"));
-            }
             None => {
+                if self.open.len() >= MAX_CURSORS {
+                    self.open.pop_first();
+                }
                 self.next += 1;
                 self.next
             }
         };
         self.open.insert(number, enumeration);
-        Ok(number)
+        number
     }
 }
 

@@ -338,7 +338,7 @@ impl Host {
     fn take_handle(&mut self, handle: Term) -> Result<Answer, Ball> {
         let Term::Compound(_, args) = &handle else { return Err(unknown("take_handle")) };
         let [head, order] = args.as_slice() else { return Err(unknown("take_handle")) };
-        let Some((name, arity)) = head.functor() else { return Err(unknown("take_handle")) };
+        let Some((name, arity)) = head.predicate() else { return Err(unknown("take_handle")) };
         let indicator = Indicator::new(name, u32::try_from(arity).unwrap_or(0));
         let order = signed(order)?;
         let was_there = self.write_facts(|facts| facts.retract(&indicator, order))?;

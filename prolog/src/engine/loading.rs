@@ -293,7 +293,7 @@ fn sentence(what: &Term) -> String {
         Term::Compound(_, args) => args.get(n).map(ToString::to_string).unwrap_or_default(),
         _ => String::new(),
     };
-    match what.functor() {
+    match what.predicate() {
         Some(("singleton", 1)) => format!("singleton variable {}", unquoted(what)),
         Some(("discontiguous", 1)) => format!(
             "clauses of {} do not stand together; only the last group would be kept \

@@ -5,14 +5,14 @@ use super::host::Host;
 use scryer_prolog::{LeafAnswer, MachineBuilder, OutputStreamConfig, StreamConfig};
 use std::io::Read;
 
-/// Our libraries, in an order in which each finds those it uses. They are loaded from their text:
-/// `use_module(library(Name))` finds a module that is there under that name.
+/// Our libraries. They are loaded from their text, each after those it uses: `use_module(library(N))`
+/// finds a module that is there under that name. `synod` comes last, for it hooks into the loader.
 const LIBRARIES: [(&str, &str); 5] = [
     ("synod_host", include_str!("../../lib/synod_host.pl")),
-    ("synod", include_str!("../../lib/synod.pl")),
     ("cbor", include_str!("../../lib/cbor.pl")),
     ("synod_check", include_str!("../../lib/synod_check.pl")),
     ("synod_engine", include_str!("../../lib/synod_engine.pl")),
+    ("synod", include_str!("../../lib/synod.pl")),
 ];
 
 /// Letters of the host call's key: short enough that the machine keeps no atom for it.

@@ -98,8 +98,10 @@ fn renewal_is_asked_before_the_memory_limit() {
     let (used, _) = resident(0);
     let (_, node) = resident(used / 5 * 6);
     assert_eq!(node.facts("p", 1), ["p(3000000)", "p(ok)"]);
-    let asked = node.said.iter().filter(|said| matches!(said,
-        FromEngine::Renew { why: Renewal::Memory { bytes } } if *bytes > used / 10 * 8));
+    let asked = node.said.iter().filter(|said| {
+        matches!(said,
+        FromEngine::Renew { why: Renewal::Memory { bytes } } if *bytes > used / 10 * 8)
+    });
     assert_eq!(asked.count(), 1, "{:?}", node.said);
 }
 

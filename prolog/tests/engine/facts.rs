@@ -41,7 +41,9 @@ fn all(node: &mut Node, query: &str) -> Vec<String> {
 
 fn facts_are_called_as_clauses_are() {
     let mut node = node();
-    node.transact("assertz(q(1,a)), assertz(q(2,b)), assertz(q(1,c)), assertz(q(f(X),X)), assertz(r)");
+    node.transact(
+        "assertz(q(1,a)), assertz(q(2,b)), assertz(q(1,c)), assertz(q(f(X),X)), assertz(r)",
+    );
     assert_eq!(all(&mut node, "q(1, X)"), ["X = a", "X = c"]);
     assert_eq!(all(&mut node, "q(2, X)"), ["X = b"]);
     assert_eq!(all(&mut node, "q(f(z), X)"), ["X = z"]);
@@ -111,9 +113,10 @@ fn errors_are_those_of_a_dynamic_predicate() {
         assert!(text.starts_with(&format!("error({error},")), "{goal}: {text}");
     }
     // The atom that looks like what the machine writes for a cycle is an atom.
-    assert_eq!(all(&mut node, "assertz(p('...')), assertz(p(f(...))), p(X)"), [
-        "X = ...", "X = f(...)"
-    ]);
+    assert_eq!(
+        all(&mut node, "assertz(p('...')), assertz(p(f(...))), p(X)"),
+        ["X = ...", "X = f(...)"]
+    );
 }
 
 fn writes_are_found_wherever_they_stand() {
@@ -149,9 +152,10 @@ fn writes_are_found_wherever_they_stand() {
 
 fn native_clauses_are_left_alone() {
     let mut node = node();
-    assert_eq!(all(&mut node, "assertz(native(1)), asserta(native(0)), native(X)"), [
-        "X = 0", "X = 1"
-    ]);
+    assert_eq!(
+        all(&mut node, "assertz(native(1)), asserta(native(0)), native(X)"),
+        ["X = 0", "X = 1"]
+    );
     assert_eq!(all(&mut node, "retract(native(0)), native(X)"), ["X = 1"]);
     assert_eq!(all(&mut node, "clause(native(X), B)"), ["X = 1, B = true"]);
     assert_eq!(all(&mut node, "retractall(native(_)), \\+ native(_)"), ["true"]);
@@ -161,20 +165,51 @@ fn native_clauses_are_left_alone() {
 fn every_term_comes_back_as_it_was() {
     let mut node = node();
     for text in [
-        "0", "-1", "123456789012345678901234567890", "1.0", "-0.5", "1.0e100", "'it''s \\n \\x0\\'",
-        "\"a \\\"string\\\" with 'quotes' and \\\\ and \\x0\\ and é☃\"", "[]", "{}", "{a,b}", "[a,Y]",
-        "f(X,Y,X)", "[a|V]", "[1,2|V]", "- 1", "-(1)", "1 - -1", "(a:-b,c;d->e)", "[(a,b)]", "'\\xa0\\'",
-        "f(;,'|','[]',[],{})", "\\+a", "[a,b,1]", "\"abc\"", "- - a", "a=(\\+b)", "'...'", "[[a],\"b\",[c,D]]",
+        "0",
+        "-1",
+        "123456789012345678901234567890",
+        "1.0",
+        "-0.5",
+        "1.0e100",
+        "'it''s \\n \\x0\\'",
+        "\"a \\\"string\\\" with 'quotes' and \\\\ and \\x0\\ and é☃\"",
+        "[]",
+        "{}",
+        "{a,b}",
+        "[a,Y]",
+        "f(X,Y,X)",
+        "[a|V]",
+        "[1,2|V]",
+        "- 1",
+        "-(1)",
+        "1 - -1",
+        "(a:-b,c;d->e)",
+        "[(a,b)]",
+        "'\\xa0\\'",
+        "f(;,'|','[]',[],{})",
+        "\\+a",
+        "[a,b,1]",
+        "\"abc\"",
+        "- - a",
+        "a=(\\+b)",
+        "'...'",
+        "[[a],\"b\",[c,D]]",
     ] {
-        let goal = format!("T = ({text}), transaction(( retractall(p(_)), assertz(p(T)), p(U) )), ( subsumes_term(T, U), subsumes_term(U, T) -> R = same ; R = other )");
+        let goal = format!(
+            "T = ({text}), transaction(( retractall(p(_)), assertz(p(T)), p(U) )), ( subsumes_term(T, U), subsumes_term(U, T) -> R = same ; R = other )"
+        );
         let (answers, end) = node.query(&goal);
         assert_eq!(end, End::Done, "{text}");
         assert!(answers[0].ends_with("R = same"), "{text}: {}", answers[0]);
         let stored = term(&node.facts("p", 1)[0]);
         assert_eq!(stored, term(&format!("p(({text}))")), "{text}");
     }
-    assert_eq!(all(&mut node, "X is 1 rdiv 3, assertz(q(x, X)), q(x, Y), Z is Y * 3")[0]
-        .rsplit(", ").next(), Some("Z = 1"));
+    assert_eq!(
+        all(&mut node, "X is 1 rdiv 3, assertz(q(x, X)), q(x, Y), Z is Y * 3")[0]
+            .rsplit(", ")
+            .next(),
+        Some("Z = 1")
+    );
 }
 
 fn a_partial_goal_is_a_permission_error_and_never_a_silent_clause() {
@@ -199,9 +234,17 @@ fn large_enumerations_come_in_pages() {
     let mut options = Options::side();
     options.facts = (0..5000).map(|n| term(&format!("q({}, {n})", n % 7))).collect();
     let mut node = Node::start(PROGRAM, options);
-    assert_eq!(all(&mut node, "findall(X, q(_, X), L), length(L, N), sum_list(L, S), L = [A|_]")[0]
-        .split_once("N = ").unwrap().1, "5000, S = 12497500, A = 0");
-    assert_eq!(all(&mut node, "findall(X, q(3, X), L), length(L, N), L = []"), Vec::<String>::new());
+    assert_eq!(
+        all(&mut node, "findall(X, q(_, X), L), length(L, N), sum_list(L, S), L = [A|_]")[0]
+            .split_once("N = ")
+            .unwrap()
+            .1,
+        "5000, S = 12497500, A = 0"
+    );
+    assert_eq!(
+        all(&mut node, "findall(X, q(3, X), L), length(L, N), L = []"),
+        Vec::<String>::new()
+    );
     // Enumerations that are cut by the ten thousand cost nothing in the end.
     let goal = "findall(X, ( q(_, Y), Y < 3000, once(q(X, _)) ), L), length(L, N)";
     assert!(all(&mut node, goal)[0].ends_with("N = 3000"));

@@ -103,8 +103,10 @@ fn what_the_loader_stops_at_is_told_by_name() {
         (":- replicated(p).", "error(type_error(predicate_indicator,p),replicated/1)"),
         (":- replicated(X).", "error(instantiation_error,replicated/1)"),
         (":- replicated(p/1+key(2)).", "error(domain_error(argument_number,2),replicated/1)"),
-        (":- replicated(append/1).\n:- replicated(write/1).", 
-            "error(permission_error(modify,static_procedure,write/1),replicated/1)"),
+        (
+            ":- replicated(append/1).\n:- replicated(write/1).",
+            "error(permission_error(modify,static_procedure,write/1),replicated/1)",
+        ),
         (":- agent(some).", "error(domain_error(agent_mode,some),agent/1)"),
     ] {
         let program = format!(":- use_module(library(synod)).\n{program}\nq(1).\n");
@@ -164,7 +166,9 @@ order(X) :- job(X, _, _).
 
 fn files_that_are_used_are_checked_too() {
     let mut options = Options::agent();
-    options.files.push(("other.pl", ":- module(other, [r/1, op(700, xfx, ~>)]).\nr(a ~> b).\nq(.\n".into()));
+    options
+        .files
+        .push(("other.pl", ":- module(other, [r/1, op(700, xfx, ~>)]).\nr(a ~> b).\nq(.\n".into()));
     let program = ":- use_module(library(synod)).\n:- use_module(other).\np(x ~> y).\n";
     let mut node = Node::launch(program, options);
     let FromEngine::NotLoaded { problems, .. } = node.next_said() else { panic!() };
@@ -175,7 +179,9 @@ fn files_that_are_used_are_checked_too() {
 
 fn a_module_of_the_space_is_loaded_from_the_nodes_folder() {
     let mut options = Options::side();
-    options.files.push(("tools.pl", ":- module(tools, [twice/2]).\ntwice(X, Y) :- Y is 2*X.\n".into()));
+    options
+        .files
+        .push(("tools.pl", ":- module(tools, [twice/2]).\ntwice(X, Y) :- Y is 2*X.\n".into()));
     options.module = Some("tools.pl");
     let program = ":- use_module(library(synod)).\n:- use_module(net(tools)).\n";
     let mut node = Node::start(program, options);
@@ -206,9 +212,10 @@ name --> \"world\".
 ";
     let mut node = Node::start(program, Options::side());
     assert_eq!(node.query("phrase(greeting, \"hello world\")").0, ["true"]);
-    assert_eq!(node.query("findall(Y, path(a, Y), L0), sort(L0, L)").0, [
-        "L0 = \"abc\", L = \"abc\""
-    ]);
+    assert_eq!(
+        node.query("findall(Y, path(a, Y), L0), sort(L0, L)").0,
+        ["L0 = \"abc\", L = \"abc\""]
+    );
     let goal = "list_to_assoc([k-v], A), get_assoc(k, A, V), format(\"~w~n\", [V])";
     node.query(goal);
     assert_eq!(node.printed(), "v\n");

@@ -3,8 +3,15 @@
 //! This executable is both: with `engine` as its first argument it is an engine, else it runs the
 //! tests, and speaks enough of libtest's command line for `cargo test` and nextest.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this is tests, which clippy does not see in a harness of one's own"
+)]
+
 mod agent;
 mod deaths;
+mod docs;
 mod facts;
 mod loading;
 mod node;
@@ -35,6 +42,7 @@ fn main() -> ExitCode {
     let all = [
         agent::TESTS,
         deaths::TESTS,
+        docs::TESTS,
         facts::TESTS,
         loading::TESTS,
         queries::TESTS,

@@ -46,9 +46,11 @@ p(1). p(2).
         ("( X = 1 ; X = 2 ; false )", &["X = 1", "X = 2"], End::False),
         ("X = Y", &["X = Y"], End::Done),
         ("X = f(A, B, A)", &["X = f(A,B,A)"], End::Done),
-        ("X = \"a string\", Y = 'An atom', Z = []", &[
+        (
             "X = \"a string\", Y = 'An atom', Z = []",
-        ], End::Done),
+            &["X = \"a string\", Y = 'An atom', Z = []"],
+            End::Done,
+        ),
         ("X = (a :- b, c)", &["X = (a:-b,c)"], End::Done),
         ("length(L, 2)", &["L = [_A,_B]"], End::Done),
         ("L = [a,Y|_]", &["L = [a,Y|_A]"], End::Done),
@@ -183,7 +185,8 @@ rule(a ===> b).
 fn the_enumeration_of_a_call_sees_what_was_there_when_it_was_made() {
     let mut options = Options::side();
     options.facts = (0..300).map(|n| term(&format!("p({n})"))).collect();
-    let program = ":- use_module(library(synod)). :- use_module(library(lists)). :- replicated([p/1, q/1]).";
+    let program =
+        ":- use_module(library(synod)). :- use_module(library(lists)). :- replicated([p/1, q/1]).";
     let mut node = Node::start(program, options);
     // Each write is a transaction of its own, and the replica follows it at once.
     let goal = "p(X), X < 20, Y is X+1000, assertz(p(Y)), retract(p(X)), fail";
@@ -225,7 +228,12 @@ fn another_agent_is_asked_in_chunks() {
         more,
         error: error.map(encoded),
     };
-    node.calls.push_back(answers(1, &["answer(p(1),[])", "answer(p(Z),[':'(clpz,in(Z,'..'(1,2)))])"], true, None));
+    node.calls.push_back(answers(
+        1,
+        &["answer(p(1),[])", "answer(p(Z),[':'(clpz,in(Z,'..'(1,2)))])"],
+        true,
+        None,
+    ));
     node.calls.push_back(answers(1, &["answer(p(3),[])"], false, None));
     let (all, end) = node.query("bert::p(X)");
     assert_eq!((all, end), (strings(&["X = 1", "clpz:(X in 1..2)", "X = 3"]), End::Done));

@@ -21,7 +21,8 @@ updates(N) :- transaction(( between(1, N, _), retract(account(a, X)), Y is X+1, 
 
 fn timed(node: &mut Node, goal: &str) -> Duration {
     let started = Instant::now();
-    let (answers, end) = if goal.starts_with("updates") { node.transact(goal) } else { node.query(goal) };
+    let (answers, end) =
+        if goal.starts_with("updates") { node.transact(goal) } else { node.query(goal) };
     assert_eq!(answers, ["true"], "{end:?}");
     started.elapsed()
 }

@@ -6,13 +6,15 @@
 use super::Failure;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::BorrowMut;
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ pub(crate) fn block_on<T>(verb: impl Future<Output = Result<T, Failure>>) -> Res
 }
 
 /// A way to the node of a data folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     data: PathBuf,
 }
@@ -82,18 +84,40 @@ impl Client {
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> Result<Connection, CallError> {
-        self.open().await.map_err(|refused| {
-            let data = self.data.display();
-            CallError::NoNode(match refused {
-                Refused::Other(failure) => failure,
-                Refused::NoNode => Failure::error(format!(
-                    "no node runs on {data}; start one with: synod up --data {data}"
-                )),
-            })
+        self.open().await.map_err(|refused| self.refused(refused))
+    }
+
+    /// Posts a body that goes on for as long as the caller likes.
+    pub(crate) async fn post_stream<B>(
+        &self,
+        path: &str,
+        body: B,
+    ) -> Result<Response<Incoming>, CallError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
+        let sender = self.handshake().await.map_err(|refused| self.refused(refused))?;
+        send(sender, Method::POST, path, "application/cbor-seq", body).await
+    }
+
+    fn refused(&self, refused: Refused) -> CallError {
+        let data = self.data.display();
+        CallError::NoNode(match refused {
+            Refused::Other(failure) => failure,
+            Refused::NoNode => Failure::error(format!(
+                "no node runs on {data}; start one with: synod up --data {data}"
+            )),
         })
     }
 
     async fn open(&self) -> Result<Connection, Refused> {
+        Ok(Connection { sender: self.handshake().await? })
+    }
+
+    async fn handshake<B>(&self) -> Result<SendRequest<B>, Refused>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let other = |why: String| Refused::Other(Failure::error(why));
         let path = socket_path(&self.data).map_err(|error| other(error.to_string()))?;
         let shown = path.display();
@@ -111,7 +135,7 @@ impl Client {
             .await
             .map_err(|error| other(format!("{shown}: {error}")))?;
         tokio::spawn(connection);
-        Ok(Connection { sender })
+        Ok(sender)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
@@ -191,25 +215,38 @@ impl Connection {
         accept: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, CallError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "synod")
-            .header(ACCEPT, accept)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| CallError::Lost(error.to_string()))?;
-        let answer = self.sender.send_request(request).await.map_err(lost)?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(lost)?.to_bytes();
-        Err(match serde_json::from_slice(&body) {
-            Ok(error) => CallError::Told(error),
-            Err(_) => CallError::Lost(format!("the node answered with HTTP status {status}")),
-        })
+        send(&mut self.sender, method, path, accept, Full::new(body)).await
     }
+}
+
+async fn send<B>(
+    mut sender: impl BorrowMut<SendRequest<B>>,
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: B,
+) -> Result<Response<Incoming>, CallError>
+where
+    B: Body + 'static,
+{
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "synod")
+        .header(ACCEPT, accept)
+        .header(CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(|error| CallError::Lost(error.to_string()))?;
+    let answer = sender.borrow_mut().send_request(request).await.map_err(lost)?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(lost)?.to_bytes();
+    Err(match serde_json::from_slice(&body) {
+        Ok(error) => CallError::Told(error),
+        Err(_) => CallError::Lost(format!("the node answered with HTTP status {status}")),
+    })
 }
 
 /// Server-sent events, one JSON value in each.

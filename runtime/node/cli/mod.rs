@@ -7,6 +7,7 @@
 
 mod agent;
 mod answers;
+mod bench;
 mod broadcast;
 mod client;
 mod detach;
@@ -52,6 +53,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   agent ...       list, stop, restart; logs, letters
   log verify      check that what is on disk is what was written
   module ...      publish, list, get
+  bench ...       write, transact, update, lookup: measure this machine
 
   --data DIR      the data folder [default: synod in the XDG data folder]
   --json          print JSON, one object a line
@@ -110,6 +112,8 @@ enum Verb {
     Log(log::Log),
     #[command(subcommand)]
     Module(module::Module),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// An agent's engine; the node starts it
     #[command(hide = true)]
     Engine,
@@ -147,6 +151,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
         Verb::Log(log) => log.run(&global),
         Verb::Module(module) => client::block_on(module.run(&global)),
+        Verb::Bench(bench) => client::block_on(bench.run(&global)),
         // Seen to above: an engine ends with a status of its own.
         Verb::Engine => Ok(Verdict::No),
     };

@@ -4,18 +4,21 @@
 //!
 //! * [`Facts`] is one version of a knowledge base.
 //! * [`Goal`] is a transaction that runs: its calls copy what they see, its savepoints copy all.
-//! * [`Space`] applies commands. It knows every version that ever was, so it validates a
-//!   transaction in two ways: by asking all its calls again ([`Space::has_changed`]), and by the
-//!   rules of the stamps ([`Space::overlaps`]), which may refuse more and never less.
+//! * [`Space`] applies commands. It knows every version that ever was, so it can validate a
+//!   transaction in two ways: by the rules of the stamps ([`Space::overlaps`]), which decide, and by
+//!   asking all its calls again ([`Space::has_changed`]), which must never find more.
 
 mod goal;
+mod origins;
 mod space;
 mod unify;
 
 pub use goal::{Goal, Write};
-pub use space::{Called, Space, Verdict};
+pub use origins::{Agent, Session};
+pub use space::{Attempt, Called, Space, Verdict, Why};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use synod_core::command::Declaration;
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
 pub use unify::unifies;
@@ -73,6 +76,18 @@ impl Facts {
         Some(self.all.remove(place))
     }
 
+    /// Tells reads of a predicate apart by further arguments, as far as it has them.
+    pub fn declare(&mut self, declaration: &Declaration) {
+        let Declaration { predicate, keys } = declaration;
+        self.ends.entry(predicate.clone()).or_insert((-1, 0));
+        let declared = self.declared.entry(predicate.clone()).or_default();
+        for &key in keys {
+            if (2..=predicate.arity).contains(&key) && !declared.contains(&key) {
+                declared.push(key);
+            }
+        }
+    }
+
     /// The facts of a predicate, in clause order.
     pub fn of(&self, predicate: &Indicator) -> Vec<Fact> {
         self.all.iter().filter(|fact| fact.predicate == *predicate).cloned().collect()
@@ -88,9 +103,6 @@ impl Facts {
 
 /// The predicate of a fact or a call, which must be an atom or a compound.
 pub fn indicator(term: &Term) -> Indicator {
-    let (name, arity) = match term {
-        Term::Rational(_) => ("rdiv", 2),
-        other => other.functor().unwrap_or(("", 0)),
-    };
+    let (name, arity) = term.predicate().unwrap_or(("", 0));
     Indicator::new(name, arity as u32)
 }

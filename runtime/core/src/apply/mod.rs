@@ -399,7 +399,8 @@ impl State {
 
     fn publish(&mut self, name: String, text: String) -> Outcome {
         let others = self.modules.iter().filter(|(other, _)| **other != name);
-        let (len, bytes) = others.fold((0, 0), |(len, bytes), (_, text)| (len + 1, bytes + text.len()));
+        let (len, bytes) =
+            others.fold((0, 0), |(len, bytes), (_, text)| (len + 1, bytes + text.len()));
         if len >= MAX_MODULES {
             return self.refused(Refusal::Full(bound::MODULES));
         }

@@ -1,8 +1,8 @@
 //! A space's state, read back from a snapshot's items.
 
+use super::State;
 use super::rest::{self, kind};
 use super::stamps::{MAX_STAMPS, Stamps};
-use super::State;
 use crate::cbor::{Error, Reader};
 use crate::kb::{Fact, Indicator, Position};
 use crate::term::shape;
@@ -64,7 +64,8 @@ impl Restore {
             (None, kind::HEAD) => {}
             (None, _) => return Err(RestoreError::Missing("head")),
             // One head, one end, and the kinds in their order.
-            (Some(last), kind) if last < kind || last == kind && (1..kind::END).contains(&kind) => {}
+            (Some(last), kind) if last < kind || last == kind && (1..kind::END).contains(&kind) => {
+            }
             _ => return Err(r.invalid("an item out of order").into()),
         }
         self.kind = Some(kind);

@@ -88,7 +88,8 @@ impl SnapshotJob {
         }
         while let Some((indicator, (below, above))) = self.predicates.get(self.at) {
             let after = self.after.unwrap_or(*below);
-            let facts = kb.predicate(indicator).into_iter().flat_map(|p| p.facts_after(Some(after)));
+            let facts =
+                kb.predicate(indicator).into_iter().flat_map(|p| p.facts_after(Some(after)));
             let mut item = FactsItem::new(self.at);
             for (order, fact) in facts.take_while(|&(order, _)| order < *above) {
                 self.after = Some(order);

@@ -381,11 +381,7 @@ fn array_up_to(r: &mut Reader<'_>, bound: usize, of: &'static str) -> Result<usi
     if len > bound { Err(Error { at, what: What::TooMany { bound, of } }) } else { Ok(len) }
 }
 
-fn read_bounded(
-    r: &mut Reader<'_>,
-    bound: usize,
-    of: &'static str,
-) -> Result<String, Error> {
+fn read_bounded(r: &mut Reader<'_>, bound: usize, of: &'static str) -> Result<String, Error> {
     let at = r.position();
     let text = r.text()?;
     if text.len() > bound {

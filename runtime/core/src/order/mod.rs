@@ -206,7 +206,7 @@ impl Order {
         &self.members
     }
 
-    /// The hard state as it is at the moment, to be written at a clean end.
+    /// The hard state as it is at the moment, to be written at a clean end, when all else is.
     pub fn hard_state(&self) -> HardState {
         steps::hard_state(&self.raft)
     }

@@ -61,8 +61,16 @@ impl Order {
 
     fn persist(&mut self, snapshot: Option<SnapshotMeta>, entries: &[eraftpb::Entry]) {
         let number = self.number;
-        let hard_state = Some(self.hard_state()).filter(|state| *state != self.hard_state);
-        self.hard_state = hard_state.unwrap_or(self.hard_state);
+        let mut state = self.hard_state();
+        // A torn write may leave the hard state of this one beside the entries of the one before,
+        // which this one supersedes: it must not call those committed.
+        if snapshot.is_some() {
+            state.commit = self.hard_state.commit;
+        } else if let Some(first) = entries.first() {
+            state.commit = state.commit.min(first.index - 1);
+        }
+        let hard_state = (state != self.hard_state).then_some(state);
+        self.hard_state = state;
         let store = self.raft.mut_store();
         if let Some(snapshot) = &snapshot {
             let index = snapshot.position.index;

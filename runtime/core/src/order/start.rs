@@ -95,13 +95,13 @@ pub enum StartError {
     /// The log is not one contiguous run of ascending indexes and terms.
     #[error("the log is not contiguous at index {0}")]
     Gap(u64),
-    /// The log ends before what has been applied.
-    #[error("the log ends at index {last} and index {applied} has been applied")]
+    /// The log ends before what it is known to have held.
+    #[error("the log ends at index {last} and index {known} has been committed")]
     Lost {
         /// The last index there is.
         last: u64,
-        /// The index applied.
-        applied: u64,
+        /// The last index that was applied, or that the hard state calls committed.
+        known: u64,
     },
     /// The log was compacted and there is no snapshot of what it lost.
     #[error("the log begins after index {0} and no snapshot reaches there")]

@@ -85,8 +85,9 @@ impl Store {
             }
             store.push(to_raft(entry));
         }
-        if applied < before.index || store.last < applied {
-            return Err(StartError::Lost { last: store.last, applied });
+        let known = applied.max(hard_state.commit);
+        if applied < before.index || store.last < known {
+            return Err(StartError::Lost { last: store.last, known });
         }
         if store.cache.front().is_some_and(|e| e.index > applied + 1) {
             return Err(StartError::Gap(applied + 1));
@@ -94,7 +95,7 @@ impl Store {
         let mut hard = eraftpb::HardState::default();
         hard.term = hard_state.term.max(store.last_term());
         hard.vote = if hard.term == hard_state.term { hard_state.vote } else { 0 };
-        hard.commit = hard_state.commit.clamp(applied, store.last);
+        hard.commit = known;
         store.state = RaftState::new(hard, members.to_raft());
         Ok(store)
     }

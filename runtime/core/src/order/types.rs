@@ -235,16 +235,19 @@ pub enum Output {
     },
 }
 
-/// What is to be written, in the order of the fields and of the numbers.
+/// What is to be written. Writes become durable in the order of their numbers; within one, any part
+/// may be lost in a crash and any other kept, but for a snapshot: either it is in place and the log
+/// begins anew behind it, or nothing of this write has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// Its number; they ascend, with gaps.
     pub number: u64,
     /// A snapshot that a leader sent, to be made this node's state: the log begins anew behind it.
     pub snapshot: Option<SnapshotMeta>,
-    /// The hard state, if it changed.
+    /// The hard state, if it changed. Its commit speaks of what earlier writes hold.
     pub hard_state: Option<HardState>,
-    /// Entries to append. What the log holds from the first one's index on is superseded.
+    /// Entries to append. What the log holds from the first one's index on is superseded. A crash
+    /// may keep the first few of them.
     pub entries: Vec<Entry>,
 }
 

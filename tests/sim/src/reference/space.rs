@@ -1,20 +1,30 @@
 //! A space that has applied commands, with all the versions that it went through.
 
-use super::{Facts, Goal, Write, indicator};
+use super::origins::{Admission, Agent, Session, Turn};
+use super::{Facts, Write, indicator};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use synod_core::apply::{Outcome, Refusal};
+use synod_core::command::{Claim, Command, Letter, Origin};
 use synod_core::kb::{Indicator, Position};
 use synod_core::term::Term;
 
-/// The facts of a space at every index, and what was written between.
+/// A space: its facts at every index, what was written between, and who writes.
 #[derive(Clone, Debug)]
 pub struct Space {
     /// By index; the first is the empty space.
     versions: Vec<Facts>,
     /// (index, fact) of every fact that was added or taken away.
     written: Vec<(u64, Rc<Term>)>,
+    /// All sessions that were opened.
+    pub sessions: Vec<Session>,
+    /// All agents that were claimed.
+    pub agents: BTreeMap<String, Agent>,
+    /// The texts of modules.
+    pub modules: BTreeMap<String, String>,
 }
 
-/// A call that a transaction made, and the keys that were declared of its predicate then.
+/// A call that a transaction made, and the keys that its replica knew to be declared.
 #[derive(Clone, Debug)]
 pub struct Called {
     /// The goal.
@@ -23,18 +33,71 @@ pub struct Called {
     pub keys: Vec<u32>,
 }
 
-/// What is to become of a transaction.
+/// A transaction, with what is not in its command: the calls themselves.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Whose it is.
+    pub origin: Origin,
+    /// The index at which it read.
+    pub version: u64,
+    /// What it called.
+    pub calls: Vec<Called>,
+    /// What it wrote.
+    pub writes: Vec<Write>,
+}
+
+/// What comes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It commits.
-    Commits,
-    /// What it read, or retracts, has changed.
-    Conflicts,
+    /// It commits, or did before, at this index.
+    Committed(u64),
+    /// It is refused, or was before, at this index.
+    Refused(u64, Why),
+}
+
+/// Why a command is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `synod_core::apply::Refusal`")]
+pub enum Why {
+    Conflict,
+    TooOld,
+    NoSession,
+    OutOfWindow,
+    StaleEpoch,
+    StaleCursor,
+    Full,
+    Malformed,
+}
+
+impl From<&Outcome> for Verdict {
+    fn from(outcome: &Outcome) -> Self {
+        let (index, refusal) = match outcome {
+            Outcome::Committed(index) => return Self::Committed(*index),
+            Outcome::Refused(index, refusal) => (*index, refusal),
+        };
+        let why = match refusal {
+            Refusal::Conflict(_) => Why::Conflict,
+            Refusal::TooOld => Why::TooOld,
+            Refusal::NoSession => Why::NoSession,
+            Refusal::OutOfWindow => Why::OutOfWindow,
+            Refusal::StaleEpoch => Why::StaleEpoch,
+            Refusal::StaleCursor => Why::StaleCursor,
+            Refusal::Full(_) => Why::Full,
+            Refusal::Malformed => Why::Malformed,
+        };
+        Self::Refused(index, why)
+    }
 }
 
 impl Default for Space {
     fn default() -> Self {
-        Self { versions: vec![Facts::default()], written: Vec::new() }
+        Self {
+            versions: vec![Facts::default()],
+            written: Vec::new(),
+            sessions: Vec::new(),
+            agents: BTreeMap::new(),
+            modules: BTreeMap::new(),
+        }
     }
 }
 
@@ -54,67 +117,172 @@ impl Space {
         self.at(self.index())
     }
 
-    /// A command that changes no facts.
-    pub fn skip(&mut self) {
+    /// Applies a command that is no transaction.
+    pub fn apply(&mut self, command: &Command) -> Verdict {
         self.versions.push(self.now().clone());
-    }
-
-    /// A command that declares further keys of predicates.
-    pub fn declare(&mut self, predicates: &[(Indicator, Vec<u32>)]) {
-        let mut next = self.now().clone();
-        for (predicate, keys) in predicates {
-            next.ends.entry(predicate.clone()).or_insert((-1, 0));
-            let declared = next.declared.entry(predicate.clone()).or_default();
-            for &key in keys {
-                if (2..=predicate.arity).contains(&key) && !declared.contains(&key) {
-                    declared.push(key);
+        let index = self.index();
+        let committed = Verdict::Committed(index);
+        match command {
+            Command::OpenSession { label, nonce } => {
+                let known = self.sessions.iter().find(|session| session.is_of(label, nonce));
+                if let Some(session) = known {
+                    return Verdict::Committed(session.id);
+                }
+                self.sessions.push(Session::new(index, label.clone(), *nonce));
+                committed
+            }
+            Command::Claim(claim) => self.claim(claim.clone()),
+            Command::Letter(letter) => {
+                let &Letter { epoch, seq, from, to, .. } = letter;
+                let Some(agent) = self.agents.get_mut(&letter.agent) else {
+                    return Verdict::Refused(index, Why::StaleEpoch);
+                };
+                let turn = Turn { epoch, seq, from, to };
+                match agent.admit(turn, index) {
+                    Admission::New => {}
+                    Admission::Again(verdict) => return verdict,
+                    Admission::Refused(why) => return Verdict::Refused(index, why),
+                }
+                let position = if from < to { from } else { Position { index, n: 0 } };
+                agent.letters.insert(position, letter.clone());
+                agent.tell(turn, committed);
+                committed
+            }
+            Command::Release { agent, epoch } => {
+                match self.agents.get_mut(agent).filter(|agent| agent.epoch == *epoch) {
+                    Some(agent) => {
+                        agent.is_held = false;
+                        committed
+                    }
+                    None => Verdict::Refused(index, Why::StaleEpoch),
                 }
             }
+            Command::DropLetters { agent, positions } => {
+                if let Some(agent) = self.agents.get_mut(agent) {
+                    agent.letters.retain(|position, _| !positions.contains(position));
+                }
+                committed
+            }
+            Command::PublishModule { name, text } => {
+                self.modules.insert(name.clone(), text.clone());
+                committed
+            }
+            Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
         }
-        self.versions.push(next);
     }
 
-    /// A command that proposes what a goal did that began at `version`.
-    pub fn transact(&mut self, version: u64, calls: &[Called], writes: &[Write]) -> Verdict {
-        let is_gone = |write: &Write| match write {
-            Write::Retract(predicate, order) => {
-                !self.now().of(predicate).iter().any(|fact| fact.order == *order)
+    /// Bytes that are no command.
+    pub fn apply_junk(&mut self) -> Verdict {
+        self.versions.push(self.now().clone());
+        Verdict::Refused(self.index(), Why::Malformed)
+    }
+
+    fn claim(&mut self, claim: Claim) -> Verdict {
+        let index = self.index();
+        let declared = claim.declared.clone();
+        let verdict = match self.agents.get_mut(&claim.agent) {
+            Some(agent) => agent.claim(claim, index),
+            None if claim.after != 0 => Verdict::Refused(index, Why::StaleEpoch),
+            None => {
+                self.agents.insert(claim.agent.clone(), Agent::new(claim, index));
+                Verdict::Committed(index)
             }
-            Write::Assert(..) | Write::Emit(_) => false,
         };
-        if self.overlaps(version, calls) || writes.iter().any(is_gone) {
-            self.skip();
-            return Verdict::Conflicts;
+        if verdict == Verdict::Committed(index)
+            && let Some(facts) = self.versions.last_mut()
+        {
+            declared.iter().for_each(|declaration| facts.declare(declaration));
         }
-        let index = self.index() + 1;
-        let mut next = self.now().clone();
+        verdict
+    }
+
+    /// Applies a transaction.
+    pub fn transact(&mut self, attempt: &Attempt) -> Verdict {
+        let before = self.now().clone();
+        self.versions.push(before);
+        let index = self.index();
+        let admission = match &attempt.origin {
+            Origin::Session { id, seq, acked } => {
+                match self.sessions.iter_mut().find(|session| session.id == *id) {
+                    Some(session) => session.admit(*seq, *acked),
+                    None => Admission::Refused(Why::NoSession),
+                }
+            }
+            Origin::Agent { name, .. } => {
+                match (self.agents.get_mut(name), turn(&attempt.origin)) {
+                    (Some(agent), Some(turn)) => agent.admit(turn, index),
+                    _ => Admission::Refused(Why::StaleEpoch),
+                }
+            }
+        };
+        let verdict = match admission {
+            Admission::New => match self.why_not(attempt) {
+                None => Verdict::Committed(index),
+                Some(why) => Verdict::Refused(index, why),
+            },
+            Admission::Again(verdict) => return verdict,
+            Admission::Refused(why) => return Verdict::Refused(index, why),
+        };
+        if verdict == Verdict::Committed(index) {
+            self.write(&attempt.writes);
+        }
+        match (&attempt.origin, turn(&attempt.origin)) {
+            (Origin::Session { id, seq, .. }, _) => {
+                let session = self.sessions.iter_mut().find(|session| session.id == *id);
+                session.into_iter().for_each(|session| session.tell(*seq, verdict));
+            }
+            (Origin::Agent { name, .. }, turn) => {
+                let agent = self.agents.get_mut(name).zip(turn);
+                agent.into_iter().for_each(|(agent, turn)| agent.tell(turn, verdict));
+            }
+        }
+        verdict
+    }
+
+    /// Why a transaction that is applied as the last command does not commit.
+    fn why_not(&self, attempt: &Attempt) -> Option<Why> {
+        let Attempt { origin, version, calls, writes } = attempt;
+        if *version >= self.index() {
+            return Some(Why::Malformed);
+        }
+        let retracts = writes.iter().filter_map(|write| match write {
+            Write::Retract(predicate, order) => Some((predicate, *order)),
+            Write::Assert(..) | Write::Emit(_) => None,
+        });
+        let retracts: Vec<_> = retracts.collect();
+        let has_read = !calls.is_empty() || !retracts.is_empty();
+        if turn(origin).is_some_and(|turn| has_read && *version < turn.epoch) {
+            return Some(Why::TooOld);
+        }
+        let is_there = |predicate: &Indicator, order: i64| {
+            self.now().of(predicate).iter().any(|fact| fact.order == order)
+        };
+        let is_gone = retracts.iter().any(|(predicate, order)| !is_there(predicate, *order));
+        (is_gone || self.overlaps(*version, calls)).then_some(Why::Conflict)
+    }
+
+    fn write(&mut self, writes: &[Write]) {
+        let index = self.index();
+        let Some(facts) = self.versions.last_mut() else { return };
         for (n, write) in (0..).zip(writes) {
             match write {
                 Write::Assert(end, fact) => {
-                    next.assert(*end, Position { index, n }, fact);
+                    facts.assert(*end, Position { index, n }, fact);
                     self.written.push((index, fact.clone()));
                 }
                 Write::Retract(predicate, order) => {
-                    if let Some(fact) = next.retract(predicate, *order) {
+                    if let Some(fact) = facts.retract(predicate, *order) {
                         self.written.push((index, fact.term));
                     }
                 }
                 Write::Emit(_) => {}
             }
         }
-        self.versions.push(next);
-        Verdict::Commits
     }
 
-    /// The calls of a goal, as [`Space::transact`] wants them.
-    pub fn called(goal: &Goal) -> Vec<Called> {
-        let keys = |call| goal.base().declared.get(&indicator(call)).cloned().unwrap_or_default();
-        goal.calls().iter().map(|call| Called { goal: call.clone(), keys: keys(call) }).collect()
-    }
-
-    /// Whether any call would be answered otherwise now than it was at `version`.
-    pub fn has_changed(&self, version: u64, calls: &[Called]) -> bool {
-        let (then, now) = (self.at(version), self.now());
+    /// Whether any call would be answered otherwise at one index than at another.
+    pub fn has_changed(&self, then: u64, now: u64, calls: &[Called]) -> bool {
+        let (then, now) = (self.at(then), self.at(now));
         calls.iter().any(|call| then.answers(&call.goal) != now.answers(&call.goal))
     }
 
@@ -123,6 +291,13 @@ impl Space {
         let later = self.written.iter().filter(|(index, _)| *index > version);
         let mut pairs = later.flat_map(|(_, fact)| calls.iter().map(move |call| (call, fact)));
         pairs.any(|(call, fact)| call.overlaps(fact))
+    }
+}
+
+fn turn(origin: &Origin) -> Option<Turn> {
+    match *origin {
+        Origin::Session { .. } => None,
+        Origin::Agent { epoch, seq, from, to, .. } => Some(Turn { epoch, seq, from, to }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Peers that keep to no rule: whatever they say, a member does not panic and does not fill up.
 
-use super::member::Member;
+use super::member::{Member, Tear};
 use super::wire::{MARK, append, entry, message, of};
 use crate::order::message::{Mark, encode};
 use crate::order::*;
@@ -62,7 +62,7 @@ proptest! {
         let config = Config::new(1, MARK.group, 0);
         let mut member = Member::new(config, Members::of_voters(1..=voters), Time::ZERO);
         member.config.generation = MARK.generation;
-        member.crash(0, 0);
+        member.crash(0, Tear { entries: 0, hard_state: false });
         member.start(Time::ZERO);
         for step in steps {
             step.run(&mut member);
@@ -139,7 +139,7 @@ impl Step {
             Self::Read => Some(Input::ReadIndex { ticket: 3 }),
             Self::Transfer => Some(Input::Transfer { to: 2 }),
             Self::Restart => {
-                member.crash(1, 1);
+                member.crash(1, Tear { entries: 1, hard_state: true });
                 member.start(now);
                 None
             }

@@ -15,6 +15,14 @@ pub(super) struct Disk {
     pub(super) entries: Vec<Entry>,
 }
 
+/// The part of a write that a crash keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tear {
+    /// So many of the first entries.
+    pub(super) entries: usize,
+    pub(super) hard_state: bool,
+}
+
 /// A message on its way, or waiting to be.
 #[derive(Clone, Debug)]
 pub(super) struct Parcel {
@@ -51,20 +59,25 @@ impl Disk {
         }
     }
 
-    /// Writes all of it, or of its entries the first `keep`.
-    pub(super) fn write(&mut self, persist: &Persist, keep: usize) {
+    /// Writes all of it.
+    fn write(&mut self, persist: &Persist) {
+        self.tear(persist, Tear { entries: usize::MAX, hard_state: true });
+    }
+
+    /// Writes a part of it.
+    fn tear(&mut self, persist: &Persist, tear: Tear) {
         if let Some(snapshot) = &persist.snapshot {
             self.before = snapshot.position;
             self.snapshot = Some(snapshot.clone());
             self.entries.clear();
         }
-        if let Some(state) = persist.hard_state {
+        if let Some(state) = persist.hard_state.filter(|_| tear.hard_state) {
             let old = std::mem::replace(&mut self.hard_state, state);
             assert!(state.term >= old.term, "a term was forgotten: {old:?}, {state:?}");
             let kept = old.vote == 0 || state.vote == old.vote || state.term > old.term;
             assert!(kept, "a vote was taken back: {old:?}, {state:?}");
         }
-        for entry in persist.entries.iter().take(keep) {
+        for entry in persist.entries.iter().take(tear.entries) {
             let at = usize::try_from(entry.index - self.before.index - 1).unwrap();
             self.entries.truncate(at);
             assert_eq!(self.entries.len(), at, "a gap in the log at {}", entry.index);
@@ -142,14 +155,14 @@ impl Member {
         self.order = Some(order);
     }
 
-    /// Of what was written and not confirmed, the first `writes` and of the next one `entries`
-    /// entries have reached the disk by chance.
-    pub(super) fn crash(&mut self, writes: usize, entries: usize) {
+    /// Of what was written and not confirmed, the first `writes` and of the next one a part have
+    /// reached the disk by chance.
+    pub(super) fn crash(&mut self, writes: usize, tear: Tear) {
         for (n, persist) in std::mem::take(&mut self.writes).iter().enumerate() {
             if n < writes {
-                self.disk.write(persist, usize::MAX);
+                self.disk.write(persist);
             } else if n == writes && persist.snapshot.is_none() {
-                self.disk.write(persist, entries);
+                self.disk.tear(persist, tear);
             }
         }
         self.order = None;
@@ -195,7 +208,7 @@ impl Member {
         let mut number = 0;
         for persist in self.writes.drain(..count.min(self.writes.len())) {
             number = persist.number;
-            self.disk.write(&persist, usize::MAX);
+            self.disk.write(&persist);
             if let Some(snapshot) = &persist.snapshot {
                 self.committed = snapshot.position;
             }

@@ -2,10 +2,11 @@
 //! line `----`, and all that follows from them, up to an empty line. `REWRITE=1` writes what does
 //! follow; the difference is for a reader to judge.
 //!
-//! Writes reach the disk and commits are applied at once, unless a member's disk is held. Messages
-//! wait in the order sent until they are delivered.
+//! Writes reach the disk and commits are applied at once, unless a member's disk is held; a crash
+//! keeps the hard state of the write that it tears. Messages wait in the order sent until they are
+//! delivered.
 
-use super::member::{Member, Parcel};
+use super::member::{Member, Parcel, Tear};
 use super::trace;
 use crate::order::message::{self, Mark};
 use crate::order::*;
@@ -118,7 +119,7 @@ impl World {
                 let copies: Vec<_> = self.wire.iter().filter(|p| p.to == id).cloned().collect();
                 self.wire.extend(copies);
             }
-            "crash" => self.member(id).crash(0, 0),
+            "crash" => self.member(id).crash(0, Tear { entries: 0, hard_state: true }),
             "cut" => self.sides = line[3..].split('|').map(ids).collect(),
             "deliver" => self.deliver(|parcel| id == 0 || parcel.to == id),
             "disk" => {

@@ -1,6 +1,6 @@
 //! What clients ask and what goes wrong in a simulated group, drawn at random.
 
-use super::member::Member;
+use super::member::{Member, Tear};
 use super::sim::{Event, Sim};
 use crate::order::*;
 
@@ -117,7 +117,8 @@ impl Sim {
             self.plan(pause, Event::Restart(id));
         }
         let (writes, entries) = (self.random.below(3) as usize, self.random.below(3) as usize);
-        self.member(id).crash(writes, entries);
+        let tear = Tear { entries, hard_state: self.random.chance(500) };
+        self.member(id).crash(writes, tear);
         self.busy.retain(|(busy, _)| *busy != id);
         self.events.retain(|_, event| {
             !matches!(event, Event::Applied(e) | Event::Compact(e) | Event::Disk(e)

@@ -1,0 +1,65 @@
+//! `synod bench write|transact|update|lookup`: what this machine does with Synod.
+//!
+//! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
+//! outside, over the same socket that any client uses. Next to each figure stands the machine's
+//! floor for it, measured in the same run: what the disk or the processor takes for the same thing
+//! without Synod. Where others use the machine too, the ratio to the floor says more than the
+//! figure.
+
+mod floor;
+mod latency;
+mod load;
+mod lookup;
+mod machine;
+mod node;
+mod report;
+mod stream;
+mod transact;
+mod update;
+mod write;
+
+use super::foreground::Signals;
+use super::{Failure, Global, Verdict};
+use clap::Subcommand;
+use node::Folder;
+use report::Report;
+
+/// Measure what Synod does on this machine, with a node of its own; --data chooses the disk
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    Write(write::Write),
+    Transact(transact::Transact),
+    Update(update::Update),
+    Lookup(lookup::Lookup),
+}
+
+impl Bench {
+    /// Measures, and leaves nothing behind.
+    pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let mut signals = Signals::new()?;
+        let folder = Folder::create(&global.data()?)?;
+        let mut report = Report::new(global.out(), self.name());
+        let measured = async {
+            report.machine(folder.path())?;
+            match self {
+                Self::Write(write) => write.run(&folder, &mut report).await,
+                Self::Transact(transact) => transact.run(&folder, &mut report).await,
+                Self::Update(update) => update.run(&folder, &mut report).await,
+                Self::Lookup(lookup) => lookup.run(&folder, &mut report).await,
+            }
+        };
+        tokio::select! {
+            measured = measured => measured.map(|()| Verdict::Yes),
+            () = signals.next() => Err(Failure::error("stopped before it was done")),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Write(_) => "write",
+            Self::Transact(_) => "transact",
+            Self::Update(_) => "update",
+            Self::Lookup(_) => "lookup",
+        }
+    }
+}
