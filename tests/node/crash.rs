@@ -3,7 +3,7 @@
 
 use crate::random::Random;
 use crate::stream::{Stream, Told};
-use crate::world::{Node, World, ask};
+use crate::world::{Node, World, ask, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,8 @@ use synod_core::term::Term;
 
 /// How often the node is killed.
 const KILLS: usize = 100;
+/// Events that a client sends between two of them, at most.
+const EVENTS: u64 = 250;
 /// Proposals of the stream under way at once, at most.
 const IN_FLIGHT: u64 = 64;
 
@@ -50,7 +52,7 @@ impl Client {
 
     /// Sends events one after the other until the node is gone.
     fn send_until_gone(&mut self, world: &World, count: &AtomicUsize) {
-        loop {
+        for _ in 0..EVENTS {
             self.sent += 1;
             match self.send(world, self.sent) {
                 Ok(index) => drop(self.acknowledged.insert(self.sent, index)),
@@ -77,13 +79,16 @@ impl Client {
         let first = self.sent + 1;
         let (mut under_way, mut next) = (0, first);
         'node: loop {
-            while under_way < IN_FLIGHT {
+            while under_way < IN_FLIGHT && next < first + EVENTS {
                 let event = Term::structure("e", [Term::Integer(self.key(next) as i64)]);
                 self.sent = next;
                 if sender.event(next, next.saturating_sub(1500), &event).is_err() {
                     break 'node;
                 }
                 (under_way, next) = (under_way + 1, next + 1);
+            }
+            if under_way == 0 {
+                return;
             }
             match answers.next() {
                 Ok((seq, Told::Committed(index))) => drop(self.acknowledged.insert(seq, index)),
@@ -124,23 +129,24 @@ fn a_node_killed_a_hundred_times_keeps_what_it_acknowledged() {
     let program = world.program("seen.pl", SEEN);
     let mut random = Random::new(7);
     let mut node = world.up(&[]);
-    node.post("/v1/run", &json!({"program": program, "name": "seen", "keep": true}));
+    let options = json!({"max_time_ms": 60_000});
+    let run = json!({"program": program, "name": "seen", "keep": true, "options": options});
+    node.post("/v1/run", &run);
     let mut one = Client::new(&node, 1);
     let mut many = Client::new(&node, 2);
     for round in 0..KILLS {
         let count = AtomicUsize::new(0);
-        // Every fourth time the agent is at work too, and not just the log.
-        let wants_agent = round % 4 == 0;
-        let enough = 1 + random.below(if wants_agent { 400 } else { 60 }) as usize;
+        // Every fifth time the agent is at work too, and not just the log.
+        let wants_agent = round % 5 == 0;
+        let enough = 1 + random.below(EVENTS) as usize;
         node = thread::scope(|scope| {
             scope.spawn(|| one.send_until_gone(&world, &count));
             scope.spawn(|| many.stream_until_gone(&world, &count));
-            let before = if wants_agent { node.agent_if_any("seen") } else { Value::Null };
-            crate::world::wait_for("writes", || count.load(Ordering::Relaxed) >= enough);
+            wait_for("writes", || count.load(Ordering::Relaxed) >= enough);
             if wants_agent {
-                crate::world::wait_for("the agent to handle some", || {
-                    let now = node.agent_if_any("seen");
-                    now["cursor"].is_string() && now["cursor"] != before["cursor"]
+                let running = node.wait_agent("seen", |agent| agent["state"] == "running");
+                node.wait_agent("seen", |agent| {
+                    agent["cursor"] != running["cursor"] || agent["lag"].as_u64() < Some(10)
                 });
             }
             node.kill();

@@ -4,9 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contention;
 mod crash;
 mod deaths;
 mod examples;
+mod programs;
 mod random;
 mod stream;
 mod world;

@@ -133,6 +133,9 @@ async fn solve_in_side(
         let text = format!("index {wanted} was asked for, and this node is at {index}");
         return drop(events.send(SideEvent::Failed(error("behind", text))).await);
     }
+    if let Some(ended) = ended_before(&agent.space, &solve).await {
+        return drop(events.send(ended).await);
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -147,7 +150,7 @@ async fn solve_in_side(
                 }
             }
         };
-        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false };
+        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false, committed: None };
         match goal.run(&mut engine).await {
             Ok(true) => return agent.keep_warm(engine),
             Ok(false) => return,
@@ -159,6 +162,18 @@ async fn solve_in_side(
             }
         }
     }
+}
+
+/// How a transaction ended that was sent before under the same number: its goal, run again on what
+/// it has changed itself, could say something else.
+async fn ended_before(space: &Space, solve: &Solve) -> Option<SideEvent> {
+    let Once { session, seq, .. } =
+        solve.once.filter(|_| matches!(solve.kind, GoalKind::Transact))?;
+    let outcome = space.look(move |state| state.outcome(session, seq).cloned()).await??;
+    Some(match outcome {
+        Outcome::Committed(index) => SideEvent::End { succeeded: true, more: false, index },
+        Outcome::Refused(_, why) => SideEvent::Failed(error("refused", why.to_string())),
+    })
 }
 
 /// Waits until a space has come to an index; false if that takes too long.
@@ -181,6 +196,8 @@ struct Goal<'a> {
     solve: &'a Solve,
     events: &'a mpsc::Sender<SideEvent>,
     has_answered: bool,
+    /// The index at which its transaction was committed.
+    committed: Option<u64>,
 }
 
 impl Goal<'_> {
@@ -219,7 +236,7 @@ impl Goal<'_> {
                         self.tell(SideEvent::Answer(answer)).await;
                     }
                     let is_full = limit.is_some_and(|limit| answered >= limit);
-                    let (succeeded, index) = (answered > 0, at);
+                    let (succeeded, index) = (answered > 0, self.committed.unwrap_or(at));
                     match end {
                         End::More if cut || is_full => {
                             engine.send(&ToEngine::Stop { id: ID }).await?;
@@ -280,6 +297,7 @@ impl Goal<'_> {
             Err(_) => frame::Outcome::Refused { error: resource_error("a draft cannot be read") },
             Ok(draft) => match commit_draft(space, self.once(), draft).await {
                 Committed::At(index) => {
+                    self.committed = matches!(self.solve.kind, GoalKind::Transact).then_some(index);
                     self.perform(effects).await;
                     frame::Outcome::Committed { index }
                 }
