@@ -72,7 +72,7 @@ impl Host {
     }
 
     fn fetch_batch(&mut self) {
-        if let Some(why) = self.vitals.renewal(&self.watch) {
+        if let Some(why) = self.vitals.renewal(self.watch.heavy()) {
             self.link.send(&FromEngine::Renew { why });
         }
         self.watch.rest();
@@ -167,6 +167,10 @@ impl Host {
             }
             Verdict::TooLong(keys) => self.give_up(conflict(keys)),
             Verdict::Threw(ball) => self.give_up(ball),
+            // The cursor in the space tells: the next engine starts from there.
+            Verdict::Unknown(_) => {
+                exit::now(exit::SETUP, "nobody knows whether a batch was committed");
+            }
         }
     }
 
@@ -190,7 +194,7 @@ impl Host {
         match self.run.propose(&mut self.facts, &mut self.link, run) {
             Verdict::Committed => self.pass(),
             // It read nothing and wrote nothing: only its place in the log can be refused.
-            Verdict::Again | Verdict::TooLong(_) | Verdict::Threw(_) => {
+            Verdict::Again | Verdict::TooLong(_) | Verdict::Unknown(_) | Verdict::Threw(_) => {
                 exit::now(exit::SETUP, "an event cannot be passed over");
             }
         }

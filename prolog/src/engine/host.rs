@@ -375,7 +375,7 @@ impl Host {
                     Verdict::Committed => return Ok(result),
                     Verdict::Again => {}
                     Verdict::TooLong(keys) => return Err(conflict(keys)),
-                    Verdict::Threw(ball) => return Err(ball),
+                    Verdict::Unknown(ball) | Verdict::Threw(ball) => return Err(ball),
                 }
             },
         }
@@ -445,7 +445,7 @@ impl Host {
                 self.end_transaction();
                 Err(conflict(keys))
             }
-            Verdict::Threw(ball) => {
+            Verdict::Unknown(ball) | Verdict::Threw(ball) => {
                 self.end_transaction();
                 Err(ball)
             }

@@ -63,6 +63,8 @@ pub(super) enum Verdict {
     /// To be run again. After [`RERUN_FOR`], what changed.
     Again,
     TooLong(Vec<String>),
+    /// Nobody knows: `unknown(Id)`.
+    Unknown(Ball),
     Threw(Ball),
 }
 
@@ -155,7 +157,7 @@ impl RunState {
             Outcome::Unknown { id } => {
                 self.retry = Retry::default();
                 let id = Term::string(id);
-                Verdict::Threw(errors::error(Term::structure("unknown", [id])))
+                Verdict::Unknown(errors::error(Term::structure("unknown", [id])))
             }
             Outcome::Superseded => super::exit::quietly(),
         }

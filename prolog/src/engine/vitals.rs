@@ -1,6 +1,5 @@
 //! When an engine has grown old: reasons to be replaced by a fresh one between two batches.
 
-use super::watch::Watch;
 use crate::frame::Renewal;
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -68,12 +67,12 @@ impl Vitals {
         }
     }
 
-    /// Why the engine should be renewed, once.
-    pub(super) fn renewal(&mut self, watch: &Watch) -> Option<Renewal> {
+    /// Why the engine should be renewed, once. `heavy` are its resident bytes, if they are too many.
+    pub(super) fn renewal(&mut self, heavy: Option<u64>) -> Option<Renewal> {
         if self.has_asked {
             return None;
         }
-        let why = if let Some(bytes) = watch.heavy() {
+        let why = if let Some(bytes) = heavy {
             Some(Renewal::Memory { bytes })
         } else if self.atoms.len() > MAX_NEW_ATOMS {
             Some(Renewal::Atoms { count: self.atoms.len() as u64 })
@@ -93,6 +92,21 @@ impl Vitals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handlers_twice_as_slow_as_they_were_are_a_reason_to_renew_once() {
+        let mut vitals = Vitals::default();
+        let mut window = |micros: u64| {
+            vitals.handled(WINDOW, Duration::from_micros(micros) * WINDOW);
+            vitals.renewal(None)
+        };
+        assert_eq!(window(300), None);
+        assert_eq!(window(120), None);
+        assert_eq!(window(230), None);
+        assert_eq!(window(500), Some(Renewal::Slow { was: 120, is: 500 }));
+        assert_eq!(window(900), None);
+        assert_eq!(Vitals::default().renewal(Some(9)), Some(Renewal::Memory { bytes: 9 }));
+    }
 
     #[test]
     fn long_atoms_are_counted_once_and_strings_not_at_all() {

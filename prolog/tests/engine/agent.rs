@@ -7,6 +7,8 @@ crate::tests! {
     a_handler_is_a_transaction
     later_handlers_of_a_batch_see_earlier_writes
     a_conflict_runs_the_half_again
+    a_batch_of_unknown_fate_ends_the_engine
+    events_that_conflict_for_ever_are_passed_over_one_by_one
     a_handler_that_fails_or_throws_leaves_nothing_but_what_it_printed
     every_kind_of_trigger_arrives
     effects_are_told_in_order_and_dropped_with_their_handler
@@ -65,6 +67,25 @@ fn a_conflict_runs_the_half_again() {
         .collect();
     // 5, halved to 2, halved to 1; then twice as many after each commit.
     assert_eq!(done, [1, 2, 2]);
+}
+
+fn a_batch_of_unknown_fate_ends_the_engine() {
+    let mut node = Node::start(BANK, Options::agent());
+    node.unknown = Some("anna.7".into());
+    node.expect_next();
+    let event = node.event("open(a)");
+    node.give(vec![event]);
+    assert_eq!(node.next_or_death(), Err(synod_prolog::Death::Setup));
+}
+
+fn events_that_conflict_for_ever_are_passed_over_one_by_one() {
+    let mut node = Node::start(BANK, Options::agent());
+    node.conflicts_of_writes = true;
+    node.events(&["open(a)", "nothing"]);
+    node.conflicts_of_writes = false;
+    node.events(&["open(b)"]);
+    assert_eq!(node.facts("account", 2), ["account(b,0)"]);
+    assert_eq!(node.failures(), ["error(conflict([\"a key\"]),synod)"]);
 }
 
 fn a_handler_that_fails_or_throws_leaves_nothing_but_what_it_printed() {

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     goal: u64,
     /// Refuses so many proposals as conflicts, whatever is in them.
     pub(crate) conflicts: u32,
+    /// Refuses what writes, as conflicts.
+    pub(crate) conflicts_of_writes: bool,
     /// Ends the next proposal as unknown, with this id.
     pub(crate) unknown: Option<String>,
     /// Answers to `Ask`, in order.
@@ -114,6 +116,7 @@ impl Node {
             batch: 0,
             goal: 0,
             conflicts: 0,
+            conflicts_of_writes: false,
             unknown: None,
             replies: options.replies.into(),
             calls: VecDeque::new(),
@@ -247,8 +250,8 @@ impl Node {
         if let Some(id) = self.unknown.take() {
             return Outcome::Unknown { id };
         }
-        if self.conflicts > 0 {
-            self.conflicts -= 1;
+        if self.conflicts > 0 || (self.conflicts_of_writes && !draft.ops.is_empty()) {
+            self.conflicts = self.conflicts.saturating_sub(1);
             return Outcome::Conflict { keys: vec!["a key".into()] };
         }
         match self.commit(draft.version, draft.reads, draft.ops) {

@@ -23,7 +23,8 @@ struct Timer {
 }
 
 impl Timers {
-    /// Arms a timer. Says whether there was room.
+    /// Arms a timer. One that repeats takes the place of another with its term. Says whether there
+    /// was room.
     pub(super) fn arm(
         &mut self,
         now: Instant,
@@ -31,6 +32,9 @@ impl Timers {
         every: bool,
         term: Vec<u8>,
     ) -> bool {
+        if every {
+            self.by_time.retain(|_, timer| timer.every.is_none() || timer.term != term);
+        }
         if self.by_time.len() >= MAX_TIMERS {
             return false;
         }
@@ -98,6 +102,15 @@ mod tests {
         // Three periods late: one tick, and the next in step.
         assert_eq!(timers.due(start + SECOND * 9 / 2), [b"tick".to_vec()]);
         assert_eq!(timers.next(), Some(start + 5 * SECOND));
+    }
+
+    #[test]
+    fn a_repeating_timer_takes_the_place_of_its_like() {
+        let (mut timers, start) = (Timers::default(), Instant::now());
+        timers.arm(start, SECOND, true, b"tick".to_vec());
+        timers.arm(start, 3 * SECOND, true, b"tick".to_vec());
+        assert!(timers.due(start + 2 * SECOND).is_empty());
+        assert_eq!(timers.due(start + 3 * SECOND).len(), 1);
     }
 
     #[test]

@@ -60,10 +60,6 @@ impl View {
         self.failed.fetch_add(failed, Ordering::Relaxed);
     }
 
-    pub(super) fn handled(&self) -> u64 {
-        self.handled.load(Ordering::Relaxed)
-    }
-
     /// Triggers handled, handlers that did not succeed, engines that died.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let read = |n: &AtomicU64| n.load(Ordering::Relaxed);

@@ -100,15 +100,20 @@ pub(crate) fn table(agents: &[AgentInfo]) -> Table {
 
 async fn order(client: &Client, name: &str, order: &str) -> Result<Verdict, Failure> {
     let path = format!("/v1/agents/{}/{order}", encode(name));
-    let _: Value = client.post(&path, &Value::Null).await?;
-    Ok(Verdict::Yes)
+    match client.post::<Value>(&path, &Value::Null).await {
+        Ok(_) => Ok(Verdict::Yes),
+        Err(error) => error.or_no(),
+    }
 }
 
 impl Logs {
     async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
         let Self { name, follow, tail } = self;
         let path = format!("/v1/agents/{}/logs?tail={tail}&follow={follow}", encode(&name));
-        let mut events = client.get_events::<LogLine>(&path).await?;
+        let mut events = match client.get_events::<LogLine>(&path).await {
+            Ok(events) => events,
+            Err(error) => return error.or_no(),
+        };
         let mut out = global.out();
         while let Some(line) = events.next().await? {
             lines::print_log(&mut out, &line)?;
@@ -119,7 +124,10 @@ impl Logs {
 
 async fn letters(client: &Client, name: &str, global: &Global) -> Result<Verdict, Failure> {
     let path = format!("/v1/agents/{}/letters", encode(name));
-    let letters: Vec<LetterInfo> = client.get(&path).await?;
+    let letters: Vec<LetterInfo> = match client.get(&path).await {
+        Ok(letters) => letters,
+        Err(error) => return error.or_no(),
+    };
     let mut out = global.out();
     for letter in &letters {
         if out.is_json() {

@@ -3,7 +3,7 @@
 //! A [`Client`] opens a connection for each request, which on a Unix socket costs a tenth of a
 //! millisecond; whoever wants more keeps a [`Connection`].
 
-use super::Failure;
+use super::{Failure, Verdict};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -46,6 +46,17 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// A thing that is not found is no error, but a no.
+    pub(crate) fn or_no(self) -> Result<Verdict, Failure> {
+        match self {
+            Self::Told(error) if error.code == "not_found" => {
+                eprintln!("synod: {}", error.message);
+                Ok(Verdict::No)
+            }
+            error => Err(error.into()),
+        }
+    }
+
     /// What to tell of a request that makes the proposal `id`.
     pub(crate) fn of_proposal(self, id: &str) -> Failure {
         match self {

@@ -25,20 +25,24 @@ impl Failure {
 
     /// An error that the node told of.
     pub(crate) fn told(error: ErrorBody) -> Self {
-        let line = match &error.id {
-            Some(id) => format!("unknown: {}; ask with: synod outcome {id}", error.message),
-            None => error.message.clone(),
+        let details = match error.problems.as_slice() {
+            // The line says it already.
+            [_] => Vec::new(),
+            problems => problems.iter().map(in_file).collect(),
         };
-        Self::Error { line, details: error.problems.iter().map(in_file).collect() }
+        Self::Error { line: line_of(&error), details }
     }
 
     /// An error about a text that came from the command line: shows the place in it.
     pub(crate) fn told_of_text(error: ErrorBody, text: &str) -> Self {
+        let line = match error.problems.first() {
+            Some(Problem { line: line @ 1.., column, text, .. }) => {
+                format!("line {line}, column {column}: {text}")
+            }
+            _ => line_of(&error),
+        };
         let details = error.problems.iter().flat_map(|problem| in_text(problem, text)).collect();
-        match Self::told(error) {
-            Self::Error { line, .. } => Self::Error { line, details },
-            Self::PipeClosed => Self::PipeClosed,
-        }
+        Self::Error { line, details }
     }
 
     /// The outcome of a proposal that may or may not have arrived.
@@ -67,6 +71,15 @@ impl From<io::Error> for Failure {
         } else {
             Self::error(format!("stdout: {error}"))
         }
+    }
+}
+
+fn line_of(error: &ErrorBody) -> String {
+    let ErrorBody { code, message, id, .. } = error;
+    match id {
+        Some(id) => format!("unknown: {message}; ask with: synod outcome {id}"),
+        None if code == "threw" => format!("the goal threw {message}"),
+        None => message.clone(),
     }
 }
 

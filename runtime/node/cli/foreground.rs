@@ -5,11 +5,15 @@ use clap::Args;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use synod::control::{Control, socket_path};
 use synod::node::{Node, NodeConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
+
+/// Signals within this time are one: who sends one to a process often sends it to its group too.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// How a node is set up.
 #[derive(Clone, Debug, Args)]
@@ -72,7 +76,7 @@ impl Foreground {
         }
     }
 
-    /// Stops the node. A second signal ends the process where it stands: the log is as safe as
+    /// Stops the node. A further signal ends the process where it stands: the log is as safe as
     /// after a crash.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
         let Self { node, server, mut signals } = self;
@@ -80,9 +84,14 @@ impl Foreground {
             node.shutdown().await;
             server.await
         };
+        let further = async {
+            tokio::time::sleep(ONE_SIGNAL).await;
+            signals.drain();
+            signals.next().await;
+        };
         tokio::select! {
             stopped = stopped => stopped.map_err(|error| Failure::error(error.to_string())),
-            () = signals.next() => Err(Failure::error("ended by a second signal")),
+            () = further => Err(Failure::error("ended by a further signal before it had stopped")),
         }
     }
 }
@@ -100,6 +109,14 @@ impl Signals {
             ])
         };
         Ok(Self(listen().map_err(|error| Failure::error(format!("signals: {error}")))?))
+    }
+
+    /// Forgets those that have come.
+    fn drain(&mut self) {
+        let mut nothing = std::task::Context::from_waker(std::task::Waker::noop());
+        for signal in &mut self.0 {
+            while signal.poll_recv(&mut nothing).is_ready() {}
+        }
     }
 
     pub(crate) async fn next(&mut self) {

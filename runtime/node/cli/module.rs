@@ -1,6 +1,6 @@
 //! `synod module publish|list|get`
 
-use super::client::{CallError, Client, encode};
+use super::client::{Client, encode};
 use super::space::SpaceArg;
 use super::table::{Table, bytes};
 use super::{Failure, Global, Verdict};
@@ -86,11 +86,7 @@ impl Get {
         let path = format!("/v1/modules/{}{}", encode(&self.name), self.space.as_query());
         let module: ModuleText = match client.get(&path).await {
             Ok(module) => module,
-            Err(CallError::Told(error)) if error.code == "not_found" => {
-                eprintln!("synod: {}", error.message);
-                return Ok(Verdict::No);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return error.or_no(),
         };
         let mut out = global.out();
         if out.is_json() {

@@ -1,6 +1,6 @@
 //! `synod outcome ID`
 
-use super::client::{CallError, Client, encode};
+use super::client::{Client, encode};
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict, broadcast};
 use clap::Args;
@@ -21,11 +21,7 @@ impl Outcome {
         let path = format!("/v1/outcome/{}{}", encode(&self.id), self.space.as_query());
         let outcome: synod::api::Outcome = match client.get(&path).await {
             Ok(outcome) => outcome,
-            Err(CallError::Told(error)) if error.code == "not_found" => {
-                eprintln!("synod: {}", error.message);
-                return Ok(Verdict::No);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return error.or_no(),
         };
         broadcast::print(&mut global.out(), &outcome)?;
         let is_committed = matches!(outcome, synod::api::Outcome::Committed { .. });

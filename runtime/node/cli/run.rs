@@ -3,7 +3,7 @@
 use super::client::{Client, encode};
 use super::foreground::{self, Foreground, NodeArgs, Signals};
 use super::space::SpaceArg;
-use super::{Failure, Global, Verdict, client, detach, lines, units};
+use super::{Failure, Global, Verdict, client, detach, down, lines, units};
 use clap::Args;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -91,16 +91,19 @@ impl Run {
             let be_node = be_node(global, &data, self.node, request);
             return foreground::block_on(global, LevelFilter::WARN, be_node);
         }
-        if !is_up {
-            detach::start(&data, &self.node, global.verbose)?;
+        if is_up && !self.detach {
+            return client::block_on(attend(&client, global, &request));
         }
-        client::block_on(async {
-            if self.detach {
-                hand_over(&client, global, &request).await
-            } else {
-                attend(&client, global, &request).await
-            }
-        })
+        if is_up {
+            return client::block_on(hand_over(&client, global, &request));
+        }
+        detach::start(&data, &self.node, global.verbose)?;
+        let handed_over = client::block_on(hand_over(&client, global, &request));
+        if handed_over.is_err() {
+            // Nobody has asked for a node without the agent.
+            client::block_on(down::run(global))?;
+        }
+        handed_over
     }
 
     fn request(&self) -> Result<RunRequest, Failure> {

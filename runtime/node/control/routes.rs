@@ -208,13 +208,15 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
 /// Reads a term that a person wrote, and gives its bytes.
 fn read_term(text: &str) -> Result<Bytes, ApiError> {
     let term = text::read(text, Dialect::Scryer).map_err(|error| {
-        let mut refusal = ApiError::new("syntax", format!("syntax error: {error}"));
+        let what = format!("syntax error: {}", error.what);
+        let at = format!("line {}, column {}", error.line, error.column);
+        let mut refusal = ApiError::new("syntax", format!("{at}: {what}"));
         refusal.0.problems.push(Problem {
             severity: "error".to_owned(),
             file: String::new(),
             line: u32::try_from(error.line).unwrap_or(0),
             column: u32::try_from(error.column).unwrap_or(0),
-            text: error.what.to_string(),
+            text: what,
         });
         refusal
     })?;

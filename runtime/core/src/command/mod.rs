@@ -1,7 +1,7 @@
 //! Commands: what a space's log is made of. One applied command is one index.
 //!
 //! A log record's payload is a [`Batch`]: the leader's time stamp and commands, each kept as the
-//! bytes that the chain hashes. `log.cddl` describes both.
+//! bytes that the chain hashes. `commands.cddl` describes both.
 
 pub(crate) mod codec;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! 1. Make the machine: `Order::new(config, recovered, now)`, `recovered` being what the disk holds.
 //! 2. Take outputs by [`Order::poll_output`] until there are none, in order:
 //!    - [`Output::Persist`]: write it behind all earlier ones. One fdatasync may stand for many.
+//!      A crash may lose the last ones, and keep a part of the first that it loses.
 //!    - [`Output::Send`]: send it, at once or when the `Persist` of `after` is on disk.
 //!    - [`Output::Commit`]: hand it to the state above, in order.
 //!    - [`Output::Fetch`], [`Output::SnapshotWanted`], a `snapshot` to send: long work; start it.
@@ -87,12 +88,13 @@ pub struct Order {
     proposals: Vec<(u64, Bytes)>,
     proposed_bytes: usize,
     reads: Reads,
-    /// Numbers of the `Persist`s that are not on disk, as far as this machine knows.
-    writing: VecDeque<u64>,
-    /// Of those, the ones with a snapshot, and its index.
+    /// The last number of a write, and the writes not on disk as far as this machine knows.
+    writes: u64,
+    writing: VecDeque<Write>,
+    /// Readies with a snapshot that are not all on disk, and its index.
     installing: VecDeque<(u64, u64)>,
     /// The number of Raft's last ready.
-    number: u64,
+    ready: u64,
     /// The hard state as last handed out.
     hard_state: HardState,
     /// Role, term and leader as last told.
@@ -101,6 +103,15 @@ pub struct Order {
     committed: u64,
     applied: u64,
     next_tick: Time,
+}
+
+/// A [`Persist`] that is not on disk.
+struct Write {
+    number: u64,
+    /// The ready that it is a part of.
+    ready: u64,
+    /// Whether it holds a new term or vote.
+    promises: bool,
 }
 
 impl Order {
@@ -122,9 +133,10 @@ impl Order {
             proposals: Vec::new(),
             proposed_bytes: 0,
             reads,
+            writes: 0,
             writing: VecDeque::new(),
             installing: VecDeque::new(),
-            number: 0,
+            ready: 0,
             hard_state,
             told: (Role::Follower, hard_state.term, None),
             committed: applied,

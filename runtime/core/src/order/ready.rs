@@ -3,10 +3,12 @@
 use super::members::{ChangeSet, Members};
 use super::message;
 use super::store::{self, snapshot_from_raft};
-use super::types::{Committed, Entry, EntryKind, Output, Persist, Position, Role, SnapshotMeta};
-use super::{MAX_FETCH_BYTES, Order};
+use super::types::{
+    Committed, Entry, EntryKind, HardState, Output, Persist, Position, Role, SnapshotMeta,
+};
+use super::{MAX_FETCH_BYTES, Order, Write};
 use raft::StateRole;
-use raft::eraftpb::{self, Message};
+use raft::eraftpb::{self, EntryType, Message};
 
 impl Order {
     /// Takes all that Raft has ready, until it has nothing more.
@@ -38,8 +40,14 @@ impl Order {
     fn take_ready(&mut self) {
         self.tell_role();
         let mut ready = self.raft.ready();
-        self.number = ready.number();
-        self.send(ready.take_messages(), None);
+        self.ready = ready.number();
+        let mut messages = ready.take_messages();
+        // A voter that needs nobody's vote but its own leads before that is on disk. Before it is,
+        // it could come back, lead the same term again, and tell its learners something else.
+        let promised = self.is_promise_on_disk();
+        if promised {
+            self.send(std::mem::take(&mut messages), None);
+        }
         let committed = ready.take_committed_entries();
         let persisted_messages = ready.take_persisted_messages();
         for read in ready.take_read_states() {
@@ -51,36 +59,75 @@ impl Order {
             let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).map(snapshot_from_raft);
             self.persist(snapshot, &ready.take_entries());
         }
-        self.send(persisted_messages, self.writing.back().copied());
+        let after = self.writing.back().map(|write| write.number);
+        self.send(messages, after);
+        self.send(persisted_messages, after);
         self.raft.advance_append_async(ready);
         if self.writing.is_empty() {
-            self.raft.on_persist_ready(self.number);
+            self.raft.on_persist_ready(self.ready);
         }
         self.commit(committed);
     }
 
+    /// Whether the term and the vote are where they cannot be forgotten.
+    fn is_promise_on_disk(&self) -> bool {
+        let HardState { term, vote, .. } = self.hard_state();
+        let written = (term, vote) == (self.hard_state.term, self.hard_state.vote);
+        written && self.writing.iter().all(|write| !write.promises)
+    }
+
+    /// Cuts what Raft wants on disk into writes of which a crash may leave any part without harm:
+    ///
+    /// - A hard state must not call entries committed that a write supersedes, should its own be
+    ///   lost. So it speaks of what earlier writes hold.
+    /// - An entry that changes the members must not be there without the knowledge that the change
+    ///   before it is committed: a member that had forgotten that could be elected by voters of two
+    ///   configurations ago. (Raft applies changes where they commit; every message that brings the
+    ///   second change also says that the first is committed, and an election waits for committed
+    ///   changes.) So that knowledge is a write of its own, before.
     fn persist(&mut self, snapshot: Option<SnapshotMeta>, entries: &[eraftpb::Entry]) {
-        let number = self.number;
-        let mut state = self.hard_state();
-        // A torn write may leave the hard state of this one beside the entries of the one before,
-        // which this one supersedes: it must not call those committed.
-        if snapshot.is_some() {
-            state.commit = self.hard_state.commit;
-        } else if let Some(first) = entries.first() {
-            state.commit = state.commit.min(first.index - 1);
-        }
-        let hard_state = (state != self.hard_state).then_some(state);
-        self.hard_state = state;
-        let store = self.raft.mut_store();
-        if let Some(snapshot) = &snapshot {
-            let index = snapshot.position.index;
-            store.restore(snapshot.clone());
+        if let Some(snapshot) = snapshot {
+            self.raft.mut_store().restore(snapshot.clone());
             self.members = snapshot.members.clone();
-            self.committed = index;
-            self.installing.push_back((number, index));
+            self.committed = snapshot.position.index;
+            self.installing.push_back((self.ready, self.committed));
+            self.write(Some(snapshot), None, &[]);
         }
-        store.append(entries);
-        self.writing.push_back(number);
+        self.raft.mut_store().append(entries);
+        let commit = self.hard_state().commit;
+        let is_change = |e: &eraftpb::Entry| e.get_entry_type() != EntryType::EntryNormal;
+        for part in entries.chunk_by(|_, next| !is_change(next)) {
+            let Some(first) = part.first() else { continue };
+            let mut state = self.new_hard_state(commit.min(first.index - 1));
+            if is_change(first) && state.is_some() {
+                self.write(None, state.take(), &[]);
+            }
+            self.write(None, state, part);
+        }
+        if entries.is_empty() {
+            let state = self.new_hard_state(commit);
+            if state.is_some() {
+                self.write(None, state, &[]);
+            }
+        }
+    }
+
+    fn new_hard_state(&self, commit: u64) -> Option<HardState> {
+        Some(HardState { commit, ..self.hard_state() }).filter(|state| *state != self.hard_state)
+    }
+
+    fn write(
+        &mut self,
+        snapshot: Option<SnapshotMeta>,
+        hard_state: Option<HardState>,
+        entries: &[eraftpb::Entry],
+    ) {
+        self.writes += 1;
+        let (number, ready) = (self.writes, self.ready);
+        let old = self.hard_state;
+        self.hard_state = hard_state.unwrap_or(old);
+        let promises = (old.term, old.vote) != (self.hard_state.term, self.hard_state.vote);
+        self.writing.push_back(Write { number, ready, promises });
         let entries = entries.iter().map(store::from_raft).collect();
         self.outputs.push_back(Output::Persist(Persist { number, snapshot, hard_state, entries }));
     }

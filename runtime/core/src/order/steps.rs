@@ -96,13 +96,13 @@ impl Order {
     // Disk.
 
     pub(super) fn persisted(&mut self, number: u64) {
-        while self.writing.front().is_some_and(|&n| n <= number) {
+        while self.writing.front().is_some_and(|write| write.number <= number) {
             self.writing.pop_front();
         }
-        // Raft counts readies; those between two writes had nothing to write.
-        let done = self.writing.front().map_or(self.number, |next| next - 1);
+        // Raft counts readies. A ready may be many writes, or none.
+        let done = self.writing.front().map_or(self.ready, |write| write.ready - 1);
         self.raft.on_persist_ready(done);
-        while self.installing.front().is_some_and(|&(n, _)| n <= number) {
+        while self.installing.front().is_some_and(|&(ready, _)| ready <= done) {
             if let Some((_, index)) = self.installing.pop_front() {
                 self.raft.advance_apply_to(index);
             }

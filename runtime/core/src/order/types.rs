@@ -157,8 +157,8 @@ pub enum Input {
 /// Something to be done, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The proposal stands in this leader's log. It is committed if, and only if, the commit of
-    /// that index has that term.
+    /// The proposal stands in this leader's log. As long as this machine lives, it is committed if,
+    /// and only if, the commit of that index has that term.
     Appended {
         /// The proposal's number.
         ticket: u64,
@@ -235,19 +235,19 @@ pub enum Output {
     },
 }
 
-/// What is to be written. Writes become durable in the order of their numbers; within one, any part
-/// may be lost in a crash and any other kept, but for a snapshot: either it is in place and the log
-/// begins anew behind it, or nothing of this write has happened.
+/// What is to be written. Writes become durable in the order of their numbers. Within one, the order
+/// is the writer's, and a crash may leave a part: the hard state, or some of the first entries, or
+/// both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
-    /// Its number; they ascend, with gaps.
+    /// Its number. They count up.
     pub number: u64,
     /// A snapshot that a leader sent, to be made this node's state: the log begins anew behind it.
+    /// Nothing else is in such a write, and a crash leaves all of it or nothing.
     pub snapshot: Option<SnapshotMeta>,
     /// The hard state, if it changed. Its commit speaks of what earlier writes hold.
     pub hard_state: Option<HardState>,
-    /// Entries to append. What the log holds from the first one's index on is superseded. A crash
-    /// may keep the first few of them.
+    /// Entries to append. What the log holds from the first one's index on is superseded.
     pub entries: Vec<Entry>,
 }
 

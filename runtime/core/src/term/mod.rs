@@ -20,7 +20,7 @@
 mod bytes;
 pub mod data;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod shape;
 pub mod swi;
 pub mod text;

@@ -1,5 +1,5 @@
 //! CDDL (RFC 8610), as much of it as our formats are described in: choices, tags, arrays with
-//! occurrences, literals, `.size` and `.ne`. Published validators were tried and let `foo()` pass.
+//! occurrences and members' names, literals, `.size` and `.ne`. Published validators were tried and let `foo()` pass.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a schema that is broken fails the test")]
 
@@ -14,6 +14,7 @@ pub(crate) struct Schema {
 enum Type {
     Name(String),
     Text(String),
+    Uint(u64),
     Choice(Vec<Self>),
     Tag(u64, Box<Self>),
     Array(Vec<Entry>),
@@ -57,6 +58,7 @@ impl Schema {
                 None => takes_prelude(name, r),
             },
             Type::Text(text) => r.text() == Ok(text),
+            Type::Uint(n) => r.uint() == Ok(*n),
             Type::Choice(types) => types.iter().any(|of| {
                 let mut tried = r.clone();
                 let takes = self.takes(of, &mut tried);
@@ -111,8 +113,9 @@ fn takes_prelude(name: &str, r: &mut Reader<'_>) -> bool {
         ("float16" | "float32" | "float64", Head::Float(_)) => true,
         ("bstr", Head::Bytes(len)) => r.take(len).is_ok(),
         ("tstr", Head::Text(len)) => r.take_text(len).is_ok(),
-        ("null", Head::Simple(22)) => true,
-        ("int" | "uint" | "float16" | "float32" | "float64" | "bstr" | "tstr" | "null", _) => false,
+        ("null", Head::Simple(22)) | ("bool", Head::Simple(20 | 21)) => true,
+        ("int" | "uint" | "float16" | "float32" | "float64", _) => false,
+        ("bstr" | "tstr" | "null" | "bool", _) => false,
         _ => panic!("no rule is called {name}"),
     }
 }
@@ -141,6 +144,10 @@ struct Parser {
 impl Parser {
     fn peek(&self) -> &str {
         self.tokens.get(self.at).map_or("", String::as_str)
+    }
+
+    fn peek_second(&self) -> &str {
+        self.tokens.get(self.at + 1).map_or("", String::as_str)
     }
 
     fn next(&mut self) -> String {
@@ -210,6 +217,9 @@ impl Parser {
             self.expect(")");
             return Type::Tag(tag.parse().expect("a tag"), Box::new(of));
         }
+        if let Ok(n) = token.parse() {
+            return Type::Uint(n);
+        }
         match token.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
             Some(text) => Type::Text(text.to_owned()),
             None => Type::Name(token),
@@ -217,7 +227,11 @@ impl Parser {
     }
 
     fn entry(&mut self) -> Entry {
-        let least = self.peek().parse().ok();
+        // A member's name is for people.
+        if self.peek_second() == ":" {
+            self.at += 2;
+        }
+        let least = self.peek().parse().ok().filter(|_| self.peek_second() == "*");
         if least.is_some() {
             self.next();
         }

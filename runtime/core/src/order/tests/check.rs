@@ -17,7 +17,7 @@ pub(super) struct Checker {
     /// Data whose proposal was dropped, or stands somewhere; all data is different.
     proposals: BTreeMap<u64, Bytes>,
     dropped: BTreeSet<Bytes>,
-    placed: BTreeMap<(u64, u64), Bytes>,
+    placed: BTreeMap<(u64, u64), (u64, Bytes)>,
     seen: BTreeSet<Bytes>,
     /// Where the log was committed when a read was asked for.
     reads: BTreeMap<u64, u64>,
@@ -71,16 +71,18 @@ impl Checker {
         self.reads.insert(ticket, self.committed());
     }
 
-    /// A member starts with the state above as it was at `applied`.
-    pub(super) fn started(&mut self, node: u64, applied: u64) {
+    /// A member starts with the state above as it was at `applied`, and a log up to `last`. What it
+    /// had appended beyond that it may append otherwise, if nobody else has seen it.
+    pub(super) fn started(&mut self, node: u64, applied: u64, last: u64) {
         self.handed_out.insert(node, applied);
+        self.placed.retain(|(index, _), (by, _)| *by != node || *index <= last);
     }
 
     pub(super) fn output(&mut self, node: u64, order: &Order, output: &Output) {
         match output {
             Output::Appended { ticket, term, index } => {
                 if let Some(data) = self.proposals.remove(ticket) {
-                    let other = self.placed.insert((*index, *term), data);
+                    let other = self.placed.insert((*index, *term), (node, data));
                     assert_eq!(other, None, "two proposals at {index}/{term}");
                 }
             }
@@ -145,7 +147,10 @@ impl Checker {
             assert!(self.seen.insert(data.clone()), "{data:?} is committed twice");
             assert!(!self.dropped.contains(data), "{data:?} was dropped and is committed");
             let placed = self.placed.get(&(*index, *term));
-            assert!(placed.is_none_or(|placed| placed == data), "{data:?} is not what stood here");
+            assert!(
+                placed.is_none_or(|(_, placed)| placed == data),
+                "{data:?} is not what stood here"
+            );
             self.counts.entries += 1;
         } else {
             self.counts.changes += 1;

@@ -223,7 +223,7 @@ impl Sim {
         config.cache_bytes = 2_000;
         let member = Member::new(config, self.genesis.clone(), self.now);
         self.members.insert(id, member);
-        self.checker.started(id, 0);
+        self.checker.started(id, 0, 0);
     }
 
     pub(super) fn member(&mut self, id: u64) -> &mut Member {

@@ -130,7 +130,9 @@ impl Sim {
         let now = self.now;
         if self.members[&id].order.is_none() {
             self.member(id).start(now);
-            self.checker.started(id, self.members[&id].committed.index);
+            let member = &self.members[&id];
+            let last = member.order.as_ref().map_or(0, |order| order.last().index);
+            self.checker.started(id, member.committed.index, last);
             self.settle(id);
         }
     }
