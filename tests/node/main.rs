@@ -7,6 +7,7 @@ mod support;
 mod contention;
 mod crash;
 mod deaths;
+mod disk;
 mod examples;
 mod programs;
 mod random;

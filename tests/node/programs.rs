@@ -45,9 +45,10 @@ fn programs_that_cannot_be_loaded_say_why() {
         (":- use_module(library(synod)).\n:- no_such_directive(1).\n", "no_such_directive"),
         (":- use_module(library(synod)).\n:- replicated(p/1).\np(1).\n", "p/1"),
         (":- use_module(library(synod)).\n:- initialization(halt).\n", "halt"),
+        (":- use_module(library(synod)).\np(1.0e999).\n", "wrong.pl:2:1: error: syntax error: infinite float"),
         (
             ":- use_module(library(synod)).\n:- replicated(p/1).\n:- initialization(assertz(p(1))).\n",
-            "on(start)",
+            "permission_error(modify,facts,load)",
         ),
     ] {
         let said = refused("wrong.pl", text);
@@ -84,7 +85,6 @@ on(event(_, _, unbound_call)) :- call(_).
 on(event(_, _, built)) :- G = maplist(assertz), call(G, [said(built)]).
 on(event(_, _, read)) :- read(X), assertz(said(read(X))).
 on(event(_, _, framing)) :- put_all(20), nl, assertz(said(framed)).
-on(event(_, _, infinite)) :- catch(assertz(said(1.0e400)), _, throw(no_float)).
 on(event(_, _, say(X))) :- assertz(said(X)).
 put_all(0) :- !.
 put_all(N) :-
@@ -112,16 +112,16 @@ fn a_handler_that_does_not_succeed_leaves_nothing_but_a_line() {
         ("unbound", "instantiation_error"),
         ("unbound_retract", "instantiation_error"),
         ("unbound_call", "instantiation_error"),
-        ("built", "permission_error(modify,static_procedure"),
     ] {
         let said = failure(&node, event);
         assert!(said.contains(why), "{event}: {said}");
     }
+    node.broadcast("built");
     node.broadcast("read");
     node.wait_query("a", "said(read(end_of_file))");
     node.broadcast("framing");
     node.wait_query("a", "said(framed)");
-    assert_eq!(node.query("a", "said(X)"), ["X = read(end_of_file)", "X = framed"]);
+    assert_eq!(node.query("a", "said(X)"), ["X = built", "X = read(end_of_file)", "X = framed"]);
     assert_eq!(node.agent("a")["deaths"], 0);
     let log = node.log("a").join("\n");
     assert_eq!(log.matches("loaded.").count(), 20, "what it printed is its output: {log}");
@@ -134,9 +134,8 @@ const LIBRARIES: &str = r#"
 :- use_module(library(dcgs)).
 :- use_module(library(assoc)).
 :- use_module(library(tabling)).
+:- use_module(library(charsio)).
 :- use_module(library(format)).
-:- use_module(library(lists)).
-:- use_module(library(pairs)).
 :- replicated(solved/2).
 :- table path/2.
 edge(1, 2). edge(2, 3). edge(3, 1).
@@ -161,7 +160,7 @@ fn libraries_work_in_programs_and_in_goals() {
     reached.sort();
     assert_eq!(reached, ["X = 1", "X = 2", "X = 3"]);
     assert_eq!(node.query("a", "X #> 3, X #< 6, X * 2 #= 10"), ["X = 5"]);
-    assert_eq!(world.yes(["query", "X #> 3, X in 0..5, labeling([], [X])"]), "X = 4\n;  X = 5.\n");
+    assert_eq!(world.yes(["query", "X #> 3, X in 0..5, labeling([], [X])"]), "X = 4.\nX = 5.\n");
     assert_eq!(world.yes(["query", "X #> 3"]), "clpz:(X in 4..sup).\n");
     assert_eq!(world.yes(["query", "phrase(digits(Ds), \"42\")"]), "Ds = \"42\".\n");
     assert_eq!(world.yes(["query", "format(\"~a-~d~n\", [x, 3])"]), "x-3\ntrue.\n");

@@ -89,7 +89,8 @@ impl World {
     pub(crate) fn up_with(&self, name: &str, program: &str) -> Node {
         let node = self.up(&[]);
         let path = self.program(&format!("{name}.pl"), program);
-        node.run_agent(&path, name, json!({}));
+        // Loading counts, and this machine is busy.
+        node.run_agent(&path, name, json!({"max_time_ms": 60_000}));
         node
     }
 }

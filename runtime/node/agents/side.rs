@@ -8,7 +8,7 @@ use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
 use crate::api::{ErrorBody, Once};
-use crate::space::{Ended, Space, error};
+use crate::space::{Ended, NotProposed, Space, error};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -305,6 +305,9 @@ impl Goal<'_> {
                     frame::Outcome::Conflict { keys: keys.iter().map(u64::to_string).collect() }
                 }
                 Committed::Refused(why) => frame::Outcome::Refused { error: resource_error(&why) },
+                Committed::NotProposed(why) => {
+                    frame::Outcome::Refused { error: resource_error(&why.to_string()) }
+                }
                 Committed::Unknown(id) => frame::Outcome::Unknown { id },
             },
         };
@@ -351,6 +354,8 @@ pub(crate) enum Committed {
     At(u64),
     Conflict(Vec<u64>),
     Refused(String),
+    /// It did not enter the log, and may be sent again under its number.
+    NotProposed(NotProposed),
     /// Ask for this id.
     Unknown(String),
 }
@@ -363,7 +368,11 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
     };
     let (Once { session, seq, acked }, _own) = match number {
         Ok(number) => number,
-        Err(why) => return Committed::Refused(why),
+        Err(Some(Ended::NotProposed(why))) => return Committed::NotProposed(why),
+        Err(Some(Ended::Applied(Outcome::Refused(_, why)))) => {
+            return Committed::Refused(why.to_string());
+        }
+        Err(_) => return Committed::NotProposed(NotProposed::Stopping),
     };
     let Draft { version, reads, ops } = draft;
     let origin = Origin::Session { id: session, seq, acked };
@@ -380,7 +389,7 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
             Committed::Conflict(Vec::new())
         }
         Some(Ended::Applied(Outcome::Refused(_, why))) => Committed::Refused(why.to_string()),
-        Some(Ended::NotProposed(why)) => Committed::Refused(why.to_string()),
+        Some(Ended::NotProposed(why)) => Committed::NotProposed(why),
         None => Committed::Unknown(format!("{session}-{seq}")),
     }
 }
