@@ -6,9 +6,11 @@ mod support;
 
 mod contention;
 mod crash;
+mod datagrams;
 mod deaths;
 mod disk;
 mod examples;
+mod life;
 mod programs;
 mod random;
 mod stream;
