@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use synod_core::snapshot::{Meta, Writer};
+use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
 use synod_sim::disk::SimDisk;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
@@ -174,7 +174,7 @@ impl Node {
             at: Default::default(),
             members: Default::default(),
         };
-        let mut writer = Writer::create(&disk, dir, &meta).unwrap();
+        let mut writer = SnapshotWriter::create(&disk, dir, &meta).unwrap();
         self.state.begin_snapshot();
         while let Some(item) = self.state.snapshot_step() {
             writer.chunk(0, &item).unwrap();
