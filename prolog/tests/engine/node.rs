@@ -6,17 +6,17 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
-use synod_sim::disk::SimDisk;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
+use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
 use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::*;
 use synod_prolog::{Death, Spawned};
+use synod_sim::disk::SimDisk;
 
 /// How long any one frame may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);

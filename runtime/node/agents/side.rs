@@ -156,7 +156,14 @@ async fn solve_in_side(
                 }
             }
         };
-        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false, committed: None };
+        let mut goal = Goal {
+            agent,
+            context,
+            solve: &solve,
+            events: &events,
+            has_answered: false,
+            committed: None,
+        };
         match goal.run(&mut engine).await {
             Ok(true) => return agent.keep_warm(engine),
             Ok(false) => return,
