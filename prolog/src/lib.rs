@@ -1,6 +1,6 @@
 //! Synod's engine: one Scryer Prolog machine in an operating-system process of its own.
 //!
-//! - [`spawn`] is the node's side: it starts the process and hands back its socket.
+//! - [`spawn()`] is the node's side: it starts the process and hands back its socket.
 //! - [`frame`] is what the two say to each other over that socket.
 //! - [`engine`] is the process: sandbox, limits, the knowledge base's replica, and the machine.
 //!

@@ -10,7 +10,7 @@
 //! watchdog: a thread that ends the process when a limit is passed
 //! ```
 //! The machine runs one query for the life of the process: `synod_engine:main`, a failure-driven
-//! loop. Everything it needs of the world it asks of [`host::Host`], in a call that blocks.
+//! loop. Everything it needs of the world it asks of `host::Host`, in a call that blocks.
 
 mod batch;
 mod data;
