@@ -4,17 +4,19 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
+use synod_core::snapshot;
 use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::*;
 use synod_prolog::{Death, Spawned};
+use synod_sim::disk::SimDisk;
 
 /// How long any one frame may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -161,15 +163,20 @@ impl Node {
         self.folder.path().to_path_buf()
     }
 
-    /// A base of the state as it is: the snapshot's items, one after the other.
+    /// A base of the state as it is: a snapshot, an item a chunk, as a node writes it.
     pub(crate) fn write_base(&mut self) -> PathBuf {
-        let path = self.folder.path().join(format!("base-{}", self.state.index()));
-        let mut bytes = Vec::new();
+        let disk = SimDisk::new(1);
+        let (index, chain) = (self.state.index(), self.state.chain());
+        let (at, members) = (synod_core::log::Position::default(), Bytes::new());
+        let meta = snapshot::Meta { space: [7; 32], index, chain, at, members };
+        let mut writer = snapshot::Writer::create(&disk, Path::new(""), &meta).unwrap();
         self.state.begin_snapshot();
         while let Some(item) = self.state.snapshot_step() {
-            bytes.extend_from_slice(&item);
+            writer.chunk(0, &item).unwrap();
         }
-        std::fs::write(&path, bytes).unwrap();
+        let written = disk.contents(writer.finish().unwrap()).unwrap();
+        let path = self.folder.path().join(format!("base-{index}"));
+        std::fs::write(&path, written).unwrap();
         path
     }
 
