@@ -94,17 +94,17 @@ impl Replica {
     }
 }
 
-/// Reads a base, which is a snapshot: mapped, and its facts kept as slices of that.
+/// Reads a base, which is a snapshot of the space: mapped, and facts are kept as slices of it.
 fn load(path: &Path, wanted: BTreeSet<Indicator>) -> Result<(Kb, u64), Ball> {
     let gone = |_| errors::existence("base", Term::string(path.to_string_lossy()));
     let file = File::open(path).map_err(gone)?;
     // SAFETY: the node writes a base once, renames it into place and never changes it.
     let map = unsafe { Mmap::map(&file) }.map_err(gone)?;
+    let base = Bytes::from_owner(map);
     let damaged = |error: String| errors::system(format!("base {}: {error}", path.display()));
-    let base = Snapshot::open(Bytes::from_owner(map), path, None);
-    let base = base.map_err(|error| errors::system(error.to_string()))?;
+    let snapshot = Snapshot::open(base, path, None).map_err(|error| damaged(error.to_string()))?;
     let mut restore = Restore::replica(wanted);
-    for chunk in base.chunks() {
+    for chunk in snapshot.chunks() {
         restore.item(&chunk.items).map_err(|error| damaged(error.to_string()))?;
     }
     let state = restore.finish().map_err(|error| damaged(error.to_string()))?;
