@@ -334,8 +334,12 @@ impl Agents {
         agent.drop_warm();
         let (done, ended) = oneshot::channel();
         if agent.orders.send(Order::Stop { release, done }).await.is_ok() {
-            // A task that has ended by itself drops the order, which is as good.
-            drop(ended.await);
+            // A task that has ended by itself, before or after it was told, is as good. An order that it
+            // never saw may stay in the queue for as long as anybody can send.
+            tokio::select! {
+                ended = ended => drop(ended),
+                () = agent.orders.closed() => {}
+            }
         }
     }
 

@@ -328,11 +328,12 @@ impl Task {
     }
 
     async fn hand_out(&mut self, engine: &mut Engine, items: Vec<Item>) -> Result<(), EngineError> {
-        let changes = engine.changes()?;
         self.batches += 1;
         let number = self.batches;
         let triggers = items.iter().map(|item| item.trigger.clone()).collect();
+        // Kept before anything can go wrong: an engine that is too far behind leaves them to the next.
         self.batch = Some(Batch { number, items, done: 0 });
+        let changes = engine.changes()?;
         engine.send(&ToEngine::Triggers { batch: number, changes, items: triggers }).await
     }
 
