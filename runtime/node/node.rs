@@ -153,6 +153,7 @@ impl Node {
         Ok(match commit_draft(&space, once, draft).await {
             Committed::At(index) => api::Outcome::Committed { index },
             Committed::Refused(why) => return Err(error("refused", why)),
+            Committed::NotProposed(why) => return Err(not_proposed(&why)),
             // An event reads nothing that could change.
             Committed::Conflict(_) => return Err(error("refused", "it conflicts")),
             Committed::Unknown(id) => api::Outcome::Unknown { id },

@@ -220,7 +220,7 @@ fn engines_killed_at_any_moment_lose_nothing_and_double_nothing() {
                 }
             })
         });
-        killers.map(|killer| killer.join().unwrap());
+        killers.into_iter().for_each(|killer| killer.join().unwrap());
         drop(over);
         sender.join().unwrap()
     });

@@ -4,7 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contention;
+mod crash;
+mod datagrams;
 mod deaths;
+mod disk;
 mod examples;
+mod life;
+mod programs;
 mod random;
+mod stream;
 mod world;

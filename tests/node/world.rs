@@ -89,7 +89,8 @@ impl World {
     pub(crate) fn up_with(&self, name: &str, program: &str) -> Node {
         let node = self.up(&[]);
         let path = self.program(&format!("{name}.pl"), program);
-        node.run_agent(&path, name, json!({}));
+        // Loading counts, and this machine is busy.
+        node.run_agent(&path, name, json!({"max_time_ms": 60_000}));
         node
     }
 }
@@ -268,9 +269,15 @@ impl Node {
 
     /// The agent as `agent list` shows it.
     pub(crate) fn agent(&self, name: &str) -> Value {
+        let agent = self.agent_if_any(name);
+        assert!(!agent.is_null(), "there is no agent {name}");
+        agent
+    }
+
+    /// The agent, if it has been started yet.
+    pub(crate) fn agent_if_any(&self, name: &str) -> Value {
         let agents = self.get("/v1/agents");
-        let found = agents.as_array().unwrap().iter().find(|agent| agent["name"] == name);
-        found.cloned().unwrap_or_else(|| panic!("no {name} in {agents}"))
+        agents.as_array().unwrap().iter().find(|a| a["name"] == name).cloned().unwrap_or_default()
     }
 
     /// Waits until a goal has an answer.
@@ -287,8 +294,8 @@ impl Node {
     pub(crate) fn wait_agent(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
-            let agent = self.agent(name);
-            if is_so(&agent) {
+            let agent = self.agent_if_any(name);
+            if !agent.is_null() && is_so(&agent) {
                 return agent;
             }
             assert!(started.elapsed() < PATIENCE, "it stays {agent}\n{:#?}", self.log(name));

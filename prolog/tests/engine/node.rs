@@ -4,17 +4,19 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
+use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
 use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::*;
 use synod_prolog::{Death, Spawned};
+use synod_sim::disk::SimDisk;
 
 /// How long any one frame may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -161,15 +163,24 @@ impl Node {
         self.folder.path().to_path_buf()
     }
 
-    /// A base of the state as it is: the snapshot's items, one after the other.
+    /// A base of the state as it is, which is a snapshot of it.
     pub(crate) fn write_base(&mut self) -> PathBuf {
         let path = self.folder.path().join(format!("base-{}", self.state.index()));
-        let mut bytes = Vec::new();
+        let (disk, dir) = (SimDisk::new(0), Path::new(""));
+        let meta = Meta {
+            space: [0; 32],
+            index: self.state.index(),
+            chain: self.state.chain(),
+            at: Default::default(),
+            members: Default::default(),
+        };
+        let mut writer = SnapshotWriter::create(&disk, dir, &meta).unwrap();
         self.state.begin_snapshot();
         while let Some(item) = self.state.snapshot_step() {
-            bytes.extend_from_slice(&item);
+            writer.chunk(0, &item).unwrap();
         }
-        std::fs::write(&path, bytes).unwrap();
+        let name = writer.finish().unwrap();
+        std::fs::write(&path, disk.contents(name).unwrap()).unwrap();
         path
     }
 

@@ -19,6 +19,9 @@ use tokio::time::sleep;
 /// How long the node waits before it offers again what it could not propose.
 const OFFER_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a commit that is under way has when the node goes down.
+const LAST_COMMIT: Duration = Duration::from_secs(2);
+
 impl Task {
     pub(super) async fn propose(
         &mut self,
@@ -127,7 +130,16 @@ impl Task {
         let bytes = command.encode();
         let mut is_told = false;
         loop {
-            match self.space.commit_encoded(bytes.clone()).await? {
+            // On a full disk this may wait for long, and the node can be told to go down meanwhile.
+            let given_up = async {
+                self.context.stopping().await;
+                sleep(LAST_COMMIT).await;
+            };
+            let ended = tokio::select! {
+                ended = self.space.commit_encoded(bytes.clone()) => ended?,
+                () = given_up => return None,
+            };
+            match ended {
                 Ended::NotProposed(why @ (NotProposed::Busy | NotProposed::DiskFull(_))) => {
                     if !std::mem::replace(&mut is_told, true) {
                         self.log("warning", &format!("a write waits: {why}"));

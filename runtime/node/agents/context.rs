@@ -9,10 +9,9 @@ use super::view::View;
 use crate::space::Space;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use synod_prolog::frame::Trigger;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Topics that one agent may subscribe to, at most.
 pub(super) const MAX_TOPICS: usize = 4096;
@@ -26,7 +25,7 @@ pub(crate) struct Context {
     /// The folder of the agents' own folders.
     pub(super) folder: PathBuf,
     agents: Mutex<BTreeMap<String, Registered>>,
-    is_stopping: AtomicBool,
+    is_stopping: watch::Sender<bool>,
 }
 
 /// An agent as others see it. Cheap to clone.
@@ -44,7 +43,7 @@ pub(super) struct Registered {
 
 impl Context {
     pub(super) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
-        let (agents, is_stopping) = (Mutex::default(), AtomicBool::new(false));
+        let (agents, is_stopping) = (Mutex::default(), watch::Sender::new(false));
         Self { node, executable, folder, agents, is_stopping }
     }
 
@@ -55,11 +54,17 @@ impl Context {
 
     /// Whether the node is going down.
     pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        *self.is_stopping.borrow()
     }
 
     pub(super) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+        self.is_stopping.send_replace(true);
+    }
+
+    /// Resolves when the node goes down.
+    pub(super) async fn stopping(&self) {
+        // The sender is here: it cannot be gone.
+        drop(self.is_stopping.subscribe().wait_for(|is_stopping| *is_stopping).await);
     }
 
     /// The folder of one agent.

@@ -8,7 +8,7 @@ use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
 use crate::api::{ErrorBody, Once};
-use crate::space::{Ended, Space, error};
+use crate::space::{Ended, NotProposed, Space, error};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -136,6 +136,9 @@ async fn solve_in_side(
         let text = format!("index {wanted} was asked for, and this node is at {index}");
         return drop(events.send(SideEvent::Failed(error("behind", text))).await);
     }
+    if let Some(ended) = ended_before(&agent.space, &solve).await {
+        return drop(events.send(ended).await);
+    }
     if solve.at_least > 0 && agent.view.is_alive() {
         drop(timeout(EVENTS_PATIENCE, agent.view.passes(solve.at_least)).await);
     }
@@ -153,7 +156,14 @@ async fn solve_in_side(
                 }
             }
         };
-        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false };
+        let mut goal = Goal {
+            agent,
+            context,
+            solve: &solve,
+            events: &events,
+            has_answered: false,
+            committed: None,
+        };
         match goal.run(&mut engine).await {
             Ok(true) => return agent.keep_warm(engine),
             Ok(false) => return,
@@ -165,6 +175,18 @@ async fn solve_in_side(
             }
         }
     }
+}
+
+/// How a transaction ended that was sent before under the same number: its goal, run again on what
+/// it has changed itself, could say something else.
+async fn ended_before(space: &Space, solve: &Solve) -> Option<SideEvent> {
+    let Once { session, seq, .. } =
+        solve.once.filter(|_| matches!(solve.kind, GoalKind::Transact))?;
+    let outcome = space.look(move |state| state.outcome(session, seq).cloned()).await??;
+    Some(match outcome {
+        Outcome::Committed(index) => SideEvent::End { succeeded: true, more: false, index },
+        Outcome::Refused(_, why) => SideEvent::Failed(error("refused", why.to_string())),
+    })
 }
 
 /// Waits until a space has come to an index; false if that takes too long.
@@ -187,6 +209,8 @@ struct Goal<'a> {
     solve: &'a Solve,
     events: &'a mpsc::Sender<SideEvent>,
     has_answered: bool,
+    /// The index at which its transaction was committed.
+    committed: Option<u64>,
 }
 
 impl Goal<'_> {
@@ -225,7 +249,7 @@ impl Goal<'_> {
                         self.tell(SideEvent::Answer(answer)).await;
                     }
                     let is_full = limit.is_some_and(|limit| answered >= limit);
-                    let (succeeded, index) = (answered > 0, at);
+                    let (succeeded, index) = (answered > 0, self.committed.unwrap_or(at));
                     match end {
                         End::More if cut || is_full => {
                             engine.send(&ToEngine::Stop { id: ID }).await?;
@@ -286,6 +310,7 @@ impl Goal<'_> {
             Err(_) => frame::Outcome::Refused { error: resource_error("a draft cannot be read") },
             Ok(draft) => match commit_draft(space, self.once(), draft).await {
                 Committed::At(index) => {
+                    self.committed = matches!(self.solve.kind, GoalKind::Transact).then_some(index);
                     self.perform(effects).await;
                     frame::Outcome::Committed { index }
                 }
@@ -293,6 +318,9 @@ impl Goal<'_> {
                     frame::Outcome::Conflict { keys: keys.iter().map(u64::to_string).collect() }
                 }
                 Committed::Refused(why) => frame::Outcome::Refused { error: resource_error(&why) },
+                Committed::NotProposed(why) => {
+                    frame::Outcome::Refused { error: resource_error(&why.to_string()) }
+                }
                 Committed::Unknown(id) => frame::Outcome::Unknown { id },
             },
         };
@@ -339,6 +367,8 @@ pub(crate) enum Committed {
     At(u64),
     Conflict(Vec<u64>),
     Refused(String),
+    /// It did not enter the log, and may be sent again under its number.
+    NotProposed(NotProposed),
     /// Ask for this id.
     Unknown(String),
 }
@@ -351,7 +381,11 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
     };
     let (Once { session, seq, acked }, _own) = match number {
         Ok(number) => number,
-        Err(why) => return Committed::Refused(why),
+        Err(Some(Ended::NotProposed(why))) => return Committed::NotProposed(why),
+        Err(Some(Ended::Applied(Outcome::Refused(_, why)))) => {
+            return Committed::Refused(why.to_string());
+        }
+        Err(_) => return Committed::NotProposed(NotProposed::Stopping),
     };
     let Draft { version, reads, ops } = draft;
     let origin = Origin::Session { id: session, seq, acked };
@@ -368,7 +402,7 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
             Committed::Conflict(Vec::new())
         }
         Some(Ended::Applied(Outcome::Refused(_, why))) => Committed::Refused(why.to_string()),
-        Some(Ended::NotProposed(why)) => Committed::Refused(why.to_string()),
+        Some(Ended::NotProposed(why)) => Committed::NotProposed(why),
         None => Committed::Unknown(format!("{session}-{seq}")),
     }
 }

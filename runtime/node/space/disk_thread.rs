@@ -43,7 +43,9 @@ impl DiskThread {
                 match input {
                     DiskInput::Persist(persist) => {
                         let number = persist.number;
-                        self.append(persist);
+                        if !self.append(persist) {
+                            return;
+                        }
                         persisted = Some(number);
                     }
                     DiskInput::Reader(reply) => drop(reply.send(self.log.reader())),
@@ -52,7 +54,9 @@ impl DiskThread {
                 next = self.inputs.try_recv().ok();
             }
             if let Some(number) = persisted {
-                self.sync();
+                if !self.sync() {
+                    return;
+                }
                 drop(self.order.send(OrderInput::Persisted(number)));
             }
             if stop {
@@ -65,7 +69,8 @@ impl DiskThread {
         }
     }
 
-    fn append(&mut self, persist: Persist) {
+    /// Says whether to go on.
+    fn append(&mut self, persist: Persist) -> bool {
         let entries: Vec<log::Entry> = persist.entries.into_iter().map(to_log).collect();
         let hard_state = persist.hard_state.map(|state| log::HardState {
             term: state.term,
@@ -77,7 +82,9 @@ impl DiskThread {
         let result = self.log.append(&entries, hard_state);
         let result = match result {
             Err(AppendError::PendingFull { .. }) => {
-                self.sync();
+                if !self.sync() {
+                    return false;
+                }
                 self.log.append(&entries, hard_state)
             }
             other => other,
@@ -85,16 +92,26 @@ impl DiskThread {
         if let Err(e) = result {
             fatal(&format!("the log does not take what Raft wants written: {e}"));
         }
+        true
     }
 
     /// Makes all that was appended safe. A full disk is waited out, for nothing has been
-    /// acknowledged; a failed `fdatasync` says that nobody knows what the disk holds.
-    fn sync(&mut self) {
+    /// acknowledged; a failed `fdatasync` says that nobody knows what the disk holds. Says whether to
+    /// go on: a space that is closed waits for no room, and what it has not written was told to
+    /// nobody.
+    fn sync(&mut self) -> bool {
         loop {
             match self.log.sync() {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.shared.unblock();
+                    return true;
+                }
                 Err(SyncError::Full(e)) => {
-                    self.shared.set_full(Some(format!("the disk is full: {e}")));
+                    self.shared.block(format!("the disk is full: {e}; make room; reads go on"));
+                    if self.shared.is_closing() {
+                        tracing::error!("the space is closed on a full disk: {e}");
+                        return false;
+                    }
                     std::thread::sleep(FULL_RETRY);
                 }
                 Err(SyncError::Failed(e)) => fatal(&e.to_string()),

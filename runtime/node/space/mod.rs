@@ -194,6 +194,7 @@ impl Space {
             let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *threads)
         };
+        self.inner.shared.close();
         drop(self.inner.order.send(OrderInput::Stop));
         for thread in threads {
             if thread.join().is_err() {

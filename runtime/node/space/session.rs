@@ -35,8 +35,8 @@ impl NodeSession {
         Self { label, nonce, opening: Default::default(), numbers: Mutex::default() }
     }
 
-    /// The next number. The error is why there is none.
-    pub(crate) async fn next(&self, space: &Space) -> Result<Own<'_>, String> {
+    /// The next number. The error is how its session's opening ended; none if the node goes down.
+    pub(crate) async fn next(&self, space: &Space) -> Result<Own<'_>, Option<Ended>> {
         let session = self.open(space).await?;
         let mut numbers = self.numbers();
         numbers.last += 1;
@@ -46,7 +46,7 @@ impl NodeSession {
         Ok(Own { session: self, once: Once { session, seq, acked } })
     }
 
-    async fn open(&self, space: &Space) -> Result<u64, String> {
+    async fn open(&self, space: &Space) -> Result<u64, Option<Ended>> {
         let mut opening = self.opening.lock().await;
         if let Some(session) = *opening {
             let is_open = space.look(move |state| state.session(session).is_some()).await;
@@ -61,9 +61,7 @@ impl NodeSession {
                 *opening = Some(session);
                 Ok(session)
             }
-            Some(Ended::Applied(Outcome::Refused(_, why))) => Err(why.to_string()),
-            Some(Ended::NotProposed(why)) => Err(why.to_string()),
-            None => Err("the node is going down".to_owned()),
+            ended => Err(ended),
         }
     }
 

@@ -17,6 +17,10 @@ pub(super) struct Shared {
     /// Bytes that must stay free on the disk.
     min_free: u64,
     is_full: AtomicBool,
+    /// Whether a write waits for room on the disk.
+    is_blocked: AtomicBool,
+    /// Whether the space is being closed.
+    is_closing: AtomicBool,
     full: Mutex<(Option<String>, Instant)>,
     role: Mutex<(&'static str, u64)>,
     log_bytes: AtomicU64,
@@ -30,6 +34,8 @@ impl Shared {
             disk,
             min_free,
             is_full: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             full: Mutex::new((None, Instant::now())),
             role: Mutex::new(("follower", 0)),
             log_bytes: AtomicU64::new(0),
@@ -43,7 +49,7 @@ impl Shared {
             return None;
         }
         let looked = self.full.lock().unwrap_or_else(PoisonError::into_inner).1;
-        if looked.elapsed() >= LOOK_AGAIN {
+        if looked.elapsed() >= LOOK_AGAIN && !self.is_blocked.load(Ordering::Relaxed) {
             self.look_at_disk();
         }
         self.full.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
@@ -56,6 +62,27 @@ impl Shared {
     pub(super) fn set_full(&self, why: Option<String>) {
         self.is_full.store(why.is_some(), Ordering::Relaxed);
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = (why, Instant::now());
+    }
+
+    /// A write found no room and waits for some.
+    pub(super) fn block(&self, why: String) {
+        self.is_blocked.store(true, Ordering::Relaxed);
+        self.set_full(Some(why));
+    }
+
+    /// What waited is written.
+    pub(super) fn unblock(&self) {
+        if self.is_blocked.swap(false, Ordering::Relaxed) {
+            self.look_at_disk();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Asks the disk how much room it has.

@@ -1,0 +1,113 @@
+//! Datagrams of any bytes, on a group that an agent hears: they arrive, and nothing breaks.
+
+use crate::random::Random;
+use crate::support::in_namespace;
+use crate::world::{Node, World, wait_for};
+use serde_json::json;
+use std::net::UdpSocket;
+
+const GROUP: &str = "239.0.0.2:20005";
+
+const HEARER: &str = r#"
+:- use_module(library(synod)).
+:- replicated(heard/2).
+on(udp(Scope, From, Term)) :- chars(Scope), chars(From), assertz(heard(term, Term)).
+on(datagram(Group:Port, From, bytes(Bs))) :- chars(From), assertz(heard(Group:Port, Bs)).
+chars(X) :- ( atom(X) -> true ; X = [_|_] ).
+"#;
+
+fn sender() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(GROUP).unwrap();
+    socket
+}
+
+fn hearer(world: &World) -> Node {
+    let node = world.up(&[]);
+    let path = world.program("a.pl", HEARER);
+    let options = json!({"multicast": [format!("{GROUP}%lo")], "max_time_ms": 60_000});
+    node.run_agent(&path, "a", options);
+    node
+}
+
+#[test]
+fn datagrams_that_are_not_swi_prologs_arrive_as_bytes() {
+    let test = "datagrams::datagrams_that_are_not_swi_prologs_arrive_as_bytes";
+    in_namespace(test, "ip route add 239.0.0.0/8 dev lo", || {
+        let world = World::new();
+        let node = hearer(&world);
+        let socket = sender();
+        socket.send(b"hello").unwrap();
+        node.wait_query("a", "heard(_:20005, \"hello\")");
+        socket.send(&[0, 1, 255, b'"', b'\\', b'\n']).unwrap();
+        node.wait_query("a", "heard(_, Bs), Bs = [A,B,C|_], maplist(char_code, [A,B,C], [0,1,255])");
+        socket.send(b"").unwrap();
+        node.wait_query("a", "heard(_, [])");
+        node.down();
+    });
+}
+
+/// What SWI-Prolog sends, and near misses of it.
+const ALMOST: &[&str] = &[
+    "send(price(eur, 108))\n",
+    "send(price(eur, \n",
+    "send(_{a: 1})\n",
+    "send(f(1.0Inf, -1.0Inf, 1.5NaN))\n",
+    "send(1r3)\n",
+    "send('\\x0\\')\n",
+    "send(\"\\xFF\\\")\n",
+    "request(1, p(_))\n",
+    "reply(1, p(2))\n",
+    "send(A-B-A)\n",
+    "send('unterminated",
+    "send({a,b})\n",
+    "send([a|b])\n",
+    "send(f(",
+    ")))))",
+    "send(''), halt.\n",
+    "send(12345678901234567890123456789012345678901234567890)\n",
+    "\0\0\0",
+];
+
+#[test]
+fn datagrams_of_any_bytes_break_nothing() {
+    let test = "datagrams::datagrams_of_any_bytes_break_nothing";
+    in_namespace(test, "ip route add 239.0.0.0/8 dev lo", || {
+        let world = World::new();
+        let node = hearer(&world);
+        let socket = sender();
+        let mut random = Random::new(5);
+        for _ in 0..20 {
+            for text in ALMOST {
+                let mut bytes = text.as_bytes().to_vec();
+                socket.send(&bytes).unwrap();
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << random.below(8);
+                socket.send(&bytes).unwrap();
+                bytes.truncate(at);
+                socket.send(&bytes).unwrap();
+            }
+        }
+        for len in [1, 2, 100, 1400, 9000, 65_507] {
+            let bytes: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
+            socket.send(&bytes).unwrap();
+        }
+        let mut deep = b"send(".to_vec();
+        deep.extend(b"f(".repeat(20_000));
+        socket.send(&deep).unwrap();
+        let mut whole = b"send(".to_vec();
+        whole.extend(b"[".repeat(15_000));
+        whole.extend(b"]".repeat(15_000));
+        whole.extend(b")\n");
+        socket.send(&whole).unwrap();
+        // Datagrams may be lost; the last one is sent until it is heard.
+        wait_for("the last datagram", || {
+            socket.send(b"send(last)\n").unwrap();
+            !node.query("a", "heard(term, last)").is_empty()
+        });
+        assert!(!node.query("a", "heard(term, price(eur, 108))").is_empty());
+        let agent = node.agent("a");
+        assert_eq!((&agent["deaths"], &agent["failed"]), (&json!(0), &json!(0)), "{agent} {:#?}", node.log("a"));
+        node.down();
+    });
+}
