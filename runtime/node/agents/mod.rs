@@ -1,7 +1,7 @@
 //! The agents of this node, and what may be done with them.
 //!
-//! Each agent is a [`task`] that owns an engine process. Others reach it through its
-//! registration in the [`context`]: a bounded mailbox, a log, counters, side engines.
+//! Each agent is a [task] that owns an engine process. Others reach it through its
+//! registration in the [context]: a bounded mailbox, a log, counters, side engines.
 
 mod ask;
 mod commit;

@@ -54,16 +54,15 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
 /// The HTTP status (RFC 9110 §15) that a code stands for.
 fn status_of(code: &str) -> StatusCode {
     match code {
-        "bad_request" | "syntax" | "program" | "type" => StatusCode::BAD_REQUEST,
-        "denied" => StatusCode::FORBIDDEN,
-        "not_found" | "no_agent" | "no_space" => StatusCode::NOT_FOUND,
+        "bad_request" | "syntax" | "program" | "name" | "multicast" => StatusCode::BAD_REQUEST,
+        "not_found" => StatusCode::NOT_FOUND,
         "bad_method" => StatusCode::METHOD_NOT_ALLOWED,
         "slow" => StatusCode::REQUEST_TIMEOUT,
-        "refused" | "conflict" | "exists" | "ambiguous" => StatusCode::CONFLICT,
+        "refused" | "exists" | "ambiguous" | "not_claimed" => StatusCode::CONFLICT,
         "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "threw" | "died" | "limit" => StatusCode::UNPROCESSABLE_ENTITY,
-        "busy" | "stopping" | "not_proposed" | "not_leader" => StatusCode::SERVICE_UNAVAILABLE,
-        "unknown" | "timeout" => StatusCode::GATEWAY_TIMEOUT,
+        "threw" | "halted" | "engine" => StatusCode::UNPROCESSABLE_ENTITY,
+        "busy" | "stopping" | "not_leader" | "behind" => StatusCode::SERVICE_UNAVAILABLE,
+        "unknown" => StatusCode::GATEWAY_TIMEOUT,
         "full" => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

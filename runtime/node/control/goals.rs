@@ -4,7 +4,7 @@
 use super::cbor::accepts;
 use super::error::ApiError;
 use super::limits::COLLECTED_BYTES;
-use crate::api::{Answers, GoalEvent, LogLine};
+use crate::api::{Answers, ErrorBody, GoalEvent, LogLine, Once};
 use axum::Json;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
@@ -14,18 +14,20 @@ use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
 /// Answers with a goal's events. The first one is waited for, so that a goal that cannot be read
-/// has an HTTP status that says so. Dropping the answer stops the goal.
+/// has an HTTP status that says so. Dropping the answer stops the goal. `once` says which proposal
+/// the goal may have made.
 pub(super) async fn answer_goal(
     headers: &HeaderMap,
+    once: Option<Once>,
     mut events: Receiver<GoalEvent>,
 ) -> Result<Response, ApiError> {
     let first = match events.recv().await {
         Some(GoalEvent::Error(error)) => return Err(error.into()),
         Some(event) => event,
-        None => return Err(broke_off()),
+        None => return Err(broke_off(once)),
     };
     if wants_one_object(headers) {
-        collect_goal(first, events).await.map(|answers| Json(answers).into_response())
+        collect_goal(first, once, events).await.map(|answers| Json(answers).into_response())
     } else {
         Ok(stream_all(Some(first), events))
     }
@@ -66,6 +68,7 @@ where
 
 async fn collect_goal(
     first: GoalEvent,
+    once: Option<Once>,
     mut rest: Receiver<GoalEvent>,
 ) -> Result<Answers, ApiError> {
     let mut all = Answers::default();
@@ -92,7 +95,7 @@ async fn collect_goal(
         }
         next = rest.recv().await;
     }
-    Err(broke_off())
+    Err(broke_off(once))
 }
 
 fn too_large() -> ApiError {
@@ -103,8 +106,17 @@ fn too_large() -> ApiError {
     ApiError::new("too_large", why)
 }
 
-fn broke_off() -> ApiError {
-    ApiError::new("died", "the goal ended without an answer: the node is going down")
+/// The events ended without the last one: nobody will tell how the goal ended.
+fn broke_off(once: Option<Once>) -> ApiError {
+    let why = "the node is going down";
+    match once {
+        Some(Once { session, seq, .. }) => {
+            let id = Some(format!("{session}-{seq}"));
+            let ApiError(body) = ApiError::new("unknown", why);
+            ApiError(ErrorBody { id, ..body })
+        }
+        None => ApiError::new("stopping", why),
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn answers_stream_as_events() {
         let goal = events(vec![answer("X = 1"), answer("X = 2"), END]);
-        let response = answer_goal(&HeaderMap::new(), goal).await.unwrap();
+        let response = answer_goal(&HeaderMap::new(), None, goal).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
         assert_eq!(
             text(response).await,
@@ -152,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_wants_json_gets_one_object() {
         let goal = events(vec![answer("X = 1"), answer("X = 2"), END]);
-        let response = answer_goal(&accept("application/json"), goal).await.unwrap();
+        let response = answer_goal(&accept("application/json"), None, goal).await.unwrap();
         let all: Answers = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(all.answers.len(), 2);
         assert!(all.succeeded && !all.more && all.index == 7);
@@ -163,24 +175,32 @@ mod tests {
         for headers in [HeaderMap::new(), accept("application/json")] {
             let ApiError(syntax) = ApiError::new("syntax", "here");
             let goal = events(vec![GoalEvent::Error(syntax)]);
-            let response = answer_goal(&headers, goal).await.unwrap_err().into_response();
+            let response = answer_goal(&headers, None, goal).await.unwrap_err().into_response();
             assert_eq!(response.status(), StatusCode::BAD_REQUEST);
             assert_eq!(text(response).await, r#"{"code":"syntax","message":"here"}"#);
         }
     }
 
     #[tokio::test]
-    async fn a_goal_that_ends_without_a_word_is_an_error() {
-        assert!(answer_goal(&HeaderMap::new(), events(vec![])).await.is_err());
-        let cut = events(vec![answer("X = 1")]);
-        assert!(answer_goal(&accept("application/json"), cut).await.is_err());
+    async fn a_goal_that_ends_without_a_word_is_an_error_and_a_transaction_unknown() {
+        let code = |answer: Result<Response, ApiError>| answer.unwrap_err().0.code;
+        let none = || events(vec![]);
+        let cut = || events(vec![answer("X = 1")]);
+        let json = accept("application/json");
+        assert_eq!(code(answer_goal(&HeaderMap::new(), None, none()).await), "stopping");
+        assert_eq!(code(answer_goal(&json, None, cut()).await), "stopping");
+        let once = Some(Once { session: 12, seq: 3, acked: 0 });
+        for goal in [none(), cut()] {
+            let ApiError(error) = answer_goal(&json, once, goal).await.unwrap_err();
+            assert_eq!((error.code.as_str(), error.id.as_deref()), ("unknown", Some("12-3")));
+        }
     }
 
     #[tokio::test]
     async fn what_is_collected_is_bounded() {
         let huge = "x".repeat(COLLECTED_BYTES);
         let goal = events(vec![answer(&huge), END]);
-        let error = answer_goal(&accept("application/json"), goal).await.unwrap_err();
+        let error = answer_goal(&accept("application/json"), None, goal).await.unwrap_err();
         assert_eq!(error.0.code, "too_large");
     }
 }

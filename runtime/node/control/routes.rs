@@ -95,7 +95,7 @@ async fn query(
     headers: HeaderMap,
     Input(goal): Input<GoalRequest>,
 ) -> Result<Response, ApiError> {
-    answer_goal(&headers, node.solve(SolveKind::Query, goal).await?).await
+    answer_goal(&headers, None, node.solve(SolveKind::Query, goal).await?).await
 }
 
 async fn transact(
@@ -103,7 +103,8 @@ async fn transact(
     headers: HeaderMap,
     Input(goal): Input<GoalRequest>,
 ) -> Result<Response, ApiError> {
-    answer_goal(&headers, node.solve(SolveKind::Transact, goal).await?).await
+    let once = goal.once;
+    answer_goal(&headers, once, node.solve(SolveKind::Transact, goal).await?).await
 }
 
 async fn outcome(State(node): State<Node>, id: InPath, query: InQuery<InSpace>) -> Answer<Outcome> {
