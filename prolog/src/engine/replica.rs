@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use synod_core::apply::{Change, Restore};
 use synod_core::cbor::Reader;
 use synod_core::kb::{Indicator, Kb};
+use synod_core::snapshot::Snapshot;
 use synod_core::term::Term;
 
 /// Facts of the predicates that the program declares, at one version.
@@ -93,7 +94,7 @@ impl Replica {
     }
 }
 
-/// Reads the items of a base: a CBOR sequence, mapped, of which facts are kept as slices.
+/// Reads a base: one of the node's snapshots, mapped, of which facts are kept as slices.
 fn load(path: &Path, wanted: BTreeSet<Indicator>) -> Result<(Kb, u64), Ball> {
     let gone = |_| errors::existence("base", Term::string(path.to_string_lossy()));
     let file = File::open(path).map_err(gone)?;
@@ -101,13 +102,10 @@ fn load(path: &Path, wanted: BTreeSet<Indicator>) -> Result<(Kb, u64), Ball> {
     let map = unsafe { Mmap::map(&file) }.map_err(gone)?;
     let base = Bytes::from_owner(map);
     let damaged = |error: String| errors::system(format!("base {}: {error}", path.display()));
+    let snapshot = Snapshot::open(base, path, None).map_err(|error| damaged(error.to_string()))?;
     let mut restore = Restore::replica(wanted);
-    let mut r = Reader::new(&base);
-    while !r.is_at_end() {
-        let from = r.position();
-        r.item().map_err(|error| damaged(error.to_string()))?;
-        let item = base.slice(from..r.position());
-        restore.item(&item).map_err(|error| damaged(error.to_string()))?;
+    for chunk in snapshot.chunks() {
+        restore.item(&chunk.items).map_err(|error| damaged(error.to_string()))?;
     }
     let state = restore.finish().map_err(|error| damaged(error.to_string()))?;
     Ok((state.kb().clone(), state.index()))

@@ -4,17 +4,21 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
-use synod_core::cbor::Writer;
+use synod_core::cbor;
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
+use synod_core::log;
+use synod_core::log::disk::Disk;
+use synod_core::snapshot::{Meta, Writer};
 use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::*;
 use synod_prolog::{Death, Spawned};
+use synod_sim::disk::SimDisk;
 
 /// How long any one frame may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -161,14 +165,20 @@ impl Node {
         self.folder.path().to_path_buf()
     }
 
-    /// A base of the state as it is: the snapshot's items, one after the other.
+    /// A base of the state as it is: a snapshot.
     pub(crate) fn write_base(&mut self) -> PathBuf {
-        let path = self.folder.path().join(format!("base-{}", self.state.index()));
-        let mut bytes = Vec::new();
+        let (disk, dir) = (SimDisk::new(0), Path::new("bases"));
+        disk.create_dir(dir).unwrap();
+        let (index, chain) = (self.state.index(), self.state.chain());
+        let at = log::Position { term: 1, index };
+        let meta = Meta { space: [0; 32], index, chain, at, members: Bytes::new() };
+        let mut writer = Writer::create(&disk, dir, &meta).unwrap();
         self.state.begin_snapshot();
         while let Some(item) = self.state.snapshot_step() {
-            bytes.extend_from_slice(&item);
+            writer.chunk(0, &item).unwrap();
         }
+        let bytes = disk.contents(writer.finish().unwrap()).unwrap();
+        let path = self.folder.path().join(format!("base-{index}"));
         std::fs::write(&path, bytes).unwrap();
         path
     }
@@ -240,7 +250,7 @@ impl Node {
     }
 
     pub(crate) fn changes_since(&self, since: u64) -> Changes {
-        let mut w = Writer::new();
+        let mut w = cbor::Writer::new();
         let from = self.changes.partition_point(|change| change.index <= since);
         self.changes[from..].iter().for_each(|change| change.write(&mut w));
         Changes { to: self.state.index(), more: false, sequence: w.into_vec() }
