@@ -84,7 +84,8 @@ pub struct GoalRequest {
     /// The most answers that are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// The knowledge base must have reached this index first.
+    /// The knowledge base must have reached this index first; and the agent must have handled the
+    /// events up to it, if it does so within a second.
     #[serde(default)]
     pub min_index: u64,
     /// For `transact`: makes it happen once.

@@ -12,7 +12,7 @@ use super::host::{Answer, Host};
 use super::run::{Mark, Phase, Verdict, conflict, unexpected};
 use super::trigger;
 use crate::frame::{Effect, Failed, FromEngine, Run, ToEngine, Trigger};
-use std::time::Instant;
+use std::time::Duration;
 
 /// Handlers that are committed together, at most.
 pub(super) const MAX_BATCH: usize = 64;
@@ -32,7 +32,8 @@ pub(super) struct Batch {
     mark: Option<Mark>,
     /// How many handlers may be run together, after conflicts.
     window: Option<usize>,
-    began: Option<Instant>,
+    /// The thread's own time when the list began.
+    began: Option<Duration>,
 }
 
 impl Host {
@@ -122,7 +123,7 @@ impl Host {
             Some(Trigger::Engine) => Phase::Engine,
             _ => Phase::Handler,
         };
-        self.batch.began = Some(Instant::now());
+        self.batch.began = Some(thread_time());
         self.start_handler();
     }
 
@@ -135,7 +136,7 @@ impl Host {
         let batch = &mut self.batch;
         let ended = u32::try_from(batch.len).unwrap_or(u32::MAX);
         if let Some(began) = batch.began.take() {
-            self.vitals.handled(ended, began.elapsed());
+            self.vitals.handled(ended, thread_time().saturating_sub(began));
         }
         let run = Run::Batch {
             batch: batch.number,
@@ -199,4 +200,11 @@ impl Host {
             }
         }
     }
+}
+
+/// What this thread has computed so far: a busy machine makes no handler slower.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -1,6 +1,9 @@
 //! The host call: takes a request that the machine wrote, does it, and leaves the answer where the
 //! machine reads it. What a program writes to the same stream arrives here too, and is its log.
 
+mod arguments;
+mod transact;
+
 use super::batch::Batch;
 use super::errors::{self, Ball};
 use super::facts::{Facts, Page, encoded};
@@ -20,6 +23,10 @@ use std::path::PathBuf;
 use synod_core::kb::{End, Indicator};
 use synod_core::term::Term;
 use synod_core::term::text::write_encoded;
+
+use arguments::with_variables_from;
+pub(super) use arguments::{arity_of, chars, number};
+use arguments::{decoded, index, is_true, may_be_cyclic, signed, unknown, unreadable};
 
 /// All that the machine's calls work on.
 #[derive(Debug)]
@@ -395,119 +402,6 @@ impl Host {
         Ok(Answer::Done)
     }
 
-    fn begin(&mut self, is_fresh: bool) -> Result<Answer, Ball> {
-        match self.run.phase {
-            Phase::Handler | Phase::Transaction | Phase::Engine => {
-                let number = self.run.nest(&self.facts) as i64;
-                Ok(Answer::Term(Term::structure("savepoint", [Term::Integer(number)])))
-            }
-            Phase::Loading => Err(errors::permission("begin", "transaction", Term::atom("load"))),
-            Phase::Goal => {
-                if self.facts.is_past() {
-                    let culprit = Term::atom("as_of");
-                    return Err(errors::permission("begin", "transaction", culprit));
-                }
-                if is_fresh {
-                    self.catch_up()?;
-                }
-                self.facts.settle();
-                self.facts.renew_view();
-                self.run.clear();
-                self.run.phase = Phase::Transaction;
-                Ok(Answer::Term(Term::atom("top")))
-            }
-        }
-    }
-
-    fn commit(&mut self) -> Result<Answer, Ball> {
-        let yes = || Ok(Answer::Term(Term::atom("true")));
-        if self.facts.is_read_only() {
-            let effects = std::mem::take(&mut self.run.effects);
-            if !effects.is_empty() {
-                self.link.send(&FromEngine::Effects { run: Run::Own, effects });
-            }
-            self.end_transaction();
-            return yes();
-        }
-        let verdict = self.run.propose(&mut self.facts, &mut self.link, Run::Own);
-        match verdict {
-            Verdict::Committed => {
-                self.end_transaction();
-                yes()
-            }
-            Verdict::Again => {
-                self.facts.renew_view();
-                self.run.clear();
-                self.drop_output();
-                Ok(Answer::Term(Term::atom("false")))
-            }
-            Verdict::TooLong(keys) => {
-                self.end_transaction();
-                Err(conflict(keys))
-            }
-            Verdict::Unknown(ball) | Verdict::Threw(ball) => {
-                self.end_transaction();
-                Err(ball)
-            }
-        }
-    }
-
-    fn end_transaction(&mut self) {
-        self.facts.renew_view();
-        self.run.clear();
-        self.run.phase = Phase::Goal;
-    }
-
-    /// What was printed by a run that did not commit.
-    pub(super) fn drop_output(&mut self) {
-        self.output.drain();
-    }
-
-    /// Pulls until the replica is at a version, if it is not yet.
-    pub(super) fn pull(&mut self, at_least: u64) {
-        self.facts.settle();
-        loop {
-            let since = self.facts.replica.version();
-            self.link.send(&FromEngine::Pull { since });
-            let changes = match self.link.receive() {
-                ToEngine::Changes { changes } => changes,
-                other => unexpected("changes", &other),
-            };
-            if let Err(error) = self.facts.replica.follow(&changes) {
-                exit::now(exit::SETUP, &format!("malformed changes: {error}"));
-            }
-            if !changes.more && self.facts.replica.version() >= at_least {
-                break;
-            }
-        }
-        self.facts.renew_view();
-    }
-
-    fn linearizable(&mut self) -> Result<Answer, Ball> {
-        if self.run.phase != Phase::Goal || self.facts.is_past() {
-            let culprit = Term::atom("transaction");
-            return Err(errors::permission("access", "fresh_version", culprit));
-        }
-        self.catch_up()?;
-        Ok(Answer::Done)
-    }
-
-    fn catch_up(&mut self) -> Result<(), Ball> {
-        let index = self.ask(Ask::ReadIndex)?;
-        self.pull(number(&index)?);
-        Ok(())
-    }
-
-    fn as_of(&mut self, index: u64) -> Result<Answer, Ball> {
-        if self.run.phase != Phase::Goal || self.facts.is_past() {
-            return Err(errors::permission("access", "past", Term::atom("transaction")));
-        }
-        let base = chars(&self.ask(Ask::AsOf { index })?);
-        let past = self.facts.replica.at(&PathBuf::from(base))?;
-        self.facts.enter_past(past);
-        Ok(Answer::Done)
-    }
-
     pub(super) fn ask(&mut self, ask: Ask) -> Result<Term, Ball> {
         self.link.send(&FromEngine::Ask { ask });
         match self.link.receive() {
@@ -584,96 +478,3 @@ impl Host {
 
 /// Variables that one answer of a call may have before its numbers run into the next one's.
 const VARIABLES_PER_ANSWER: u32 = 1 << 20;
-
-fn with_variables_from(term: Term, first: u32) -> Term {
-    let mut term = term;
-    let mut pending = vec![&mut term];
-    while let Some(term) = pending.pop() {
-        match term {
-            Term::Var(n) => *n = n.wrapping_add(first),
-            Term::List(items) | Term::Compound(_, items) => pending.extend(items),
-            Term::Partial(items, tail) => {
-                pending.extend(items);
-                pending.push(tail);
-            }
-            _ => {}
-        }
-    }
-    term
-}
-
-fn decoded(bytes: &[u8]) -> Result<Term, Ball> {
-    Term::decode(bytes).map_err(|error| errors::system(format!("no term from the node: {error}")))
-}
-
-fn unknown(name: &str) -> Ball {
-    errors::existence("host_call", Term::atom(name))
-}
-
-/// Whether `...` stands in a request outside of quotes: the machine writes it for what a cycle goes
-/// on with, and it is an atom too.
-fn may_be_cyclic(request: &[u8]) -> bool {
-    if !request.windows(3).any(|part| part == b"...") {
-        return false;
-    }
-    let mut at = 0;
-    while at < request.len() {
-        match request[at] {
-            quote @ (b'\'' | b'"') => {
-                at += 1;
-                while at < request.len() && request[at] != quote {
-                    at += if request[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'.' if request[at..].starts_with(b"...") => return true,
-            _ => {}
-        }
-        at += 1;
-    }
-    false
-}
-
-fn unreadable(error: &synod_core::term::text::SyntaxError) -> Ball {
-    use synod_core::term::text::Fault;
-    match error.what {
-        Fault::TooLong | Fault::TooDeep => errors::resource("term_size"),
-        _ => errors::system(format!("a request cannot be read: {error}")),
-    }
-}
-
-/// The text of an atom or a string.
-pub(super) fn chars(term: &Term) -> String {
-    match term {
-        Term::Atom(text) | Term::String(text) => text.to_string(),
-        _ => String::new(),
-    }
-}
-
-/// A number that the machine got from here, or that its library has checked.
-pub(super) fn number(term: &Term) -> Result<u64, Ball> {
-    match term {
-        Term::Integer(n) => u64::try_from(*n).ok(),
-        Term::Big(n) => u64::try_from(n).ok(),
-        _ => None,
-    }
-    .ok_or_else(|| errors::domain("not_less_than_zero", term.clone()))
-}
-
-fn signed(term: &Term) -> Result<i64, Ball> {
-    match term {
-        Term::Integer(n) => Ok(*n),
-        _ => Err(errors::domain("small_integer", term.clone())),
-    }
-}
-
-fn index(term: &Term) -> Result<usize, Ball> {
-    number(term).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
-}
-
-pub(super) fn arity_of(term: &Term) -> Result<u32, Ball> {
-    number(term).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
-}
-
-fn is_true(term: &Term) -> bool {
-    matches!(term, Term::Atom(name) if &**name == "true")
-}

@@ -12,8 +12,22 @@ const LIBRARIES: [(&str, &str); 5] = [
     ("cbor", include_str!("../../lib/cbor.pl")),
     ("synod_check", include_str!("../../lib/synod_check.pl")),
     ("synod_engine", include_str!("../../lib/synod_engine.pl")),
-    ("synod", include_str!("../../lib/synod.pl")),
+    ("synod", SYNOD),
 ];
+
+/// `library(synod)`: one module, whose text is in parts, for a module of Scryer's cannot pass on what
+/// another exports.
+pub const SYNOD: &str = concat!(
+    include_str!("../../lib/synod/module.pl"),
+    include_str!("../../lib/synod/declarations.pl"),
+    include_str!("../../lib/synod/facts.pl"),
+    include_str!("../../lib/synod/transactions.pl"),
+    include_str!("../../lib/synod/events.pl"),
+    include_str!("../../lib/synod/remote.pl"),
+    include_str!("../../lib/synod/timers.pl"),
+    include_str!("../../lib/synod/places.pl"),
+    include_str!("../../lib/synod/hooks.pl"),
+);
 
 /// Letters of the host call's key: short enough that the machine keeps no atom for it.
 const KEY_LETTERS: usize = 6;

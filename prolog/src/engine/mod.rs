@@ -33,6 +33,8 @@ mod trigger;
 mod vitals;
 mod watch;
 
+pub use machine::SYNOD as LIBRARY_SYNOD;
+
 use crate::frame::{self, Start, ToEngine};
 use host::Host;
 use link::Link;

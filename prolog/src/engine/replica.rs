@@ -94,7 +94,7 @@ impl Replica {
     }
 }
 
-/// Reads a base: one of the node's snapshots, mapped, of which facts are kept as slices.
+/// Reads a base, which is a snapshot of the space: mapped, and facts are kept as slices of it.
 fn load(path: &Path, wanted: BTreeSet<Indicator>) -> Result<(Kb, u64), Ball> {
     let gone = |_| errors::existence("base", Term::string(path.to_string_lossy()));
     let file = File::open(path).map_err(gone)?;
@@ -108,5 +108,6 @@ fn load(path: &Path, wanted: BTreeSet<Indicator>) -> Result<(Kb, u64), Ball> {
         restore.item(&chunk.items).map_err(|error| damaged(error.to_string()))?;
     }
     let state = restore.finish().map_err(|error| damaged(error.to_string()))?;
-    Ok((state.kb().clone(), state.index()))
+    let index = state.index();
+    Ok((state.into_kb(), index))
 }

@@ -95,7 +95,7 @@ fn the_examples_of_library_synod_are_true() {
         answers(2, &["answer(stock(pear,7),[])"], None),
         answers(3, &[], Some(missing)),
     ]);
-    check(&mut node, include_str!("../../lib/synod.pl"), 28);
+    check(&mut node, synod_prolog::engine::LIBRARY_SYNOD, 28);
 }
 
 fn the_examples_of_library_cbor_are_true() {

@@ -7,12 +7,10 @@ use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
-use synod_core::cbor;
+use synod_core::cbor::Writer;
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
-use synod_core::log;
-use synod_core::log::disk::Disk;
-use synod_core::snapshot::{Meta, Writer};
+use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
 use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use synod_core::transaction::Draft;
@@ -165,21 +163,24 @@ impl Node {
         self.folder.path().to_path_buf()
     }
 
-    /// A base of the state as it is: a snapshot.
+    /// A base of the state as it is, which is a snapshot of it.
     pub(crate) fn write_base(&mut self) -> PathBuf {
-        let (disk, dir) = (SimDisk::new(0), Path::new("bases"));
-        disk.create_dir(dir).unwrap();
-        let (index, chain) = (self.state.index(), self.state.chain());
-        let at = log::Position { term: 1, index };
-        let meta = Meta { space: [0; 32], index, chain, at, members: Bytes::new() };
-        let mut writer = Writer::create(&disk, dir, &meta).unwrap();
+        let path = self.folder.path().join(format!("base-{}", self.state.index()));
+        let (disk, dir) = (SimDisk::new(0), Path::new(""));
+        let meta = Meta {
+            space: [0; 32],
+            index: self.state.index(),
+            chain: self.state.chain(),
+            at: Default::default(),
+            members: Default::default(),
+        };
+        let mut writer = SnapshotWriter::create(&disk, dir, &meta).unwrap();
         self.state.begin_snapshot();
         while let Some(item) = self.state.snapshot_step() {
             writer.chunk(0, &item).unwrap();
         }
-        let bytes = disk.contents(writer.finish().unwrap()).unwrap();
-        let path = self.folder.path().join(format!("base-{index}"));
-        std::fs::write(&path, bytes).unwrap();
+        let name = writer.finish().unwrap();
+        std::fs::write(&path, disk.contents(name).unwrap()).unwrap();
         path
     }
 
@@ -250,7 +251,7 @@ impl Node {
     }
 
     pub(crate) fn changes_since(&self, since: u64) -> Changes {
-        let mut w = cbor::Writer::new();
+        let mut w = Writer::new();
         let from = self.changes.partition_point(|change| change.index <= since);
         self.changes[from..].iter().for_each(|change| change.write(&mut w));
         Changes { to: self.state.index(), more: false, sequence: w.into_vec() }

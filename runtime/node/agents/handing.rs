@@ -38,8 +38,14 @@ impl Task {
             return Some(loose(self.registered.mailbox.take(BATCH)));
         }
         match self.scan.take(&self.space, &self.watches, BATCH).await {
-            Ok(items) if !items.is_empty() => return Some(items),
-            Ok(_) => {}
+            Ok(items) => {
+                let first = items.first().and_then(|item| item.position);
+                let next = first.map_or(self.scan.next(), |(at, _)| at);
+                self.view().has_passed(next.index.saturating_sub(1));
+                if !items.is_empty() {
+                    return Some(items);
+                }
+            }
             Err(HistoryError::Gone { first }) => {
                 let from = self.cursor.index;
                 self.scan = Scan::new(&self.agent, Position { index: first, n: 0 });

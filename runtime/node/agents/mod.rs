@@ -398,7 +398,10 @@ impl Agents {
             holder: known.as_ref().and_then(|known| known.holder.clone()),
             epoch: known.as_ref().map_or(0, |known| known.epoch),
             cursor: known.as_ref().map_or_else(String::new, |known| known.cursor.to_string()),
-            lag: known.as_ref().map_or(0, |known| (index + 1).saturating_sub(known.cursor.index)),
+            lag: known.as_ref().map_or(0, |known| {
+                // A cursor is moved past what concerns its agent, and only now and then past more.
+                index.saturating_sub(agent.view.passed().max(known.cursor.index.saturating_sub(1)))
+            }),
             handled,
             failed,
             deaths,

@@ -31,6 +31,9 @@ const MAX_SIDES: usize = 64;
 const EVENTS: usize = 64;
 /// How long a goal waits for the index that it asks for.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a goal waits for the agent to handle the events up to that index. An agent that cannot
+/// is no reason not to answer.
+const EVENTS_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a warm engine is replaced by a fresh one because the space ran away from it.
 const TRIES: usize = 3;
 
@@ -136,6 +139,9 @@ async fn solve_in_side(
     if let Some(ended) = ended_before(&agent.space, &solve).await {
         return drop(events.send(ended).await);
     }
+    if solve.at_least > 0 && agent.view.is_alive() {
+        drop(timeout(EVENTS_PATIENCE, agent.view.passes(solve.at_least)).await);
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -150,7 +156,14 @@ async fn solve_in_side(
                 }
             }
         };
-        let mut goal = Goal { agent, context, solve: &solve, events: &events, has_answered: false, committed: None };
+        let mut goal = Goal {
+            agent,
+            context,
+            solve: &solve,
+            events: &events,
+            has_answered: false,
+            committed: None,
+        };
         match goal.run(&mut engine).await {
             Ok(true) => return agent.keep_warm(engine),
             Ok(false) => return,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The state of an agent on this node.
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ pub(super) struct View {
     handled: AtomicU64,
     failed: AtomicU64,
     deaths: AtomicU64,
+    /// The index up to which all that the agent handles has been handled.
+    passed: watch::Sender<u64>,
 }
 
 /// What changes as a whole.
@@ -58,6 +61,26 @@ impl View {
     pub(super) fn handled_more(&self, handled: u64, failed: u64) {
         self.handled.fetch_add(handled, Ordering::Relaxed);
         self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    /// All that the agent handles up to an index has been handled.
+    pub(super) fn has_passed(&self, index: u64) {
+        self.passed.send_if_modified(|passed| {
+            let is_later = *passed < index;
+            *passed = index.max(*passed);
+            is_later
+        });
+    }
+
+    /// The index up to which all that the agent handles has been handled.
+    pub(super) fn passed(&self) -> u64 {
+        *self.passed.borrow()
+    }
+
+    /// Waits until the agent has passed an index.
+    pub(super) async fn passes(&self, index: u64) {
+        // The sender is here: the wait cannot fail.
+        drop(self.passed.subscribe().wait_for(|passed| *passed >= index).await);
     }
 
     /// Triggers handled, handlers that did not succeed, engines that died.

@@ -8,6 +8,14 @@ use synod_core::term::{BigInt, Term};
 pub const PREDICATES: &[(&str, usize)] =
     &[("go", 0), ("p", 1), ("q", 2), ("q", 3), ("account", 2), ("[]", 0)];
 
+/// So many cases, unless `PROPTEST_CASES` in the environment says otherwise.
+pub fn cases(cases: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(cases),
+    }
+}
+
 /// A fact of any of [`PREDICATES`].
 pub fn fact() -> impl Strategy<Value = Term> {
     of_predicates(PREDICATES, argument().boxed())

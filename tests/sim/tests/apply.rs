@@ -381,7 +381,7 @@ fn op(write: &Write) -> Op {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(terms::cases(256))]
 
     #[test]
     fn all_replicas_do_what_the_model_does(steps in prop::collection::vec(steps::step(), 0..120)) {

@@ -271,7 +271,7 @@ fn op(write: &Write) -> Op {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(terms::cases(512))]
 
     #[test]
     fn a_goal_sees_and_writes_what_the_model_does(
@@ -285,7 +285,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(terms::cases(64))]
 
     #[test]
     fn many_facts_and_many_of_the_goals_own_are_found_through_indexes(

@@ -98,6 +98,11 @@ impl State {
         &self.kb
     }
 
+    /// The facts, to go on with alone: a replica that was restored as part of a state.
+    pub fn into_kb(self) -> Kb {
+        self.kb
+    }
+
     /// The agents, by name.
     pub fn agents(&self) -> &BTreeMap<String, Agent> {
         &self.agents
@@ -106,11 +111,6 @@ impl State {
     /// The texts of published modules, by name.
     pub fn modules(&self) -> &BTreeMap<String, String> {
         &self.modules
-    }
-
-    /// The facts, to go on with alone: a replica that was restored as part of a state.
-    pub fn into_kb(self) -> Kb {
-        self.kb
     }
 
     /// A session that is open.

@@ -181,8 +181,8 @@ mod tests {
             let mut restored = Stamps::restore(stamps.floor(), stamps.dropped(), entries);
             restored.bound = bound;
             for n in count..count + 3000 {
-                assert_eq!(restored.entries(), stamps.entries());
                 if n % 100 == 0 {
+                    assert_eq!(restored.entries(), stamps.entries());
                     assert_eq!(digest(&restored), digest(&stamps), "{bound}, {count}, {n}");
                 }
                 assert_eq!(restored.is_newer(n % 4001, n - 9), stamps.is_newer(n % 4001, n - 9));

@@ -1,0 +1,241 @@
+//! Sessions and agents: what is far apart, and that a refusal is for ever.
+
+use super::*;
+
+#[test]
+fn an_opening_sent_twice_opens_one_session() {
+    let mut space = Space::new();
+    let again = space.apply(&open("client", 0));
+    assert_eq!(again, Outcome::Committed(space.session));
+    assert_ne!(space.apply(&open("client", 1)), again);
+    assert_ne!(space.apply(&open("another", 0)), again);
+}
+
+#[test]
+fn a_session_that_nobody_uses_is_over_and_its_number_never_comes_back() {
+    let mut space = Space::new();
+    space.state.index = space.session + SESSION_COMMANDS - 1;
+    assert!(matches!(space.write(vec![]), Outcome::Committed(_)), "the last moment");
+    assert!(space.state.session(space.session).is_some());
+    space.state.index += SESSION_COMMANDS + 1;
+    assert!(space.state.session(space.session).is_none());
+    assert_eq!(space.state.outcome(space.session, 1), None);
+    let late = by_session(space.session, 2, 1, nothing(0));
+    space.refuses(&late, Refusal::NoSession);
+    // The same opening is another session now.
+    let index = space.state.index() + 1;
+    assert_eq!(space.apply(&open("client", 0)), Outcome::Committed(index));
+    space.refuses(&late, Refusal::NoSession);
+}
+
+#[test]
+fn the_session_that_was_used_longest_ago_makes_room() {
+    let mut space = Space::new();
+    for nonce in 1..MAX_SESSIONS as u64 {
+        space.expect(&open("client", nonce));
+    }
+    space.write(vec![]);
+    space.expect(&open("client", MAX_SESSIONS as u64));
+    assert!(space.state.session(space.session).is_some(), "it was used");
+    assert!(space.state.session(2).is_none(), "the next one was not");
+    assert_eq!(space.state.sessions.iter().len(), MAX_SESSIONS);
+}
+
+#[test]
+fn a_number_is_one_transaction_and_what_was_acknowledged_is_forgotten() {
+    let mut space = Space::new();
+    let id = space.session;
+    let write = |seq, acked| {
+        let ops = vec![assert(p(seq as i64, 0))];
+        by_session(id, seq, acked, Draft { version: 1, reads: vec![], ops })
+    };
+    space.expect(&write(1, 0));
+    space.expect(&write(3, 0));
+    assert_eq!(space.apply(&write(1, 0)), Outcome::Committed(2));
+    assert_eq!(space.state.outcome(id, 1), Some(&Outcome::Committed(2)));
+    space.expect(&write(4, 2));
+    assert_eq!(space.state.outcome(id, 1), None);
+    space.refuses(&write(1, 0), Refusal::OutOfWindow);
+    space.refuses(&write(2, 0), Refusal::OutOfWindow);
+    assert_eq!(space.apply(&write(3, 0)), Outcome::Committed(3), "whatever a copy acknowledges");
+    assert_eq!(space.state.kb().len(), 3);
+    space.refuses(&write(5, 5), Refusal::OutOfWindow);
+    space.refuses(&write(0, 0), Refusal::OutOfWindow);
+}
+
+#[test]
+fn what_is_beyond_the_numbers_in_flight_is_refused_for_ever() {
+    let mut space = Space::new();
+    let (id, most) = (space.session, MAX_IN_FLIGHT as u64);
+    let write = |seq, acked| by_session(id, seq, acked, nothing(1));
+    for seq in 1..=most {
+        space.expect(&write(seq, 0));
+    }
+    assert_eq!(space.state.session(id).unwrap().outcomes.len(), MAX_IN_FLIGHT);
+    let beyond = write(most + 1, 0);
+    space.refuses(&beyond, Refusal::OutOfWindow);
+    // There is room now; a copy of what was refused must not find it.
+    space.expect(&write(most + 2, most));
+    space.refuses(&beyond, Refusal::OutOfWindow);
+    // The client, who was told, may take the number with what it knows by now.
+    space.expect(&write(most + 1, most));
+    assert_eq!(space.state.session(id).unwrap().outcomes.len(), 2);
+}
+
+/// A space with an agent that has handled nothing.
+fn with_agent() -> (Space, u64) {
+    let mut space = Space::new();
+    space.expect(&Command::Claim(claim("a", 0)));
+    let epoch = space.state.index();
+    (space, epoch)
+}
+
+fn cursor(space: &Space) -> Position {
+    space.state.agents()["a"].cursor
+}
+
+#[test]
+fn a_cursor_moves_with_the_writes_and_never_past_what_has_come() {
+    let (mut space, epoch) = with_agent();
+    assert_eq!(cursor(&space), position(epoch, 0), "a new agent begins behind its claim");
+    let start = cursor(&space);
+    let ops = vec![assert(p(1, 1))];
+    let draft = Draft { version: epoch, reads: vec![], ops };
+    space.expect(&by_agent(epoch, 1, (start, position(epoch, 5)), draft));
+    assert_eq!(cursor(&space), position(epoch, 5));
+    let here = cursor(&space);
+    let back = (here, position(epoch, 4));
+    space.refuses(&by_agent(epoch, 2, back, nothing(0)), Refusal::StaleCursor);
+    let ahead = (here, position(space.state.index() + 2, 0));
+    space.refuses(&by_agent(epoch, 3, ahead, nothing(0)), Refusal::StaleCursor);
+    // As far as this very command, but not further.
+    let next = (here, position(space.state.index() + 1, 0));
+    space.expect(&by_agent(epoch, 4, next, nothing(0)));
+    assert_eq!(cursor(&space), position(space.state.index(), 0));
+}
+
+#[test]
+fn a_conflict_leaves_the_cursor_and_the_rerun_is_another_number() {
+    let (mut space, epoch) = with_agent();
+    let stale = reading(&space.state, 1);
+    space.write(vec![assert(p(1, 1))]);
+    let turn = (cursor(&space), position(epoch, 1));
+    let run = by_agent(epoch, 1, turn, stale);
+    let first = space.apply(&run);
+    assert!(matches!(first, Outcome::Refused(_, Refusal::Conflict(_))));
+    assert_eq!(cursor(&space), turn.0);
+    assert_eq!(space.apply(&run), first, "a copy is told the same");
+    let rerun = reading(&space.state, 1);
+    space.expect(&by_agent(epoch, 2, turn, rerun));
+    assert_eq!(cursor(&space), turn.1);
+    space.refuses(&run, Refusal::OutOfWindow);
+}
+
+#[test]
+fn a_cursor_that_had_not_come_yet_is_refused_for_ever() {
+    let (mut space, epoch) = with_agent();
+    let (start, middle) = (cursor(&space), position(epoch, 1));
+    let early = by_agent(epoch, 2, (middle, position(epoch, 2)), nothing(0));
+    space.refuses(&early, Refusal::StaleCursor);
+    // The number before it came too late then.
+    space.refuses(&by_agent(epoch, 1, (start, middle), nothing(0)), Refusal::OutOfWindow);
+    space.expect(&by_agent(epoch, 3, (start, middle), nothing(0)));
+    assert_eq!(cursor(&space), middle);
+    space.refuses(&early, Refusal::OutOfWindow);
+    assert_eq!(cursor(&space), middle);
+}
+
+#[test]
+fn only_the_holder_of_the_present_epoch_acts() {
+    let (mut space, first) = with_agent();
+    let turn = |space: &Space| (cursor(space), cursor(space));
+    let other = Claim { node: "m".to_owned(), ..claim("a", first) };
+    space.refuses(&Command::Claim(Claim { after: 0, ..other.clone() }), Refusal::StaleEpoch);
+    space.refuses(&Command::Claim(Claim { after: 99, ..other.clone() }), Refusal::StaleEpoch);
+    space.expect(&Command::Claim(other.clone()));
+    let second = space.state.index();
+    let old = by_agent(first, 1, turn(&space), nothing(0));
+    space.refuses(&old, Refusal::StaleEpoch);
+    space.refuses(&Command::Release { agent: "a".to_owned(), epoch: first }, Refusal::StaleEpoch);
+    let told = space.apply(&Command::Claim(other.clone()));
+    assert_eq!(told, Outcome::Committed(second), "sent again");
+    let greedy = Claim { declared: vec![declares(p2(), [2])], ..other.clone() };
+    space.refuses(&Command::Claim(greedy), Refusal::StaleEpoch);
+    let draft = by_agent(second, 1, turn(&space), nothing(0));
+    space.expect(&draft);
+    let release = Command::Release { agent: "a".to_owned(), epoch: second };
+    space.expect(&release);
+    space.refuses(&by_agent(second, 2, turn(&space), nothing(0)), Refusal::StaleEpoch);
+    space.refuses(&draft, Refusal::StaleEpoch);
+    space.refuses(&Command::Claim(other), Refusal::StaleEpoch);
+    space.expect(&release);
+    space.expect(&Command::Claim(claim("a", second)));
+    let third = space.state.index();
+    space.refuses(&release, Refusal::StaleEpoch);
+    // Numbers are counted from 1 in each epoch.
+    space.expect(&by_agent(third, 1, turn(&space), nothing(0)));
+    let nobody = Command::Release { agent: "nobody".to_owned(), epoch: 1 };
+    space.refuses(&nobody, Refusal::StaleEpoch);
+}
+
+fn letter(epoch: u64, seq: u64, turn: (Position, Position), event: Bytes) -> Command {
+    let (agent, reason) = ("a".to_owned(), "died three times".to_owned());
+    Command::Letter(Letter { agent, epoch, seq, from: turn.0, to: turn.1, event, reason })
+}
+
+#[test]
+fn a_letter_passes_its_event_over_and_is_kept_until_it_is_dropped() {
+    let (mut space, epoch) = with_agent();
+    let start = cursor(&space);
+    let first = letter(epoch, 1, (start, position(epoch, 1)), p(1, 1));
+    space.expect(&first);
+    let index = space.state.index();
+    assert_eq!(space.apply(&first), Outcome::Committed(index));
+    assert_eq!(cursor(&space), position(epoch, 1));
+    let here = cursor(&space);
+    space.expect(&letter(epoch, 2, (here, here), p(2, 2)));
+    let own = position(space.state.index(), 0);
+    let kept = |space: &Space| space.state.agents()["a"].letters.clone();
+    let reason = "died three times".to_owned();
+    let expected = [
+        (start, DeadLetter { event: p(1, 1), reason: reason.clone(), index }),
+        (own, DeadLetter { event: p(2, 2), reason, index: own.index }),
+    ];
+    assert_eq!(kept(&space), BTreeMap::from(expected));
+    let drop = |positions| Command::DropLetters { agent: "a".to_owned(), positions };
+    space.expect(&drop(vec![start, position(999, 0)]));
+    assert_eq!(kept(&space).into_keys().collect::<Vec<_>>(), [own]);
+    // Another epoch keeps the letters and the cursor.
+    space.expect(&Command::Claim(claim("a", epoch)));
+    assert_eq!(kept(&space).into_keys().collect::<Vec<_>>(), [own]);
+    assert_eq!(cursor(&space), here);
+    space.expect(&drop(vec![own]));
+    assert!(kept(&space).is_empty());
+}
+
+#[test]
+fn the_oldest_letters_make_room_by_number_and_by_bytes() {
+    let (mut space, epoch) = with_agent();
+    let mut seq = 0;
+    let mut send = |space: &mut Space, event: &Bytes| {
+        seq += 1;
+        let here = cursor(space);
+        let to = position(here.index, here.n + 1);
+        space.expect(&letter(epoch, seq, (here, to), event.clone()));
+    };
+    let small = p(1, 1);
+    for _ in 0..MAX_LETTERS + 2 {
+        send(&mut space, &small);
+    }
+    let kept = |space: &Space| -> Vec<Position> {
+        space.state.agents()["a"].letters.keys().copied().collect()
+    };
+    assert_eq!(kept(&space).len(), MAX_LETTERS);
+    assert_eq!(kept(&space).first(), Some(&position(epoch, 2)));
+    let large = encoded(&Term::string("x".repeat(MAX_LETTER_BYTES / 5)));
+    for _ in 0..6 {
+        send(&mut space, &large);
+    }
+    // Each is a little more than a fifth.
+    assert_eq!(kept(&space).len(), 4);
+}
