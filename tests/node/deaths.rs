@@ -46,7 +46,7 @@ fn ticks(node: &Node) -> u64 {
 fn an_event_that_kills_three_engines_is_a_letter_and_nobody_else_notices() {
     let world = World::new();
     let node = world.up_with("counter", COUNTER);
-    let options = json!({"max_time_ms": 2000, "max_memory": 200 << 20});
+    let options = json!({"max_time_ms": 6000, "max_memory": 96 << 20});
     node.run_agent(&world.program("victim.pl", VICTIM), "victim", options);
     let is_done = AtomicBool::new(false);
     let mut reasons = Vec::new();
@@ -161,7 +161,8 @@ fn a_restart_while_engines_die_takes_the_program_as_it_is_now() {
     let broken = ":- use_module(library(synod)).\non(start) :- halt(1).\n";
     let node = world.up_with("a", broken);
     node.wait_agent("a", |agent| agent["deaths"].as_u64().unwrap() > 0);
-    let mended = ":- use_module(library(synod)).\n:- replicated(p/1).\non(start) :- assertz(p(1)).\n";
+    let mended =
+        ":- use_module(library(synod)).\n:- replicated(p/1).\non(start) :- assertz(p(1)).\n";
     world.program("a.pl", mended);
     node.post("/v1/agents/a/restart", &Value::Null);
     node.wait_query("a", "p(X)");

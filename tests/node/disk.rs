@@ -75,38 +75,42 @@ fn is_refused(node: &Node, why: &str) {
 
 #[test]
 fn below_the_room_that_is_kept_free_writes_are_refused_and_reads_go_on() {
-    with_mounts("disk::below_the_room_that_is_kept_free_writes_are_refused_and_reads_go_on", || {
-        let world = on_disk_of("64m");
-        let node = world.up(&["--min-free", "8MiB"]);
-        let path = world.program("a.pl", FACTS);
-        node.run_agent(&path, "a", json!({}));
-        node.broadcast("p(1)");
-        node.wait_query("a", "p(1)");
-        let filler = fill(&world, 7 << 10);
-        // How much room there is is found out now and then.
-        let big = format!("p(\"{}\")", "x".repeat(200 << 10));
-        wait_for("writes to be refused", || {
-            let (status, _) = node.ask("POST", "/v1/broadcast", &json!({"term": big})).unwrap();
-            status != 200
-        });
-        is_refused(&node, "make room, or lower --min-free");
-        let ran = world.run(["broadcast", "p(never)"]);
-        assert_eq!(ran.code, 2, "{ran:?}");
-        assert!(ran.stderr.contains("make room"), "{ran:?}");
-        let ran = world.run(["transact", "assertz(p(never))"]);
-        assert_eq!(ran.code, 2, "{ran:?}");
-        assert!(ran.stderr.contains("make room"), "{ran:?}");
-        assert_eq!(node.query("a", "p(1)"), ["true"]);
-        assert!(world.yes(["status"]).contains("make room"));
-        fs::remove_file(filler).unwrap();
-        wait_for("writes to be taken", || {
-            let (status, _) = node.ask("POST", "/v1/broadcast", &json!({"term": "p(2)"})).unwrap();
-            status == 200
-        });
-        node.wait_query("a", "p(2)");
-        assert!(node.query("a", "p(never)").is_empty());
-        node.down();
-    });
+    with_mounts(
+        "disk::below_the_room_that_is_kept_free_writes_are_refused_and_reads_go_on",
+        || {
+            let world = on_disk_of("64m");
+            let node = world.up(&["--min-free", "8MiB"]);
+            let path = world.program("a.pl", FACTS);
+            node.run_agent(&path, "a", json!({}));
+            node.broadcast("p(1)");
+            node.wait_query("a", "p(1)");
+            let filler = fill(&world, 7 << 10);
+            // How much room there is is found out now and then.
+            let big = format!("p(\"{}\")", "x".repeat(200 << 10));
+            wait_for("writes to be refused", || {
+                let (status, _) = node.ask("POST", "/v1/broadcast", &json!({"term": big})).unwrap();
+                status != 200
+            });
+            is_refused(&node, "make room, or lower --min-free");
+            let ran = world.run(["broadcast", "p(never)"]);
+            assert_eq!(ran.code, 2, "{ran:?}");
+            assert!(ran.stderr.contains("make room"), "{ran:?}");
+            let ran = world.run(["transact", "assertz(p(never))"]);
+            assert_eq!(ran.code, 2, "{ran:?}");
+            assert!(ran.stderr.contains("make room"), "{ran:?}");
+            assert_eq!(node.query("a", "p(1)"), ["true"]);
+            assert!(world.yes(["status"]).contains("make room"));
+            fs::remove_file(filler).unwrap();
+            wait_for("writes to be taken", || {
+                let (status, _) =
+                    node.ask("POST", "/v1/broadcast", &json!({"term": "p(2)"})).unwrap();
+                status == 200
+            });
+            node.wait_query("a", "p(2)");
+            assert!(node.query("a", "p(never)").is_empty());
+            node.down();
+        },
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What agents do as time goes by: they are kept, tick, watch, and speak with one another.
 
-use crate::world::World;
+use crate::world::{Process, World, wait_for};
 use serde_json::{Value, json};
 
 const KEPT: &str = r#"
@@ -67,13 +67,13 @@ on(event(_, From, tell(Agent, What))) :- atom(From), self(speaker), send(Agent, 
 on(event(_, _, news(What))) :- self(speaker), publish(news, What).
 on(event(_, _, open(Who, Whom))) :- self(Who), assertz(account(Whom, 0)).
 on(event(_, _, close(Who, Whom))) :- self(Who), retract(account(Whom, _)).
-on(event(_, _, ask(Who, Whom))) :- self(Who), findall(X, Whom::number(X), Xs), assertz(heard(Who, answers, Xs)).
-on(event(_, _, ask_one(Who, Whom))) :- self(Who), Whom::number(X), X > 1, !, assertz(heard(Who, one, X)).
+on(event(_, _, ask(Who, Whom))) :- self(Who), findall(X, Whom::num(X), Xs), assertz(heard(Who, answers, Xs)).
+on(event(_, _, ask_one(Who, Whom))) :- self(Who), Whom::num(X), X > 1, !, assertz(heard(Who, one, X)).
 on(event(_, _, ask_wrong(Who, Whom))) :- self(Who), catch(Whom::wrong, E, true), E = error(Formal, _), assertz(heard(Who, ball, Formal)).
 on(sent(From, What)) :- self(Me), assertz(heard(Me, sent(From), What)).
 on(message(Topic, From, What)) :- self(Me), assertz(heard(Me, message(Topic, From), What)).
 on(changed(What)) :- self(Me), assertz(heard(Me, changed, What)).
-number(1). number(2). number(3).
+num(1). num(2). num(3).
 wrong :- throw(error(type_error(mine, yours), wrong)).
 "#;
 
@@ -141,7 +141,7 @@ on(event(_, _, e(K))) :-
 
 #[test]
 fn an_engine_that_has_grown_is_renewed_and_nothing_is_lost() {
-    const EVENTS: usize = 1500;
+    const EVENTS: usize = 150;
     let world = World::new();
     let node = world.up(&[]);
     let path = world.program("a.pl", GROWING);
@@ -163,17 +163,52 @@ fn a_run_ends_with_its_agent() {
     let world = World::new();
     let text = ":- use_module(library(synod)).\non(start) :- write(hi), nl.\non(event(_, _, stop)) :- halt.\n";
     let path = world.program("a.pl", text);
-    let mut run = crate::world::Process::start(world.command(["run", &path]), false);
+    let mut run = Process::start(world.command(["run", &path]), false);
     run.until("hi");
     world.yes(["broadcast", "stop"]);
     assert_eq!(run.wait(), 0);
     // Beside a node it shows the output too, and the node goes on.
     let node = world.up(&[]);
-    let mut run = crate::world::Process::start(world.command(["run", &path]), false);
+    let mut run = Process::start(world.command(["run", "--agent", "b", &path]), false);
     run.until("hi");
-    assert_eq!(node.agent("a")["state"], "stopped");
+    assert_eq!(node.agent("b")["state"], "running");
     node.broadcast("stop");
     assert_eq!(run.wait(), 0);
     assert!(node.ask("GET", "/v1/status", &Value::Null).is_ok());
+    node.down();
+}
+
+const HEAVY: &str = r#"
+:- use_module(library(synod)).
+:- replicated(p/1).
+on(event(_, _, p(X))) :- assertz(p(X)).
+"#;
+
+#[test]
+fn engines_and_nodes_start_from_a_snapshot() {
+    let world = World::new();
+    let node = world.up_with("a", HEAVY);
+    for n in 0..100 {
+        node.broadcast(&format!("p({n})"));
+    }
+    node.wait_query("a", "p(99)");
+    node.post("/v1/agents/a/stop", &Value::Null);
+    let snapshots = world.data.join("spaces/local/snapshots");
+    let bulk = format!("bulk(\"{}\")", "x".repeat(900 << 10));
+    wait_for("a snapshot", || {
+        node.broadcast(&bulk);
+        let mut names = std::fs::read_dir(&snapshots).unwrap().map(|e| e.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().ends_with(".snapshot"))
+    });
+    let path = world.path().join("a.pl");
+    node.run_agent(path.to_str().unwrap(), "b", json!({"max_time_ms": 60_000}));
+    assert_eq!(node.query("b", "findall(X, p(X), Xs), Xs = [0|_]").len(), 1);
+    node.broadcast("p(100)");
+    node.wait_query("b", "p(100)");
+    node.kill();
+    let node = world.up(&[]);
+    node.run_agent(path.to_str().unwrap(), "b", json!({"max_time_ms": 60_000}));
+    node.wait_query("b", "p(0), p(100)");
+    assert_eq!(node.get("/v1/status")["spaces"][0]["facts"], 101);
     node.down();
 }

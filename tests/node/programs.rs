@@ -38,14 +38,14 @@ fn programs_that_cannot_be_loaded_say_why() {
     for (text, why) in [
         (":- use_module(library(synod)).\n:- use_module(library(no_such)).\n", "no_such"),
         (":- use_module(library(synod)).\n:- use_module(no_file).\n", "no_file"),
-        (
-            ":- use_module(library(synod)).\n:- initialization(throw(my_error)).\n",
-            "my_error",
-        ),
+        (":- use_module(library(synod)).\n:- initialization(throw(my_error)).\n", "my_error"),
         (":- use_module(library(synod)).\n:- no_such_directive(1).\n", "no_such_directive"),
         (":- use_module(library(synod)).\n:- replicated(p/1).\np(1).\n", "p/1"),
         (":- use_module(library(synod)).\n:- initialization(halt).\n", "halt"),
-        (":- use_module(library(synod)).\np(1.0e999).\n", "wrong.pl:2:1: error: syntax error: infinite float"),
+        (
+            ":- use_module(library(synod)).\np(1.0e999).\n",
+            "wrong.pl:2:1: error: syntax error: infinite float",
+        ),
         (
             ":- use_module(library(synod)).\n:- replicated(p/1).\n:- initialization(assertz(p(1))).\n",
             "permission_error(modify,facts,load)",

@@ -19,7 +19,10 @@ impl Task {
                 }
                 Effect::After { micros, term } => self.arm(micros, false, term),
                 Effect::Every { micros, term } => self.arm(micros, true, term),
-                Effect::Cancel { term } => self.timers.cancel(&term),
+                Effect::Cancel { term } => {
+                    self.timers.cancel(&term);
+                    self.registered.mailbox.take_back_timer(&term);
+                }
                 Effect::Watch { name, arity, others } => {
                     self.watches.watch(Indicator::new(&name, arity), others);
                 }

@@ -50,6 +50,15 @@ impl Mailbox {
         }
     }
 
+    /// Takes a timer's trigger back, if it still waits.
+    pub(super) fn take_back_timer(&self, term: &[u8]) {
+        let mut queue = self.lock();
+        let is_it = |trigger: &Trigger| matches!(trigger, Trigger::Timer { term: t } if t == term);
+        let freed: usize = queue.triggers.iter().filter(|t| is_it(t)).map(size).sum();
+        queue.triggers.retain(|trigger| !is_it(trigger));
+        queue.bytes -= freed;
+    }
+
     /// Takes out what came first, `max` at most.
     pub(super) fn take(&self, max: usize) -> Vec<Trigger> {
         let mut queue = self.lock();
@@ -115,6 +124,8 @@ mod tests {
         mailbox.put_timer(b"a");
         mailbox.put_timer(b"a");
         mailbox.put_timer(b"b");
-        assert_eq!(mailbox.take(9).len(), 2);
+        mailbox.take_back_timer(b"a");
+        assert_eq!(mailbox.take(9).len(), 1, "one that is cancelled waits no longer");
+        assert_eq!(mailbox.lock().bytes, 0);
     }
 }
