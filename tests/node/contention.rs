@@ -29,7 +29,11 @@ fn agents_and_clients_that_update_one_key_lose_nothing_and_all_finish() {
         node.run_agent(&path, name, json!({}));
     }
     thread::scope(|scope| {
-        scope.spawn(|| (0..EVENTS).for_each(|_| drop(node.broadcast("both"))));
+        scope.spawn(|| {
+            for _ in 0..EVENTS {
+                node.broadcast("both");
+            }
+        });
         for client in 0..CLIENTS {
             let node = &node;
             scope.spawn(move || {

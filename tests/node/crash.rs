@@ -74,8 +74,8 @@ impl Client {
 
     /// Sends events with many under way at once, until the node is gone.
     fn stream_until_gone(&mut self, world: &World, count: &AtomicUsize) {
-        let Ok(stream) = Stream::open(&world.data, Some(self.session)) else { return };
-        let Stream { mut sender, mut answers, .. } = stream;
+        let Ok(stream) = Stream::open(&world.data, self.session) else { return };
+        let Stream { mut sender, mut answers } = stream;
         let first = self.sent + 1;
         let (mut under_way, mut next) = (0, first);
         'node: loop {

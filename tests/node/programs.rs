@@ -44,7 +44,7 @@ fn programs_that_cannot_be_loaded_say_why() {
         (":- use_module(library(synod)).\n:- initialization(halt).\n", "halt"),
         (
             ":- use_module(library(synod)).\np(1.0e999).\n",
-            "wrong.pl:2:1: error: syntax error: infinite float",
+            "wrong.pl:2:1: syntax error: infinite float",
         ),
         (
             ":- use_module(library(synod)).\n:- replicated(p/1).\n:- initialization(assertz(p(1))).\n",

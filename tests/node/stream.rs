@@ -21,8 +21,6 @@ pub(crate) enum Told {
 pub(crate) struct Stream {
     pub(crate) sender: Sender,
     pub(crate) answers: Answers,
-    /// The session that it opened, or went on with.
-    pub(crate) session: u64,
 }
 
 /// The end that proposes.
@@ -36,18 +34,15 @@ pub(crate) struct Answers {
 }
 
 impl Stream {
-    /// Opens a stream: with a session of its own, or one that was opened before.
-    pub(crate) fn open(data: &Path, session: Option<u64>) -> Result<Self> {
+    /// Opens a stream that goes on with a session that was opened before.
+    pub(crate) fn open(data: &Path, session: u64) -> Result<Self> {
         let mut socket = UnixStream::connect(data.join("control.sock"))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.write_all(
             b"POST /v1/propose HTTP/1.1\r\nHost: synod\r\nTransfer-Encoding: chunked\r\n\r\n",
         )?;
         let mut hello = Writer::new();
-        match session {
-            Some(session) => hello.array(1).uint(session),
-            None => hello.array(1).text("test"),
-        };
+        hello.array(1).uint(session);
         let mut sender = Sender(socket.try_clone()?);
         sender.chunk(hello.as_slice())?;
         let mut socket = BufReader::new(socket);
@@ -59,10 +54,10 @@ impl Stream {
             }
         }
         let mut answers = Answers { socket, bytes: Vec::new() };
-        let (0, Told::Committed(session)) = answers.next()? else {
-            return Err(Error::other("no session"));
-        };
-        Ok(Self { sender, answers, session })
+        match answers.next()? {
+            (0, Told::Committed(opened)) if opened == session => Ok(Self { sender, answers }),
+            other => Err(Error::other(format!("{other:?}"))),
+        }
     }
 }
 
