@@ -103,9 +103,6 @@ impl Facts {
 
 /// The predicate of a fact or a call, which must be an atom or a compound.
 pub fn indicator(term: &Term) -> Indicator {
-    let (name, arity) = match term {
-        Term::Rational(_) => ("rdiv", 2),
-        other => other.functor().unwrap_or(("", 0)),
-    };
+    let (name, arity) = term.predicate().unwrap_or(("", 0));
     Indicator::new(name, arity as u32)
 }
