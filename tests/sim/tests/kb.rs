@@ -285,12 +285,12 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(terms::cases(64))]
+    #![proptest_config(terms::cases(40))]
 
     #[test]
     fn many_facts_and_many_of_the_goals_own_are_found_through_indexes(
-        base in base(200),
-        own in prop::collection::vec((end(), terms::fact_of("q", 3)), 0..80),
+        base in base(150),
+        own in prop::collection::vec((end(), terms::fact_of("q", 3)), 0..60),
         goals in prop::collection::vec(terms::goal_of("q", 3), 1..4),
         steps in prop::collection::vec(step(), 0..40),
     ) {

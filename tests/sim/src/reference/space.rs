@@ -318,7 +318,7 @@ impl Called {
         match (asked.is_ground(), written.is_ground()) {
             _ if matches!(written, Term::Var(_)) => true,
             (true, true) => asked == written,
-            _ => indicator(asked) == indicator(written) && is_compound(asked, written),
+            _ => functor(asked).is_some() && functor(asked) == functor(written),
         }
     }
 }
@@ -330,9 +330,12 @@ fn argument(term: &Term, n: u32) -> Option<&Term> {
     }
 }
 
-/// Whether neither is atomic: an atom `f` is no `f` of no arguments here.
-fn is_compound(a: &Term, b: &Term) -> bool {
-    [a, b].iter().all(|term| indicator(term).arity > 0)
+/// The functor that a call finds a term by; none of what is atomic.
+fn functor(term: &Term) -> Option<(&str, usize)> {
+    match term {
+        Term::Rational(_) => Some(("rdiv", 2)),
+        other => other.functor(),
+    }
 }
 
 /// That the rules refuse all that has changed is theirs to prove, not only to say.
