@@ -164,7 +164,10 @@ fn flags_come_from_the_environment_too() {
     assert_eq!(query("SYNOD_LIMIT", "1").stdout, "X = 1.\n");
     assert_eq!(query("SYNOD_AGENT", "shop").stdout, "X = 1.\nX = 2.\n");
     assert!(query("SYNOD_AGENT", "nobody").stderr.contains("nobody"));
-    assert!(query("SYNOD_JSON", "true").stdout.starts_with('{'));
+    for (value, is_json) in [("true", true), ("1", true), ("0", false), ("no", false), ("", false)]
+    {
+        assert_eq!(query("SYNOD_JSON", value).stdout.starts_with('{'), is_json, "{value}");
+    }
     assert!(query("SYNOD_DATA", "/nowhere").stderr.contains("/nowhere"));
 }
 
@@ -232,7 +235,7 @@ fn agents_are_listed_followed_stopped_and_restarted() {
 #[test]
 fn status_shows_the_node_and_its_spaces() {
     let world = World::new();
-    let node = world.up(&["--name", "alpha"]);
+    let node = world.up(&["--node", "alpha"]);
     let status = world.yes(["status"]);
     assert!(status.starts_with("node alpha, version "), "{status}");
     assert!(lines(&status).iter().any(|line| line.starts_with("local  leader")), "{status}");

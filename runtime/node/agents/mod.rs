@@ -421,7 +421,7 @@ fn exists(name: &str, known: &Registered) -> ErrorBody {
     let program = known.definition.program.display();
     let text = format!(
         "an agent {name} runs already ({program}): stop it with `synod agent stop {name}`, or give \
-         this one another --name"
+         this one another --agent"
     );
     error("exists", text)
 }
@@ -449,7 +449,7 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
         || name.starts_with('.')
     {
         let text =
-            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --name");
+            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --agent");
         return Err(error("name", text));
     }
     let space = space.name().to_owned();

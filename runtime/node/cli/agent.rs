@@ -2,7 +2,7 @@
 
 use super::client::{Client, encode};
 use super::table::{Table, bytes};
-use super::{Failure, Global, Verdict, lines};
+use super::{Failure, Global, Verdict, lines, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use synod::api::{AgentInfo, LetterInfo, LogLine};
@@ -35,7 +35,7 @@ pub(crate) struct Logs {
     /// The agent
     name: String,
     /// Go on with what comes
-    #[arg(short, long, env = "SYNOD_FOLLOW", hide_env = true)]
+    #[arg(short, long, env = "SYNOD_FOLLOW", hide_env = true, value_parser = units::switch())]
     follow: bool,
     /// Print the last so many lines
     #[arg(

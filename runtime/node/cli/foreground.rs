@@ -19,8 +19,8 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The node's name [default: the host's]
-    #[arg(long, env = "SYNOD_NAME", value_name = "NAME", hide_env = true)]
-    name: Option<String>,
+    #[arg(long, env = "SYNOD_NODE", value_name = "NAME", hide_env = true)]
+    node: Option<String>,
     /// Refuse writes while the disk has less free than this
     #[arg(long, env = "SYNOD_MIN_FREE", value_name = "SIZE", default_value = "256MiB",
           value_parser = units::bytes, hide_env = true)]
@@ -31,8 +31,8 @@ impl NodeArgs {
     /// As arguments again.
     pub(crate) fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["--min-free".into(), self.min_free.to_string().into()];
-        if let Some(name) = &self.name {
-            args.extend(["--name".into(), name.into()]);
+        if let Some(node) = &self.node {
+            args.extend(["--node".into(), node.into()]);
         }
         args
     }
@@ -53,7 +53,7 @@ impl Foreground {
         let signals = Signals::new()?;
         let executable = std::env::current_exe()
             .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;
-        let NodeArgs { name, min_free } = args;
+        let NodeArgs { node: name, min_free } = args;
         let config = NodeConfig { data: data.to_owned(), name, min_free, executable };
         let node = Node::start(config).await.map_err(|error| Failure::error(error.to_string()))?;
         let control = match Control::bind(data) {

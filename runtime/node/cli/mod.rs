@@ -86,7 +86,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "SYNOD_DATA", value_name = "DIR", hide_env = true)]
     data: Option<PathBuf>,
     /// Print JSON, one object a line
-    #[arg(long, global = true, env = "SYNOD_JSON", hide_env = true)]
+    #[arg(long, global = true, env = "SYNOD_JSON", hide_env = true, value_parser = units::switch())]
     json: bool,
     /// Say more on stderr; twice for still more
     #[arg(short, long, global = true, env = "SYNOD_VERBOSE", hide_env = true,

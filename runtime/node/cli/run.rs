@@ -30,7 +30,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     space: SpaceArg,
     /// Leave it with a node in the background, which starts it again whenever it starts
-    #[arg(long, env = "SYNOD_DETACH", hide_env = true)]
+    #[arg(long, env = "SYNOD_DETACH", hide_env = true, value_parser = units::switch())]
     detach: bool,
     /// Take datagrams of a group: 239.0.0.2:20005%lo; may be repeated
     #[arg(
@@ -72,10 +72,10 @@ pub(crate) struct Run {
     )]
     allow_write: Vec<PathBuf>,
     /// Let it open sockets
-    #[arg(long, env = "SYNOD_ALLOW_NET", hide_env = true)]
+    #[arg(long, env = "SYNOD_ALLOW_NET", hide_env = true, value_parser = units::switch())]
     allow_net: bool,
     /// Let it do whatever this user may
-    #[arg(long, env = "SYNOD_NO_SANDBOX", hide_env = true)]
+    #[arg(long, env = "SYNOD_NO_SANDBOX", hide_env = true, value_parser = units::switch())]
     no_sandbox: bool,
     #[command(flatten)]
     node: NodeArgs,

@@ -1,5 +1,13 @@
 //! Quantities as people write them: `10s`, `512M`, `2M`.
 
+use clap::builder::FalseyValueParser;
+
+/// Whether a flag is on, by its environment variable: not if that is empty, `0`, `no`, `off` or
+/// `false`.
+pub(crate) fn switch() -> FalseyValueParser {
+    FalseyValueParser::new()
+}
+
 /// Milliseconds: `500ms`, `10s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
     let scale = |unit: &str| match unit {

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::foreground::{self, Foreground, NodeArgs};
-use super::{Failure, Global, Out, Verdict, client, detach};
+use super::{Failure, Global, Out, Verdict, client, detach, units};
 use clap::Args;
 use serde_json::json;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     /// Leave it in the background, once it can be spoken to; its log is DATA/node.log
-    #[arg(long, env = "SYNOD_DETACH", hide_env = true)]
+    #[arg(long, env = "SYNOD_DETACH", hide_env = true, value_parser = units::switch())]
     detach: bool,
     #[command(flatten)]
     node: NodeArgs,
