@@ -448,8 +448,9 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
         || !name.chars().all(is_plain)
         || name.starts_with('.')
     {
-        let text =
-            format!("{name:?} is no name for an agent: give it letters, digits, _ - . with --agent");
+        let text = format!(
+            "{name:?} is no name for an agent: give it letters, digits, _ - . with --agent"
+        );
         return Err(error("name", text));
     }
     let space = space.name().to_owned();

@@ -78,7 +78,7 @@ impl BenchNode {
         let data = folder.path().join("n");
         let log = File::options().create(true).append(true).open(folder.path().join("node.log"));
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
-            .args(["up", "--name", "bench", "--data"])
+            .args(["up", "--node", "bench", "--data"])
             .arg(&data)
             .env_remove("SYNOD_DETACH")
             .env_remove("SYNOD_JSON")
