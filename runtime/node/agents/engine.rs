@@ -130,6 +130,12 @@ impl Engine {
         Ok(Changes { to: behind.to, more: behind.more, sequence: w.into_vec() })
     }
 
+    /// Whether the engine should follow the space before it is too late, though nothing happens for
+    /// it: see [`crate::space::Feed::is_ageing`].
+    pub(super) fn is_ageing(&self) -> bool {
+        self.space.feed().is_ageing(self.version)
+    }
+
     /// Ends the process at once.
     pub(super) fn kill(&self) {
         // It may have ended by itself.

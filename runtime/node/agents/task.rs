@@ -247,7 +247,10 @@ impl Task {
         loop {
             if waits {
                 applied.borrow_and_update();
-                if let Some(items) = self.next_items(&mut is_new).await {
+                // Without triggers it follows the space and asks again.
+                let only_changes = || engine.is_ageing().then(Vec::new);
+                let items = self.next_items(&mut is_new).await;
+                if let Some(items) = items.or_else(only_changes) {
                     self.hand_out(engine, items).await?;
                     waits = false;
                     heard = Instant::now();

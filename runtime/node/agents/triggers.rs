@@ -1,7 +1,7 @@
 //! The positioned triggers of an agent: events and watched changes, from the feed or, for an agent
 //! that is far behind, from the log.
 
-use crate::space::{Changes, HistoryError, Space};
+use crate::space::{Changes, History, HistoryError, Space};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use synod_core::apply::{Change, Effect};
@@ -62,11 +62,14 @@ pub(super) struct Scan {
     /// The first position that has not been looked at.
     next: Position,
     ready: VecDeque<Item>,
+    /// What the feed no longer has, if the last look was into that. It begins at a snapshot: opening
+    /// it for each look would read the log from there each time.
+    history: Option<History>,
 }
 
 impl Scan {
     pub(super) fn new(agent: &str, from: Position) -> Self {
-        Self { agent: agent.to_owned(), next: from, ready: VecDeque::new() }
+        Self { agent: agent.to_owned(), next: from, ready: VecDeque::new(), history: None }
     }
 
     /// How far the log has been looked through: nothing before this waits to be handled but `ready`.
@@ -89,7 +92,10 @@ impl Scan {
         while self.ready.len() < max {
             let before = self.next;
             match space.feed().behind(self.next.index.saturating_sub(1), SCAN_BYTES) {
-                Some(changes) => self.look_through(&changes, watches),
+                Some(changes) => {
+                    self.history = None;
+                    self.look_through(&changes, watches);
+                }
                 None => self.look_back(space, watches).await?,
             }
             if self.next == before {
@@ -109,18 +115,22 @@ impl Scan {
 
     /// The feed no longer goes back to where this agent stands.
     async fn look_back(&mut self, space: &Space, watches: &Watches) -> Result<(), HistoryError> {
-        let mut history = space.history(self.next.index.saturating_sub(1)).await?;
+        let mut history = match self.history.take() {
+            Some(history) => history,
+            None => space.history(self.next.index.saturating_sub(1)).await?,
+        };
         let read = tokio::task::spawn_blocking(move || {
             let mut changes = Vec::new();
             while changes.len() < HISTORY_CHANGES {
                 match history.next_change()? {
                     Some(change) => changes.push(change),
-                    None => break,
+                    None => return Ok((changes, history.index(), None)),
                 }
             }
-            Ok::<_, HistoryError>((changes, history.index()))
+            Ok::<_, HistoryError>((changes, history.index(), Some(history)))
         });
-        let (changes, to) = read.await.map_err(|_| HistoryError::Closed)??;
+        let (changes, to, history) = read.await.map_err(|_| HistoryError::Closed)??;
+        self.history = history;
         let changes: Vec<Arc<Change>> = changes;
         self.look_through(&Changes { changes, to, more: true }, watches);
         Ok(())

@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use synod_core::apply::{Change, Effect};
 use tokio::sync::watch;
 
-/// Bytes of changes that are kept. Who is behind them is served from the log.
-pub(super) const FEED_BYTES: usize = 64 << 20;
+/// Bytes of changes that are kept. Who is behind them is served from the log. Agents and engines
+/// that keep up need a fraction of it.
+pub(super) const FEED_BYTES: usize = 16 << 20;
 /// Changes that are kept, at most: small ones cost more than their bytes.
 pub(super) const FEED_CHANGES: usize = 1 << 18;
 /// What one change costs besides the bytes of its facts and events.
@@ -85,6 +86,15 @@ impl Feed {
         Some(Changes { changes, to: applied.max(last).max(index), more: false })
     }
 
+    /// Whether who stands at `index` had better move on: half of what is kept is newer, and what
+    /// is older may go soon.
+    pub fn is_ageing(&self, index: u64) -> bool {
+        let applied = self.applied();
+        let kept = self.read();
+        kept.bytes > FEED_BYTES / 2
+            && index.saturating_sub(kept.after) < applied.saturating_sub(kept.after) / 2
+    }
+
     /// The index behind which all changes are kept.
     pub fn after(&self) -> u64 {
         self.read().after
@@ -152,6 +162,16 @@ mod tests {
         feed.push(3, [change(1, 1000), change(2, 1000), change(3, 1000)]);
         let some = feed.behind(0, 1).unwrap();
         assert_eq!((some.changes.len(), some.to, some.more), (1, 1, true));
+    }
+
+    #[test]
+    fn an_index_ages_when_what_is_kept_has_moved_on() {
+        let feed = Feed::new(0);
+        feed.push(2, [change(1, 8), change(2, 8)]);
+        assert!(!feed.is_ageing(0), "there is room for long");
+        feed.push(3, [change(3, FEED_BYTES / 2)]);
+        assert!(feed.is_ageing(0));
+        assert!(!feed.is_ageing(2) && !feed.is_ageing(3));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use synod_core::command::Batch;
 use synod_core::log::{Entries, ReadError, Reader};
 
 /// Changes behind an index, in order, read as they are asked for.
+#[derive(Debug)]
 pub struct History {
     state: State,
     entries: Entries<FsDisk>,
