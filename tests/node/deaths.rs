@@ -200,8 +200,8 @@ fn engines_killed_at_any_moment_lose_nothing_and_double_nothing() {
             while !is_done.load(Ordering::Relaxed) {
                 node.broadcast(&format!("e({sent})"));
                 sent += 1;
-                if sent % 50 == 0 {
-                    let is_near = |agent: &Value| agent["lag"].as_u64().unwrap() < 300;
+                if sent % 10 == 0 {
+                    let is_near = |agent: &Value| agent["lag"].as_u64().unwrap() < 100;
                     wait_for("the agents to follow", || {
                         is_done.load(Ordering::Relaxed)
                             || names.iter().all(|name| is_near(&node.agent(name)))
@@ -251,5 +251,7 @@ fn strike(node: &Node, name: &str, random: &mut Random) {
             kill(loading, Signal::KILL);
         }
     }
-    node.wait_agent(name, |agent| agent["cursor"] != running["cursor"]);
+    node.wait_agent(name, |agent| {
+        agent["state"] == "running" && (agent["cursor"] != running["cursor"] || agent["lag"] == 0)
+    });
 }
