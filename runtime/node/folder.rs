@@ -18,7 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The format that this version writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A data folder that this process holds.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub enum FolderError {
         holder: String,
     },
     /// It was written by a later version.
-    #[error("{} was written by a newer Synod (format {}; this one knows {VERSION}): use that version", .0.display(), .1)]
-    Newer(PathBuf, String),
+    #[error("{} is of format {}, and this Synod knows {VERSION}: use the Synod that wrote it", .0.display(), .1)]
+    OtherVersion(PathBuf, String),
     /// A file of it is not what it should be.
     #[error("{}: {}", .0.display(), .1)]
     Damaged(PathBuf, String),
@@ -184,7 +184,7 @@ fn check_version(root: &Path) -> Result<(), FolderError> {
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse::<u32>() {
             Ok(VERSION) => Ok(()),
-            Ok(_) => Err(FolderError::Newer(root.to_path_buf(), text.trim().to_owned())),
+            Ok(_) => Err(FolderError::OtherVersion(root.to_path_buf(), text.trim().to_owned())),
             Err(_) => Err(FolderError::Damaged(path, "it does not hold a version".to_owned())),
         },
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -259,10 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_folder_is_refused_by_name() {
+    fn a_folder_of_another_version_is_refused_by_name() {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("version"), "2\n").unwrap();
-        let said = Folder::open(root.path(), None).unwrap_err().to_string();
-        assert!(said.contains("newer Synod (format 2"), "{said}");
+        for version in [VERSION - 1, VERSION + 1] {
+            fs::write(root.path().join("version"), format!("{version}\n")).unwrap();
+            let said = Folder::open(root.path(), None).unwrap_err().to_string();
+            assert!(said.contains(&format!("is of format {version}, and")), "{said}");
+        }
     }
 }

@@ -49,7 +49,7 @@ fn an_event_that_kills_three_engines_is_a_letter_and_nobody_else_notices() {
     let options = json!({"max_time_ms": 6000, "max_memory": 96 << 20});
     node.run_agent(&world.program("victim.pl", VICTIM), "victim", options);
     let is_done = AtomicBool::new(false);
-    let mut reasons = Vec::new();
+    let (mut reasons, mut positions) = (Vec::new(), Vec::new());
     let sent = thread::scope(|scope| {
         let steady = scope.spawn(|| {
             let mut sent = 0;
@@ -72,7 +72,7 @@ fn an_event_that_kills_three_engines_is_a_letter_and_nobody_else_notices() {
         .enumerate()
         {
             node.broadcast(&format!("say(\"before {poison}\")"));
-            node.broadcast(poison);
+            positions.push(format!("{}.0", node.broadcast(poison)));
             node.broadcast(&format!("say(\"behind {poison}\")"));
             node.wait_agent("victim", |agent| agent["letters"] == n + 1);
             node.wait_query("victim", &format!("said(\"behind {poison}\")"));
@@ -86,6 +86,8 @@ fn an_event_that_kills_three_engines_is_a_letter_and_nobody_else_notices() {
     assert_eq!(told, reasons);
     let events: Vec<_> = letters.iter().map(|letter| letter["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["stop", "panic", "memory", "loop"]);
+    let at: Vec<_> = letters.iter().map(|letter| letter["position"].as_str().unwrap()).collect();
+    assert_eq!(at, positions);
     assert_eq!(node.query("victim", "said(X)").len(), 8, "what stood beside them was handled");
     let printed = world.yes(["agent", "letters", "victim"]);
     assert!(printed.lines().nth(3).unwrap().contains("  loop  three engines died"), "{printed}");

@@ -14,4 +14,5 @@ mod life;
 mod programs;
 mod random;
 mod stream;
+mod versions;
 mod world;

@@ -154,12 +154,16 @@ impl Task {
         }
     }
 
-    /// A new epoch, with the program as it is now.
-    pub(super) async fn restart(&mut self) -> Result<Engine, LoadError> {
-        let loading = self.context.load(&self.definition, &self.space, &self.registered, 0);
-        let (engine, loaded) = loading.await?;
+    /// A new epoch, with a program as it was loaded. An error leaves the one there is.
+    pub(super) async fn begin_epoch(&mut self, loaded: Loaded) -> Result<(), LoadError> {
+        if loaded.mode != self.claimed.mode {
+            return Err(LoadError::NotClaimed(
+                "agent/1 says another mode now: stop it, and run it".to_owned(),
+            ));
+        }
         let claimed = claim(&self.space, &self.context.node, &self.agent, &loaded).await?;
         (self.epoch, self.cursor) = claimed;
+        self.claimed = loaded;
         self.scan = Scan::new(&self.agent, self.cursor);
         (self.seq, self.is_started) = (0, false);
         (self.engine_deaths, self.start_deaths, self.has_progressed) = (0, 0, true);
@@ -169,7 +173,7 @@ impl Task {
         self.watches = Watches::default();
         self.timers = Timers::default();
         self.registered.unsubscribe_all();
-        Ok(engine)
+        Ok(())
     }
 
     pub(super) async fn release(&self) {

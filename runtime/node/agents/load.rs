@@ -30,6 +30,14 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<Problem>,
 }
 
+impl Loaded {
+    /// Whether what the space was told of the program is still true.
+    pub(super) fn is_same_as(&self, claimed: &Self) -> bool {
+        let told = |l: &Self| (l.program, l.mode, l.declared.clone());
+        told(self) == told(claimed)
+    }
+}
+
 /// Why there is no engine with the program loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {

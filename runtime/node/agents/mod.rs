@@ -87,20 +87,22 @@ impl Agents {
         if let Err(known) = self.context.register(&registered) {
             return Err(exists(&name, &known));
         }
-        match self.start(&definition, &space, &registered, receiver).await {
+        let was_kept = folder.join(KEPT).exists();
+        match self.start(&definition, &space, &registered, receiver, run.keep).await {
             Ok(warnings) => {
                 for warning in warnings {
                     registered.log.line("warning", &describe(&warning));
                 }
                 multicast::deliver(captures, &registered.mailbox, &registered.log);
-                if run.keep {
-                    keep(&folder, &definition);
-                }
                 Ok(self.info(&registered).await)
             }
             Err(e) => {
                 registered.view.failed(&e.to_string());
-                self.context.unregister(&name);
+                registered.log.line("error", &format!("the agent was not started: {e}"));
+                // One that is to run is shown, so that it can be restarted.
+                if !was_kept {
+                    self.context.unregister(&name);
+                }
                 Err(e.body())
             }
         }
@@ -112,6 +114,7 @@ impl Agents {
         space: &Space,
         registered: &Registered,
         orders: mpsc::Receiver<Order>,
+        keeps: bool,
     ) -> Result<Vec<Problem>, LoadError> {
         let loading = self.context.load(definition, space, registered, 0);
         let (engine, loaded): (Engine, Loaded) = loading.await?;
@@ -120,6 +123,7 @@ impl Agents {
             Mode::Each => format!("{}@{}", definition.name, self.context.node()),
         };
         let (epoch, cursor) = claim(space, self.context.node(), &agent, &loaded).await?;
+        let warnings = loaded.warnings.clone();
         let task = Task {
             context: Arc::clone(&self.context),
             definition: Arc::clone(definition),
@@ -131,6 +135,7 @@ impl Agents {
             scan: Scan::new(&agent, cursor),
             agent,
             epoch,
+            claimed: loaded,
             seq: 0,
             cursor,
             is_started: false,
@@ -143,8 +148,12 @@ impl Agents {
             skips_engine: false,
         };
         registered.view.running(engine.pid);
+        // Before an order can be obeyed: one that stops it is not undone.
+        if keeps {
+            keep(&self.context.folder_of(&definition.name), definition);
+        }
         tokio::spawn(task.run(engine));
-        Ok(loaded.warnings)
+        Ok(warnings)
     }
 
     /// Starts the agents that were kept, each in the background; what goes wrong is in their logs.
@@ -196,9 +205,18 @@ impl Agents {
     /// Stops an agent; it is not started again with the node.
     pub(crate) async fn stop(&self, name: &str) -> Result<(), ErrorBody> {
         let agent = self.agent(name)?;
-        drop(std::fs::remove_file(self.context.folder_of(name).join(KEPT)));
         self.end(&agent, true).await;
-        Ok(())
+        let kept = self.context.folder_of(name).join(KEPT);
+        match std::fs::remove_file(&kept) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                let why = format!(
+                    "{name} is stopped, but starts again with the node: {}: {e}",
+                    kept.display()
+                );
+                Err(error("disk", why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Loads an agent's program anew, in a new epoch.
@@ -206,10 +224,16 @@ impl Agents {
         let agent = self.agent(name)?;
         agent.drop_warm();
         let (done, restarted) = oneshot::channel();
-        if agent.orders.send(Order::Restart { done }).await.is_ok()
-            && let Ok(result) = restarted.await
-        {
-            return result.map_err(|e| e.body());
+        if agent.orders.send(Order::Restart { done }).await.is_ok() {
+            let result = tokio::select! {
+                result = restarted => result.ok(),
+                // An order that its task never saw may stay in the queue for as long as anybody can send.
+                () = agent.orders.closed() => None,
+            };
+            if let Some(result) = result {
+                agent.drop_warm();
+                return result;
+            }
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use synod_core::apply::{Outcome, Refusal};
-use synod_core::command::{Command, Origin, Transaction};
+use synod_core::command::{Command, Declaration, Origin, Transaction};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::{
     self, Answer, Effect, End, FromEngine, GoalKind, GoalText, Role, ToEngine,
@@ -150,10 +150,20 @@ async fn solve_in_side(
             Some(engine) => engine,
             None => {
                 let role = Role::Side { agent: agent.definition.name.clone() };
-                match context.load_as(&agent.definition, &agent.space, agent, role).await {
-                    Ok((engine, _)) => engine,
+                let load = context.load_as(&agent.definition, &agent.space, agent, role).await;
+                let (engine, loaded) = match load {
+                    Ok(loaded) => loaded,
                     Err(e) => return drop(events.send(SideEvent::Failed(e.body())).await),
+                };
+                if !keeps_stamps(&agent.space, loaded.declared).await {
+                    let name = &agent.definition.name;
+                    let text = format!(
+                        "the program declares a key that it did not have when {name} was started: \
+                         `synod agent restart {name}` takes it over"
+                    );
+                    return drop(events.send(SideEvent::Failed(error("program", text))).await);
                 }
+                engine
             }
         };
         let mut goal = Goal {
@@ -175,6 +185,11 @@ async fn solve_in_side(
             }
         }
     }
+}
+
+/// Whether the space knows all keys that an engine reads by: of another, no transaction is valid.
+async fn keeps_stamps(space: &Space, declared: Vec<Declaration>) -> bool {
+    space.look(move |state| state.keeps_stamps_of(&declared)).await.unwrap_or(true)
 }
 
 /// How a transaction ended that was sent before under the same number: its goal, run again on what

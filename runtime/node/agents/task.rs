@@ -13,6 +13,7 @@ use super::load::{LoadError, Loaded};
 use super::timers::Timers;
 use super::triggers::{Item, Scan, Watches};
 use super::view::View;
+use crate::api::ErrorBody;
 use crate::space::Space;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,9 +32,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) enum Order {
     /// End the agent, and release it if `release`.
     Stop { release: bool, done: oneshot::Sender<()> },
-    /// Load the program anew, in a new epoch.
-    Restart { done: oneshot::Sender<Result<(), LoadError>> },
+    /// Load the program anew, in a new epoch. If that fails, all stays as it is.
+    Restart { done: Restarted },
 }
+
+/// Where it is told how a restart ended.
+pub(super) type Restarted = oneshot::Sender<Result<(), ErrorBody>>;
 
 /// One agent on this node.
 pub(super) struct Task {
@@ -47,6 +51,8 @@ pub(super) struct Task {
     /// The name that the space knows the agent by.
     pub(super) agent: String,
     pub(super) epoch: u64,
+    /// The program as it was when the epoch was claimed.
+    pub(super) claimed: Loaded,
     pub(super) seq: u64,
     pub(super) cursor: Position,
     pub(super) scan: Scan,
@@ -78,9 +84,8 @@ pub(super) struct Batch {
 /// Why an engine is no longer driven.
 pub(super) enum Left {
     Stopped { release: bool, done: Option<oneshot::Sender<()>> },
-    Restart(oneshot::Sender<Result<(), LoadError>>),
     Died(String),
-    Fresh(Box<(Engine, Loaded)>),
+    Fresh(Box<Engine>),
     Behind,
     Halted,
     Superseded,
@@ -91,6 +96,13 @@ enum Pause {
     Over,
     Restarted(Box<Engine>),
     Ended,
+}
+
+/// An engine that loads the program beside the one that runs.
+struct Coming {
+    loading: oneshot::Receiver<Result<(Engine, Loaded), LoadError>>,
+    /// Who ordered it; nobody if it is a renewal.
+    ordered: Vec<Restarted>,
 }
 
 impl Task {
@@ -119,17 +131,10 @@ impl Task {
                     return;
                 }
                 Left::Fresh(fresh) => {
-                    engine = fresh.0;
+                    engine = *fresh;
                     self.put_back();
                     continue;
                 }
-                Left::Restart(done) => match self.obey_restart(done).await {
-                    Some(fresh) => {
-                        engine = fresh;
-                        continue;
-                    }
-                    None => return,
-                },
                 Left::Superseded => {
                     self.log("warning", "another node has taken the agent over");
                     self.view().stopped("another node has taken it over");
@@ -163,10 +168,8 @@ impl Task {
     async fn fresh_engine(&mut self) -> Option<Engine> {
         let mut wait = BACK_OFF.0;
         loop {
-            let load =
-                self.context.load(&self.definition, &self.space, &self.registered, self.epoch);
-            match load.await {
-                Ok((engine, _)) => return Some(engine),
+            match self.load_and_take(false).await {
+                Ok(engine) => return Some(engine),
                 Err(e) => {
                     self.log("error", &format!("no fresh engine: {e}"));
                     self.view().waiting(&e.to_string());
@@ -189,32 +192,41 @@ impl Task {
         };
         match order {
             Some(Order::Stop { release, done }) => self.end(release, Some(done)).await,
-            Some(Order::Restart { done }) => {
-                if let Some(fresh) = self.obey_restart(done).await {
+            Some(Order::Restart { done }) => match self.load_and_take(true).await {
+                Ok(fresh) => {
+                    tell(vec![done], &Ok(()));
                     return Pause::Restarted(Box::new(fresh));
                 }
-            }
+                Err(e) => {
+                    tell(vec![done], &Err(e.body()));
+                    return Pause::Over;
+                }
+            },
             None => {}
         }
         Pause::Ended
     }
 
-    /// An engine of a new epoch. None if the program as it is now cannot be loaded or claimed: then
-    /// the agent has ended.
-    async fn obey_restart(
+    /// An engine with the program as it is now.
+    async fn load_and_take(&mut self, is_restart: bool) -> Result<Engine, LoadError> {
+        let epoch = self.epoch;
+        let load = self.context.load(&self.definition, &self.space, &self.registered, epoch);
+        let loaded = load.await;
+        self.take(loaded, is_restart).await
+    }
+
+    /// Takes an engine over: in a new epoch if that was ordered, or if its program is not the one that
+    /// the epoch was claimed with.
+    async fn take(
         &mut self,
-        done: oneshot::Sender<Result<(), LoadError>>,
-    ) -> Option<Engine> {
-        let (fresh, told) = match self.restart().await {
-            Ok(fresh) => (Some(fresh), Ok(())),
-            Err(e) => {
-                self.view().failed(&e.to_string());
-                (None, Err(e))
-            }
-        };
-        // Whoever gave the order may no longer listen.
-        drop(done.send(told));
-        fresh
+        loaded: Result<(Engine, Loaded), LoadError>,
+        is_restart: bool,
+    ) -> Result<Engine, LoadError> {
+        let (engine, loaded) = loaded?;
+        if is_restart || !loaded.is_same_as(&self.claimed) {
+            self.begin_epoch(loaded).await?;
+        }
+        Ok(engine)
     }
 
     async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
@@ -243,7 +255,7 @@ impl Task {
         let mut waits = false;
         let mut is_new = true;
         let mut heard = Instant::now();
-        let mut renewal: Option<oneshot::Receiver<Result<(Engine, Loaded), LoadError>>> = None;
+        let mut coming: Option<Coming> = None;
         loop {
             if waits {
                 applied.borrow_and_update();
@@ -258,6 +270,8 @@ impl Task {
             }
             let due = self.timers.next();
             let patience = self.patience();
+            // An order does not wait for a handler to end.
+            let takes = waits || coming.as_ref().is_some_and(|coming| !coming.ordered.is_empty());
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -266,7 +280,11 @@ impl Task {
                         drop(engine.send(&ToEngine::Shutdown).await);
                         return Ok(Left::Stopped { release, done: Some(done) });
                     }
-                    Some(Order::Restart { done }) => return Ok(Left::Restart(done)),
+                    Some(Order::Restart { done }) => {
+                        let mut ordered = coming.map_or_else(Vec::new, |coming| coming.ordered);
+                        ordered.push(done);
+                        coming = Some(Coming { loading: self.begin_load(), ordered });
+                    }
                     None => return Ok(Left::Stopped { release: false, done: None }),
                 },
                 frame = engine.receive() => {
@@ -289,7 +307,8 @@ impl Task {
                         }
                         FromEngine::Renew { why } => {
                             self.log("info", &format!("the engine is renewed: {why:?}"));
-                            renewal = Some(self.begin_renewal());
+                            let begin = || Coming { loading: self.begin_load(), ordered: Vec::new() };
+                            coming.get_or_insert_with(begin);
                         }
                         FromEngine::Halted { status: 0 } => return Ok(Left::Halted),
                         FromEngine::Halted { status } => {
@@ -298,14 +317,18 @@ impl Task {
                         frame => ask::answer(&self.context, &self.space, &self.agent, engine, frame).await?,
                     }
                 },
-                fresh = renewed(&mut renewal), if waits => {
-                    renewal = None;
-                    match fresh {
-                        Some(fresh) => {
+                loaded = came(&mut coming), if takes => {
+                    let ordered = coming.take().map_or_else(Vec::new, |coming| coming.ordered);
+                    match self.take(loaded, !ordered.is_empty()).await {
+                        Ok(fresh) => {
+                            tell(ordered, &Ok(()));
                             drop(engine.send(&ToEngine::Shutdown).await);
                             return Ok(Left::Fresh(Box::new(fresh)));
                         }
-                        None => self.log("error", "the engine could not be renewed and goes on"),
+                        Err(e) => {
+                            self.log("error", &format!("no fresh engine, the old one goes on: {e}"));
+                            tell(ordered, &Err(e.body()));
+                        }
                     }
                 }
                 _ = applied.changed(), if waits => {}
@@ -340,7 +363,7 @@ impl Task {
         engine.send(&ToEngine::Triggers { batch: number, changes, items: triggers }).await
     }
 
-    fn begin_renewal(&self) -> oneshot::Receiver<Result<(Engine, Loaded), LoadError>> {
+    fn begin_load(&self) -> oneshot::Receiver<Result<(Engine, Loaded), LoadError>> {
         let (sender, fresh) = oneshot::channel();
         let (context, definition) = (Arc::clone(&self.context), Arc::clone(&self.definition));
         let (space, registered, epoch) = (self.space.clone(), self.registered.clone(), self.epoch);
@@ -369,10 +392,17 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// What comes of a renewal; never resolves without one. May be given up and called again.
-async fn renewed<T, E>(renewal: &mut Option<oneshot::Receiver<Result<T, E>>>) -> Option<T> {
-    match renewal {
-        Some(receiver) => receiver.await.ok().and_then(Result::ok),
-        None => std::future::pending().await,
+/// The engine that comes; never resolves without one. May be given up and called again.
+async fn came(coming: &mut Option<Coming>) -> Result<(Engine, Loaded), LoadError> {
+    let Some(coming) = coming else { return std::future::pending().await };
+    let ended = |_| Err(LoadError::Died("was given up".to_owned()));
+    (&mut coming.loading).await.unwrap_or_else(ended)
+}
+
+/// Tells those who ordered a restart how it ended.
+fn tell(ordered: Vec<Restarted>, how: &Result<(), ErrorBody>) {
+    for done in ordered {
+        // Whoever gave the order may no longer listen.
+        drop(done.send(how.clone()));
     }
 }

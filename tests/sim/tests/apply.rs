@@ -303,8 +303,9 @@ impl World {
         *version = through;
         let is_wanted = |predicate: &Indicator| wanted.contains(predicate);
         assert_eq!(facts(kb, |_| true), of_model(self.model.at(through), is_wanted));
-        // What its program declares, as far as the space knew of it by then.
-        for (predicate, keys) in &self.model.at(through).declared {
+        // What its program declares. One of them knows of it before the space does.
+        let known = if engine == 0 { self.model.now() } else { self.model.at(through) };
+        for (predicate, keys) in &known.declared {
             keys.iter().filter(|_| is_wanted(predicate)).for_each(|&key| {
                 kb.declare_key(predicate, key);
             });

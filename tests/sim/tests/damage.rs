@@ -131,7 +131,9 @@ fn assert_refused(result: Result<Recovered, OpenError>, number: u64, at: usize, 
         Err(OpenError::Damaged(Damage { file: named, offset, .. })) => {
             assert_eq!((named, offset), (file(number), start), "byte {at}");
         }
-        Err(OpenError::Newer { file: named, .. }) => assert_eq!((named, start), (file(number), 0)),
+        Err(OpenError::OtherVersion { file: named, .. }) => {
+            assert_eq!((named, start), (file(number), 0))
+        }
         other => panic!("segment {number}, byte {at}: {other:?}"),
     }
 }
@@ -251,17 +253,21 @@ fn a_log_of_another_space_is_refused() {
 }
 
 #[test]
-fn a_newer_version_is_refused_by_name() {
+fn another_version_is_refused_by_name() {
     let (disk, _) = three_segments(true);
-    // The rest of it may be anything.
-    let mut newer = b"\xd9\xd9\xf7\x85\x69synod-log\x02".to_vec();
-    for rest in [&[][..], &[0xff; 300]] {
-        newer.extend_from_slice(rest);
-        disk.put(file(3), &newer);
-        let refused = open(&disk).unwrap_err();
-        assert_eq!(refused, OpenError::Newer { file: file(3), version: 2 });
-        assert!(refused.to_string().contains("was written by a newer Synod"), "{refused}");
-        assert_eq!(disk.contents(file(3)).unwrap(), newer, "it is left alone");
+    for version in [log::VERSION - 1, log::VERSION + 1] {
+        let mut other = b"\xd9\xd9\xf7\x85\x69synod-log".to_vec();
+        other.push(u8::try_from(version).unwrap());
+        // The rest of it may be anything.
+        for rest in [&[][..], &[0xff; 300]] {
+            other.extend_from_slice(rest);
+            disk.put(file(3), &other);
+            let refused = open(&disk).unwrap_err();
+            assert_eq!(refused, OpenError::OtherVersion { file: file(3), version });
+            let said = refused.to_string();
+            assert!(said.contains(&format!("is of format {version}, and")), "{said}");
+            assert_eq!(disk.contents(file(3)).unwrap(), other, "it is left alone");
+        }
     }
 }
 

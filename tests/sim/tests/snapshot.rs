@@ -111,7 +111,7 @@ fn every_flipped_byte_and_every_byte_more_is_refused() {
                     assert_eq!(file, path);
                     assert!(offset as usize <= at, "byte {at}: {offset}");
                 }
-                other => assert!(matches!(other, SnapshotError::Newer { .. }), "{other}"),
+                other => assert!(matches!(other, SnapshotError::OtherVersion { .. }), "{other}"),
             }
         }
     }
@@ -176,17 +176,17 @@ fn the_newest_whole_one_is_found_and_why_others_are_not() {
 }
 
 #[test]
-fn a_newer_or_foreign_one_is_refused_by_name() {
+fn another_version_or_a_foreign_one_is_refused_by_name() {
     let disk = disk();
     let dir = Path::new(DIR);
     let path = write(&disk, &Meta { space: [6; 32], ..meta(9) });
     let refused = snapshot::newest(&disk, dir, SPACE).unwrap_err();
     assert_eq!(refused, SnapshotError::OtherSpace { file: path.clone(), found: [6; 32] });
     assert!(Reader::open(&disk, &path, None).is_ok());
-    disk.put(&path, b"\xd9\xd9\xf7\x82\x6esynod-snapshot\x02");
+    disk.put(&path, b"\xd9\xd9\xf7\x82\x6esynod-snapshot\x03");
     let refused = snapshot::newest(&disk, dir, SPACE).unwrap_err();
-    assert_eq!(refused, SnapshotError::Newer { file: path, version: 2 });
-    assert!(refused.to_string().contains("written by a newer Synod"), "{refused}");
+    assert_eq!(refused, SnapshotError::OtherVersion { file: path, version: 3 });
+    assert!(refused.to_string().contains("is of format 3, and"), "{refused}");
 }
 
 #[test]

@@ -23,7 +23,8 @@ mod stamps;
 mod tests;
 
 use crate::command::{Claim, Command, Declaration, Letter, Op, Origin, Transaction};
-use crate::kb::{Fact, Indicator, Kb, MAX_KEYS, MAX_PREDICATES, Position, key};
+use crate::kb::key::{self, Key, Keyer};
+use crate::kb::{Fact, Indicator, Kb, MAX_KEYS, MAX_PREDICATES, Position};
 pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
 pub use change::{Change, Effect};
@@ -68,6 +69,8 @@ pub struct State {
     sessions: sessions::Sessions,
     agents: BTreeMap<String, Agent>,
     modules: BTreeMap<String, String>,
+    /// For the key of each declared argument, since when stamps of it are kept.
+    declared: BTreeMap<u64, u64>,
     /// A snapshot that is being taken while commands go on.
     snapshot: Option<SnapshotJob>,
 }
@@ -235,17 +238,15 @@ impl State {
     }
 
     fn invalidates(&self, transaction: &Transaction) -> Option<Refusal> {
-        let Transaction { origin, version, reads, ops } = transaction;
+        let Transaction { origin: _, version, reads, ops } = transaction;
         if *version >= self.index {
             return Some(Refusal::Malformed);
         }
-        let floor = match origin {
-            // Stamps of the keys that an agent declares are kept from its claim on: see `claim`.
-            Origin::Agent { epoch, .. } => self.stamps.floor().max(*epoch),
-            Origin::Session { .. } => self.stamps.floor(),
-        };
         let has_read = !reads.is_empty() || ops.iter().any(|op| matches!(op, Op::Retract { .. }));
-        if has_read && *version < floor {
+        let by = reads.iter().filter(|&&key| Key(key).is_declared());
+        // Who reads by an argument that no stamps were kept of would never conflict.
+        let knew = |key| self.declared.get(key).is_some_and(|since| since <= version);
+        if has_read && *version < self.stamps.floor() || !by.into_iter().all(knew) {
             return Some(Refusal::TooOld);
         }
         let written = ops.iter().filter_map(|op| match op {
@@ -326,12 +327,13 @@ impl State {
         if !self.has_room_for_keys(&claim.declared) {
             return self.refused(Refusal::Full(bound::KEYS));
         }
-        // Whoever reads by a key that is new here does so from this index on, for an engine starts
-        // at its epoch or later: no stamp under the key is missing that it could ask for.
-        for declaration in &claim.declared {
-            self.kb.define(&declaration.predicate);
-            for &argument in &declaration.keys {
-                self.kb.declare_key(&declaration.predicate, argument);
+        for Declaration { predicate, keys } in &claim.declared {
+            self.kb.define(predicate);
+            for &argument in keys {
+                if self.kb.declare_key(predicate, argument) {
+                    let key = Keyer::new(predicate, argument).declared();
+                    self.declared.insert(key.0, self.index);
+                }
             }
         }
         let new = Agent {
@@ -356,8 +358,16 @@ impl State {
         Outcome::Committed(self.index)
     }
 
-    /// Whether all keys that are declared can be kept stamps of: an engine reads by them, so that one
-    /// that the space does not know would be a conflict that nobody sees.
+    /// Whether stamps of all these keys are kept: what is read by another is refused.
+    pub fn keeps_stamps_of(&self, declared: &[Declaration]) -> bool {
+        declared.iter().all(|Declaration { predicate, keys }| {
+            let known = self.kb.predicate(predicate).map_or(&[][..], |known| known.declared());
+            keys.iter().all(|key| known.contains(key))
+        })
+    }
+
+    /// Whether stamps of all keys that are declared can be kept. An engine reads by all of them: were
+    /// one not taken, all that it does would be refused.
     fn has_room_for_keys(&self, declared: &[Declaration]) -> bool {
         let mut all: BTreeMap<&Indicator, BTreeSet<u32>> = BTreeMap::new();
         for Declaration { predicate, keys } in declared {
@@ -378,8 +388,13 @@ impl State {
         let index = self.index;
         if let Some(agent) = self.agents.get_mut(&name) {
             let event = Bytes::copy_from_slice(&event);
-            // A trigger without a position is kept under the letter's own.
-            let position = if from < to { from } else { Position { index, n: 0 } };
+            let position = match to.n.checked_sub(1) {
+                // A trigger without a position is kept under the letter's own.
+                _ if from >= to => Position { index, n: 0 },
+                // The cursor may have stood before it by more than one.
+                Some(n) => Position { n, ..to },
+                None => from,
+            };
             agent.keep_letter(position, DeadLetter { event, reason, index });
             agent.cursor = to;
             agent.last = Some((seq, outcome.clone()));

@@ -17,7 +17,7 @@ pub enum Refusal {
     /// Keys that it read were written since, or facts that it retracts are gone.
     #[error("what it read has changed")]
     Conflict(Vec<u64>),
-    /// It read below the floor of the stamps that are kept, or, an agent's, before its epoch.
+    /// It read below the floor of the stamps that are kept, or by an argument of which none were.
     #[error("it read too long ago")]
     TooOld,
     /// Its session is not open, or no longer.

@@ -6,6 +6,7 @@ use super::sessions::Session;
 use super::{Outcome, State};
 use crate::cbor::{Error, Reader, Writer};
 use crate::command::{Mode, codec};
+use crate::kb::key::Keyer;
 use crate::kb::{Indicator, MAX_ORDER};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -77,7 +78,12 @@ pub(super) fn items(state: &State) -> Vec<Bytes> {
     for (indicator, predicate) in state.kb.predicates() {
         let (w, (below, above)) = (items.entry(), predicate.ends());
         w.array(5).text(&indicator.name).uint(u64::from(indicator.arity)).int(below).int(above);
-        codec::write_keys(w, predicate.declared());
+        w.array(predicate.declared().len());
+        for &argument in predicate.declared() {
+            let key = Keyer::new(indicator, argument).declared();
+            let since = state.declared.get(&key.0).copied().unwrap_or_default();
+            w.array(2).uint(u64::from(argument)).uint(since);
+        }
     }
     drop(items);
     let mut items = Items::new(kind::SESSIONS, &mut all);
@@ -152,10 +158,13 @@ pub(super) fn read_predicate(state: &mut State, r: &mut Reader<'_>) -> Result<In
         return Err(r.invalid("a predicate that is there already, or one too many"));
     }
     state.kb.set_ends(&indicator, (below, above));
-    for key in codec::read_keys(r)? {
-        if !state.kb.declare_key(&indicator, key) {
+    for _ in 0..r.array()? {
+        r.array_of(2)?;
+        let (argument, since) = (r.uint32()?, r.uint()?);
+        if since > state.index || !state.kb.declare_key(&indicator, argument) {
             return Err(r.invalid("a declared key that the predicate cannot have"));
         }
+        state.declared.insert(Keyer::new(&indicator, argument).declared().0, since);
     }
     Ok(indicator)
 }

@@ -248,35 +248,35 @@ fn what_says_that_it_read_in_the_future_is_refused() {
 }
 
 #[test]
-fn a_key_is_validated_from_the_claim_that_declares_it() {
+fn a_key_is_read_by_from_the_claim_on_that_declares_it() {
     let mut space = Space::new();
     let p3 = Indicator::new("p", 3);
-    let fact = |n: i64| encoded(&Term::structure("p", [n.into(), 5.into(), n.into()]));
-    space.write(vec![assert(fact(1))]);
+    let fact =
+        |n: i64, second: i64| encoded(&Term::structure("p", [n.into(), second.into(), n.into()]));
     let goal = encoded(&Term::structure("p", [Term::Var(0), 5.into(), Term::Var(1)]));
-    // An engine knows what its program declares before the space does.
-    let mut kb = space.state.kb().clone();
-    kb.declare_key(&p3, 2);
-    let mut view = View::new(space.state.index());
-    view.open(&mut kb, &goal).unwrap();
-    let early = view.finish();
-    space.write(vec![assert(fact(2))]);
+    // What an engine reads whose program declares the second argument, whatever the space knows.
+    let reading = |space: &Space| {
+        let mut kb = space.state.kb().clone();
+        kb.declare_key(&p3, 2);
+        let mut view = View::new(space.state.index());
+        view.open(&mut kb, &goal).unwrap();
+        view.finish()
+    };
+    space.write(vec![assert(fact(1, 5))]);
+    let early = reading(&space);
+    let index = space.state.index() + 1;
+    let refused = |index| Outcome::Refused(index, Refusal::TooOld);
+    assert_eq!(space.propose(early.clone()), refused(index), "no stamp would tell");
+    space.write(vec![assert(fact(2, 5))]);
     let claim = Claim { declared: vec![declares(p3.clone(), [2])], ..claim("a", 0) };
     space.expect(&Command::Claim(claim));
-    let epoch = space.state.index();
-    let cursor = position(epoch, 0);
-    // No stamp tells of the second fact by its second argument. The epoch does.
-    let turn = (cursor, cursor);
-    space.refuses(&by_agent(epoch, 1, turn, early), Refusal::TooOld);
-    let mut view = View::new(epoch);
-    view.open(&mut space.state.kb().clone(), &goal).unwrap();
-    let late = view.finish();
-    assert_eq!(late.reads.len(), 2);
-    space.write(vec![assert(encoded(&Term::structure("p", [1.into(), 6.into(), 1.into()])))]);
-    space.expect(&by_agent(epoch, 2, turn, late.clone()));
-    space.write(vec![assert(fact(3))]);
-    let Outcome::Refused(_, Refusal::Conflict(_)) = space.apply(&by_agent(epoch, 3, turn, late))
-    else {
+    let index = space.state.index() + 1;
+    assert_eq!(space.propose(early), refused(index), "nor of what was before");
+    let late = reading(&space);
+    space.write(vec![assert(fact(1, 6))]);
+    assert!(matches!(space.propose(late.clone()), Outcome::Committed(_)), "another key");
+    space.write(vec![assert(fact(3, 5))]);
+    let Outcome::Refused(_, Refusal::Conflict(_)) = space.propose(late) else {
         panic!("a missed conflict")
     };
 }
@@ -290,7 +290,7 @@ fn the_bounds_of_predicates_and_keys_hold_for_one_command_and_for_many() {
         Command::Claim(Claim { declared, ..claim(agent, 0) })
     };
     space.expect(&declare("a", 2..8));
-    // Eight fit. More are refused, and none of them taken: an engine would read by them unseen.
+    // Eight fit. More are refused, and none of them taken: an engine reads by all or runs not.
     space.refuses(&declare("b", 7..12), Refusal::Full("keys of a predicate"));
     assert_eq!(space.state.kb().predicate(&wide).unwrap().declared().len(), 6);
     space.expect(&declare("b", 5..10));

@@ -337,14 +337,14 @@ pub(crate) fn read_declared(r: &mut Reader<'_>) -> Result<Vec<Declaration>, Erro
     Ok(declared)
 }
 
-pub(crate) fn write_keys(w: &mut Writer, keys: &[u32]) {
+fn write_keys(w: &mut Writer, keys: &[u32]) {
     w.array(keys.len());
     for &key in keys {
         w.uint(u64::from(key));
     }
 }
 
-pub(crate) fn read_keys(r: &mut Reader<'_>) -> Result<Vec<u32>, Error> {
+fn read_keys(r: &mut Reader<'_>) -> Result<Vec<u32>, Error> {
     (0..array_up_to(r, MAX_KEYS, "keys of a predicate")?).map(|_| r.uint32()).collect()
 }
 

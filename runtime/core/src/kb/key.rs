@@ -12,8 +12,12 @@
 //! | atomic, or a ground compound | `Ground(bytes)`, and `Functor` if compound | `Ground(bytes)`, `Open(functor)` if compound, `Unbound` |
 //! | compound with variables | `Functor`, `Open` | `Functor`, `Unbound` |
 //!
-//! Every write also raises the predicate's `Whole`. A key is the first eight bytes of BLAKE3 over
-//! its parts: two keys that collide make a conflict that need not be, never one that is missed.
+//! Every write also raises the predicate's `Whole`. A key is 63 bits of BLAKE3 over its parts: two
+//! keys that collide make a conflict that need not be, never one that is missed.
+//!
+//! The first argument of every predicate is looked up by, and further ones that were declared. A call
+//! that is told apart by one of those reads `Declared` too, which nothing writes: by it validation
+//! knows whether the space kept stamps of that argument when the call was made.
 
 use super::Indicator;
 use crate::term::shape;
@@ -24,7 +28,7 @@ use std::hash::{BuildHasher, Hasher};
 pub struct Key(pub u64);
 
 /// At most this many keys belong to one argument of a fact or a call.
-const MAX_KEYS: usize = 3;
+const MAX_KEYS: usize = 4;
 
 /// The keys of one argument: a few, in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +48,15 @@ impl Keys {
         }
         all.len = keys.len().min(MAX_KEYS) as u8;
         all
+    }
+
+    /// With one more.
+    pub(super) fn and(mut self, key: Key) -> Self {
+        if let Some(slot) = self.keys.get_mut(usize::from(self.len)) {
+            *slot = key.0;
+            self.len += 1;
+        }
+        self
     }
 
     /// The keys, one by one.
@@ -89,6 +102,16 @@ const GROUND: u8 = 1;
 const FUNCTOR: u8 = 2;
 const OPEN: u8 = 3;
 
+/// Set in the keys that only say what a call was told apart by.
+const DECLARED: u64 = 1 << 63;
+
+impl Key {
+    /// Whether this is not of a value but of a declared argument.
+    pub(crate) fn is_declared(self) -> bool {
+        self.0 & DECLARED != 0
+    }
+}
+
 impl Keyer {
     /// For the argument number `argument`, counted from 1.
     pub fn new(predicate: &Indicator, argument: u32) -> Self {
@@ -120,6 +143,11 @@ impl Keyer {
             (_, Some(f)) => Keys::of(&[self.functor(FUNCTOR, f), unbound]),
             (_, None) => Keys::NONE,
         }
+    }
+
+    /// The key `Declared` of this argument.
+    pub(crate) fn declared(&self) -> Key {
+        Key(u64::from_le_bytes(self.seed) | DECLARED)
     }
 
     fn ground(&self, argument: &[u8]) -> Key {
@@ -160,7 +188,7 @@ fn whole_and(predicate: &Indicator, argument: u32) -> Key {
 
 fn first_eight(hash: blake3::Hash) -> Key {
     let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    Key(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    Key(u64::from_le_bytes([a, b, c, d, e, f, g, h]) & !DECLARED)
 }
 
 /// Hashes keys for a `HashMap`: they are hashes already.

@@ -96,12 +96,14 @@ impl Predicate {
             (index.argument(), index.keyer().read(argument))
         };
         let lookup = lookup.map(keys);
-        let reads = match (reads.map(|best| (best.1.argument(), best)), lookup) {
-            (None, _) => Reads::Whole(self.whole),
-            (Some((by, _)), Some((argument, keys))) if by == argument => {
-                Reads::Keys(self.whole, keys)
-            }
-            (Some((_, best)), _) => Reads::Keys(self.whole, keys(best).1),
+        let reads = reads.map(|best| match (best.1, lookup) {
+            (index, Some((by, keys))) if by == index.argument() => (index, keys),
+            (index, _) => (index, keys(best).1),
+        });
+        let reads = match reads {
+            None => Reads::Whole(self.whole),
+            Some((index, keys)) if index.argument() == 1 => Reads::Keys(self.whole, keys),
+            Some((index, keys)) => Reads::Keys(self.whole, keys.and(index.keyer().declared())),
         };
         Plan { lookup, reads }
     }

@@ -11,7 +11,7 @@ use crate::cbor::{self, Head, Reader, Writer};
 use std::ops::Range;
 
 /// The version that this code writes, and the only one that it reads.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// The tag that tells CBOR from other files (RFC 8949 §3.4.6).
 pub const SELF_DESCRIBED: u64 = 55_799;
 /// No header is longer than this, in bytes: the fixed part, and six integers of nine bytes.
@@ -110,7 +110,7 @@ pub(super) struct Header {
 /// Why a header is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HeaderFlaw {
-    Newer(u64),
+    OtherVersion(u64),
     Flaw(Flaw),
 }
 
@@ -268,10 +268,10 @@ pub(crate) fn magic(
     if r.text()? != name {
         return Err(Flaw::NotAHeader.into());
     }
-    // A later version may be laid out otherwise: it is named before anything else is looked at.
+    // Another version may be laid out otherwise: it is named before anything else is looked at.
     match r.uint()? {
-        found if found > version => Err(HeaderFlaw::Newer(found)),
-        found if found == version && found_items == items => Ok(()),
+        found if found != version => Err(HeaderFlaw::OtherVersion(found)),
+        _ if found_items == items => Ok(()),
         _ => Err(Flaw::NotAHeader.into()),
     }
 }

@@ -86,9 +86,12 @@ pub enum OpenError {
     /// A segment between others is not there.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
-    /// The log was written by a later version of this program.
-    #[error("{} was written by a newer Synod: format {version}, this one reads {VERSION}", file.display())]
-    Newer {
+    /// The log was written by another version of this program.
+    #[error(
+        "{} is of format {version}, and this Synod reads {VERSION}: use the Synod that wrote it",
+        file.display()
+    )]
+    OtherVersion {
         /// The segment.
         file: PathBuf,
         /// Its version.
@@ -226,8 +229,8 @@ impl Walk<'_> {
                 scan.pass(len);
                 header
             }
-            Err(HeaderFlaw::Newer(version)) => {
-                return Err(OpenError::Newer { file: file.to_path_buf(), version });
+            Err(HeaderFlaw::OtherVersion(version)) => {
+                return Err(OpenError::OtherVersion { file: file.to_path_buf(), version });
             }
             Err(HeaderFlaw::Flaw(flaw)) => return Ok(Some((0, flaw))),
         };

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 
 /// The version that this code writes, and the only one that it reads.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// No chunk is longer than this, in bytes. Writers do well to stay near [`GOOD_CHUNK`].
 pub const MAX_CHUNK: usize = 16 << 20;
 /// A chunk of this length, in bytes, takes well under a millisecond to write.
@@ -63,9 +63,12 @@ pub enum SnapshotError {
     /// The disk does not do its part.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The snapshot was written by a later version of this program.
-    #[error("{} was written by a newer Synod: format {version}, this one reads {VERSION}", file.display())]
-    Newer {
+    /// The snapshot was written by another version of this program.
+    #[error(
+        "{} is of format {version}, and this Synod reads {VERSION}: use the Synod that wrote it",
+        file.display()
+    )]
+    OtherVersion {
         /// The snapshot.
         file: PathBuf,
         /// Its version.

@@ -184,7 +184,7 @@ pub fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<(u64, PathBuf)>, Snapsh
 }
 
 /// The newest snapshot of `space` that is whole, if there is one; it is safe. A damaged one is passed
-/// over; one of a newer Synod or of another space is an error, for the folder is then not ours to
+/// over; one of another version or of another space is an error, for the folder is then not ours to
 /// judge.
 pub fn newest<D: Disk>(disk: &D, dir: &Path, space: SpaceId) -> Result<Newest, SnapshotError> {
     let mut newest = Newest::default();
@@ -231,7 +231,7 @@ fn checked_header(
 ) -> Result<(Meta, usize), SnapshotError> {
     let file = || path.to_path_buf();
     let (meta, len) = format::parse_header(bytes).map_err(|e| match e {
-        HeaderFlaw::Newer(version) => SnapshotError::Newer { file: file(), version },
+        HeaderFlaw::OtherVersion(version) => SnapshotError::OtherVersion { file: file(), version },
         HeaderFlaw::Flaw(what) => SnapshotError::Damaged { file: file(), offset: 0, what },
     })?;
     if space.is_some_and(|space| space != meta.space) {

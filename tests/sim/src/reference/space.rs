@@ -241,7 +241,7 @@ impl Space {
 
     /// Why a transaction that is applied as the last command does not commit.
     fn why_not(&self, attempt: &Attempt) -> Option<Why> {
-        let Attempt { origin, version, calls, writes } = attempt;
+        let Attempt { origin: _, version, calls, writes } = attempt;
         if *version >= self.index() {
             return Some(Why::Malformed);
         }
@@ -250,8 +250,12 @@ impl Space {
             Write::Assert(..) | Write::Emit(_) => None,
         });
         let retracts: Vec<_> = retracts.collect();
-        let has_read = !calls.is_empty() || !retracts.is_empty();
-        if turn(origin).is_some_and(|turn| has_read && *version < turn.epoch) {
+        // Stamps of an argument are kept since it was declared.
+        let known = |call: &Called| {
+            let declared = self.at(*version).declared.get(&indicator(&call.goal));
+            call.by().is_none_or(|by| by == 1 || declared.is_some_and(|d| d.contains(&by)))
+        };
+        if !calls.iter().all(known) {
             return Some(Why::TooOld);
         }
         let is_there = |predicate: &Indicator, order: i64| {
@@ -304,16 +308,20 @@ fn turn(origin: &Origin) -> Option<Turn> {
 impl Called {
     /// A call is told apart by its first argument if that is ground, or by the first ground one of
     /// the declared keys; by one that is a compound with variables if none is ground; else not.
-    fn overlaps(&self, fact: &Term) -> bool {
-        if indicator(&self.goal) != indicator(fact) {
-            return false;
-        }
+    fn by(&self) -> Option<u32> {
         let arguments = || std::iter::once(1).chain(self.keys.iter().copied());
         let in_goal = |n: u32| argument(&self.goal, n);
         let is_ground = |n: &u32| in_goal(*n).is_some_and(Term::is_ground);
         let is_bound = |n: &u32| in_goal(*n).is_some_and(|arg| !matches!(arg, Term::Var(_)));
-        let by = arguments().find(is_ground).or_else(|| arguments().find(is_bound));
-        let pair = by.and_then(|n| Some((in_goal(n)?, argument(fact, n)?)));
+        arguments().find(is_ground).or_else(|| arguments().find(is_bound))
+    }
+
+    /// Whether a write of this fact may have changed the answers.
+    fn overlaps(&self, fact: &Term) -> bool {
+        if indicator(&self.goal) != indicator(fact) {
+            return false;
+        }
+        let pair = self.by().and_then(|n| Some((argument(&self.goal, n)?, argument(fact, n)?)));
         let Some((asked, written)) = pair else { return true };
         match (asked.is_ground(), written.is_ground()) {
             _ if matches!(written, Term::Var(_)) => true,

@@ -59,7 +59,13 @@ impl Segment {
     fn with(number: u64, space: SpaceId, previous: u64, rest: [u64; 5]) -> Self {
         let mut segment = Self { bytes: Vec::new(), number, batch: 0 };
         let mut w = Writer::new();
-        w.tag(55_799).array(11).text("synod-log").uint(1).bytes(&space).uint(number).uint(previous);
+        w.tag(55_799)
+            .array(11)
+            .text("synod-log")
+            .uint(synod_core::log::VERSION)
+            .bytes(&space)
+            .uint(number)
+            .uint(previous);
         rest.iter().for_each(|n| {
             w.uint(*n);
         });

@@ -167,7 +167,7 @@ fn the_digest_is_of_everything() {
         ("ends", |s| s.kb.set_ends(&p2(), (-9, 0))),
         ("predicates", |s| s.kb.set_ends(&Indicator::new("q", 0), (-1, 0))),
         ("keys", |s| assert!(s.kb.declare_key(&p2(), 2))),
-        ("stamps", |s| s.stamps.raise(key::Key(7), 9)),
+        ("stamps", |s| s.stamps.raise(Key(7), 9)),
         ("sessions", |s| assert_eq!(s.sessions.open(9, "x".to_owned(), [9; 16]), 9)),
         ("session", |s| s.sessions.record(1, 99, &Outcome::Committed(9))),
         ("agents", |s| drop(s.agents.insert("b".to_owned(), s.agents["a"].clone()))),
