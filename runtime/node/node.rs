@@ -324,14 +324,14 @@ impl Proposer {
         seq: u64,
         acked: u64,
         draft: Draft,
-        reply: &mpsc::UnboundedSender<(u64, Ended)>,
+        reply: &mpsc::UnboundedSender<(u64, Option<Ended>)>,
     ) -> Result<(), NotProposed> {
         let Draft { version, reads, ops } = draft;
         let origin = Origin::Session { id: session, seq, acked };
         let command = Command::Transact(Transaction { origin, version, reads, ops });
         if command.check_terms().is_err() {
             let malformed = Outcome::Refused(0, Refusal::Malformed);
-            drop(reply.send((seq, Ended::Applied(malformed))));
+            drop(reply.send((seq, Some(Ended::Applied(malformed)))));
             return Ok(());
         }
         self.space.propose(command.encode(), Reply::Stream(reply.clone(), seq))

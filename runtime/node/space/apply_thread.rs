@@ -3,12 +3,10 @@
 
 use super::feed::Feed;
 use super::order_thread::OrderInput;
-use super::proposal::{Ended, Reply};
-use super::shared::Shared;
+use super::proposal::{Ended, Pending};
 use super::snapshots::{Snapshots, Writing};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 use synod_core::apply::{Outcome, Refusal, State};
@@ -23,7 +21,7 @@ const SNAPSHOT_STEP: Duration = Duration::from_millis(1);
 /// What the thread is told.
 pub(super) enum ApplyInput {
     /// A committed entry, and who waits for each of its commands.
-    Commit { index: u64, term: u64, data: Bytes, replies: Vec<Reply> },
+    Commit { index: u64, term: u64, data: Bytes, replies: Vec<Pending> },
     /// Everything up to here is committed.
     Through(Position),
     /// Somebody wants to look at the state.
@@ -41,7 +39,6 @@ pub(super) struct ApplyThread {
     pub(super) inputs: Receiver<ApplyInput>,
     pub(super) order: Sender<OrderInput>,
     pub(super) feed: Arc<Feed>,
-    pub(super) shared: Arc<Shared>,
     pub(super) snapshots: Arc<Snapshots>,
     /// The last Raft entry whose commands the state contains.
     pub(super) through: Position,
@@ -120,7 +117,7 @@ impl ApplyThread {
         false
     }
 
-    fn commit(&mut self, data: &Bytes, replies: Vec<Reply>) {
+    fn commit(&mut self, data: &Bytes, replies: Vec<Pending>) {
         self.since_snapshot += data.len();
         let mut changes = Vec::new();
         let mut ended = Vec::with_capacity(replies.len());
@@ -137,12 +134,11 @@ impl ApplyThread {
         }
         // The feed first: whoever is told that a write is done may look for it at once.
         self.feed.push(self.state.index(), changes);
-        self.shared.proposals.fetch_sub(replies.len(), Ordering::Relaxed);
         let mut ended = ended.into_iter();
         for reply in replies {
             let outcome = ended.next();
             let refused = || Outcome::Refused(self.state.index(), Refusal::Malformed);
-            reply.send(Ended::Applied(outcome.unwrap_or_else(refused)));
+            reply.end(Ended::Applied(outcome.unwrap_or_else(refused)));
         }
     }
 

@@ -7,7 +7,7 @@
 //!               apply ──► feed
 //! ```
 //! What queues between them is bounded by what *order* lets in: proposals by [`MAX_PROPOSALS`] and
-//! its bytes uncommitted, commits by its bytes unapplied.
+//! [`MAX_PROPOSAL_BYTES`], commits by its bytes unapplied.
 
 mod apply_thread;
 mod disk_thread;
@@ -31,14 +31,14 @@ pub use feed::{Changes, Feed};
 pub use history::{History, HistoryError};
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
-pub use proposal::{Ended, MAX_PROPOSALS, NotProposed, Proposal, Reply};
+use proposal::Pending;
+pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Proposal, Reply};
 use session::NodeSession;
 use shared::Shared;
 pub(crate) use shared::error;
 use snapshots::Snapshots;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use synod_core::apply::State;
@@ -84,13 +84,15 @@ impl Space {
         if command.len() > synod_core::command::MAX_COMMAND_BYTES {
             return Err(NotProposed::TooLarge);
         }
-        let under_way = &self.inner.shared.proposals;
-        if under_way.fetch_add(1, Ordering::Relaxed) >= MAX_PROPOSALS {
-            under_way.fetch_sub(1, Ordering::Relaxed);
-            return Err(NotProposed::Busy);
-        }
-        let proposal = OrderInput::Propose(Proposal { command, reply });
-        self.inner.order.send(proposal).map_err(|_| NotProposed::Stopping)
+        let pending = Pending::begin(&self.inner.shared, command.len(), reply);
+        let pending = pending.ok_or(NotProposed::Busy)?;
+        let proposal = OrderInput::Propose(Proposal { command, pending });
+        self.inner.order.send(proposal).map_err(|e| {
+            if let SendError(OrderInput::Propose(proposal)) = e {
+                proposal.pending.forget();
+            }
+            NotProposed::Stopping
+        })
     }
 
     /// Proposes a command and waits for its end; none if the node goes down before it is known.

@@ -196,7 +196,6 @@ impl OpenSpace {
             inputs: apply_inputs,
             order: to_order.clone(),
             feed: Arc::clone(&feed),
-            shared: Arc::clone(&shared),
             snapshots: Arc::clone(&snapshots),
             through,
             since_snapshot: 0,

@@ -3,12 +3,11 @@
 
 use super::apply_thread::ApplyInput;
 use super::disk_thread::DiskInput;
-use super::proposal::{Ended, NotProposed, Proposal, Reply};
+use super::proposal::{Ended, NotProposed, Pending, Proposal};
 use super::shared::Shared;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::command::Batch;
@@ -46,9 +45,9 @@ pub(super) struct OrderThread {
 #[derive(Default)]
 pub(super) struct Waiting {
     /// By ticket, until the batch stands in the log.
-    proposed: HashMap<u64, Vec<Reply>>,
+    proposed: HashMap<u64, Vec<Pending>>,
     /// By Raft index, with the term, until it is committed.
-    appended: BTreeMap<u64, (u64, Vec<Reply>)>,
+    appended: BTreeMap<u64, (u64, Vec<Pending>)>,
     next_ticket: u64,
 }
 
@@ -133,7 +132,7 @@ impl OrderThread {
             }
             bytes += proposal.command.len();
             commands.push(proposal.command);
-            replies.push(proposal.reply);
+            replies.push(proposal.pending);
         }
         if !commands.is_empty() {
             let batch = Batch { time, commands };
@@ -166,9 +165,8 @@ impl OrderThread {
                         Why::NotLeader { .. } | Why::Transferring => NotProposed::NotLeader,
                         Why::Busy | Why::Members(_) => NotProposed::Busy,
                     };
-                    for reply in self.waiting.proposed.remove(&ticket).unwrap_or_default() {
-                        self.shared.proposals.fetch_sub(1, Ordering::Relaxed);
-                        reply.send(Ended::NotProposed(why.clone()));
+                    for pending in self.waiting.proposed.remove(&ticket).unwrap_or_default() {
+                        pending.end(Ended::NotProposed(why.clone()));
                     }
                 }
                 Output::Role { role, term, .. } => {
@@ -188,16 +186,15 @@ impl OrderThread {
     }
 
     /// Who waits for the entry at `index`. Whoever waited for one of another term there has lost it.
-    fn replies_to(&mut self, index: u64, term: u64) -> Vec<Reply> {
+    fn replies_to(&mut self, index: u64, term: u64) -> Vec<Pending> {
         let Some((appended, replies)) = self.waiting.appended.remove(&index) else {
             return Vec::new();
         };
         if appended == term {
             return replies;
         }
-        for reply in replies {
-            self.shared.proposals.fetch_sub(1, Ordering::Relaxed);
-            reply.send(Ended::NotProposed(NotProposed::NotLeader));
+        for pending in replies {
+            pending.end(Ended::NotProposed(NotProposed::NotLeader));
         }
         Vec::new()
     }
@@ -217,7 +214,7 @@ fn propose_batch(
     waiting: &mut Waiting,
     started: Instant,
     batch: &Batch,
-    replies: Vec<Reply>,
+    replies: Vec<Pending>,
 ) {
     waiting.next_ticket += 1;
     let ticket = waiting.next_ticket;

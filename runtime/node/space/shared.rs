@@ -1,8 +1,9 @@
 //! What a space's threads and its handle all look at.
 
+use super::proposal::UnderWay;
 use crate::api::ErrorBody;
 use crate::store::FsDisk;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use synod_core::log::disk::Disk;
@@ -24,8 +25,7 @@ pub(super) struct Shared {
     full: Mutex<(Option<String>, Instant)>,
     role: Mutex<(&'static str, u64)>,
     log_bytes: AtomicU64,
-    /// Proposals under way.
-    pub(super) proposals: AtomicUsize,
+    pub(super) under_way: UnderWay,
 }
 
 impl Shared {
@@ -39,7 +39,7 @@ impl Shared {
             full: Mutex::new((None, Instant::now())),
             role: Mutex::new(("follower", 0)),
             log_bytes: AtomicU64::new(0),
-            proposals: AtomicUsize::new(0),
+            under_way: UnderWay::default(),
         }
     }
 

@@ -73,7 +73,7 @@ async fn what_is_proposed_together_is_written_together() {
     }
     for seq in 1..=1000 {
         let outcome = Ended::Applied(Outcome::Committed(seq + 1));
-        assert_eq!(ended.recv().await, Some((seq, outcome)));
+        assert_eq!(ended.recv().await, Some((seq, Some(outcome))));
     }
     space.close();
 }

@@ -29,9 +29,9 @@ pub(super) struct Exchange {
     state: State,
     proposer: Arc<Proposer>,
     /// Bounded by [`MAX_IN_FLIGHT`]: a proposal has one outcome.
-    outcomes: UnboundedReceiver<(u64, Ended)>,
-    outcome_to: UnboundedSender<(u64, Ended)>,
-    received: Vec<(u64, Ended)>,
+    outcomes: UnboundedReceiver<(u64, Option<Ended>)>,
+    outcome_to: UnboundedSender<(u64, Option<Ended>)>,
+    received: Vec<(u64, Option<Ended>)>,
     in_flight: usize,
     /// A proposal that found the space's queue full.
     waiting: Option<Proposal>,
@@ -67,13 +67,21 @@ impl Exchange {
 
     /// Writes the outcomes that have come.
     fn take_outcomes(&mut self, cx: &mut Context<'_>) {
+        let mut unknown = false;
         while let Poll::Ready(count) =
             self.outcomes.poll_recv_many(cx, &mut self.received, MAX_IN_FLIGHT)
         {
             self.in_flight -= count;
             for (seq, outcome) in self.received.drain(..) {
-                write_outcome(&mut self.answers, seq, &outcome);
+                match outcome {
+                    Some(outcome) => write_outcome(&mut self.answers, seq, &outcome),
+                    None => unknown = true,
+                }
             }
+        }
+        if unknown {
+            let text = "what was not answered is unknown: send it again on another stream";
+            self.end("unknown", text);
         }
     }
 
