@@ -45,6 +45,8 @@ fn programs_cannot_be_started() {
     let (answers, end) = node.query(&goal);
     assert!(!path.exists(), "{answers:?} {end:?}");
     node.query("catch(process_create(\"/bin/true\", [], []), _, true)");
+    let log = node.stderr();
+    assert!(log.contains("refused to start a process") || log.contains("refused to run"), "{log}");
     // The engine goes on.
     assert_eq!(node.query("X = 1").0, ["X = 1"]);
 }
@@ -66,10 +68,12 @@ fn files_cannot_be_written_unless_allowed() {
     assert!(error_of(&end).starts_with("error(permission_error(open,source_sink,"), "{end:?}");
     assert!(!path.exists());
     let log = node.stderr();
-    assert!(log.contains("refused to write a file"), "{log}");
+    assert!(log.contains(&format!("refused to write {path:?}")), "{log}");
     let data = node.folder().join("data.txt");
     node.query(&format!("delete_file(\"{}\")", data.display()));
     assert!(data.exists());
+    let log = node.stderr();
+    assert!(log.contains(&format!("refused to change {data:?}")), "{log}");
     if has_landlock() {
         let allowed = tempfile::tempdir().unwrap();
         let write = vec![allowed.path().to_string_lossy().into_owned()];
@@ -80,6 +84,7 @@ fn files_cannot_be_written_unless_allowed() {
         let outside = node.folder().join("written");
         node.query(&format!("write_file('{}')", outside.display()));
         assert!(!outside.exists());
+        assert!(node.stderr().contains(&format!("refused to write {outside:?}")), "{log}");
     }
 }
 
@@ -93,6 +98,10 @@ fn files_can_be_read_in_the_programs_folder_only() {
     assert_eq!(node.query(&format!("read_file('{}', T)", data.display())).0, ["T = hello"]);
     let (answers, end) = node.query("read_file('/etc/passwd', T)");
     assert!(answers.is_empty() && matches!(end, End::Error { .. }), "{answers:?} {end:?}");
+    let log = node.stderr();
+    assert!(log.contains("refused to read \"/etc/passwd\" (--allow-read)"), "{log}");
+    node.query("catch(read_file('/no/such/file', T), _, fail)");
+    assert!(!node.stderr().contains("/no/such"), "what is not there is not refused");
     let other = tempfile::tempdir().unwrap();
     let file = other.path().join("x.txt");
     std::fs::write(&file, "there.").unwrap();
