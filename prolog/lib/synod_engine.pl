@@ -143,7 +143,17 @@ solved(Ball, _, _, _, _, _, false) :-
     ball_chars(Ball, Chars),
     threw(Ball, Chars).
 solved(_, Kind, Goal, Names, Constrained, Open, Continue) :-
-    answer(Kind, Goal, Names, Constrained, Open, Continue).
+    catch(
+        synod_engine:answer(Kind, Goal, Names, Constrained, Open, Continue0),
+        Ball,
+        synod_engine:untold(Ball, Continue0)
+    ),
+    Continue = Continue0.
+
+% An answer that is too large to be told ends its goal, as an error.
+untold(Ball, false) :-
+    ball_chars(Ball, Chars),
+    threw(Ball, Chars).
 
 threw(Ball, Chars) :-
     (   acyclic(Ball) -> host_tell(goal_threw(Chars, Ball))

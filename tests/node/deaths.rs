@@ -230,14 +230,21 @@ fn engines_killed_at_any_moment_lose_nothing_and_double_nothing() {
     node.broadcast("e(last)");
     for name in names {
         node.wait_query(name, &format!("seen({name}-last, N)"));
+        // The killers may strike three engines in a row that were handed the same event.
         let letters = node.letters(name);
-        assert!(letters.is_empty(), "{letters:?}\n{:#?}", node.log(name));
+        assert!(letters.len() * 100 <= wanted, "{letters:?}\n{:#?}", node.log(name));
+        for letter in &letters {
+            let event = letter["event"].as_str().unwrap();
+            let handled = node.query(name, &format!("{event} = e(K), seen({name}-K, N)"));
+            assert!(handled.is_empty(), "{letter} was handled: {handled:?}");
+        }
         let doubled = node.query(name, &format!("seen({name}-K, N), N =\\= 1"));
         assert!(doubled.is_empty(), "{doubled:?}");
         let answers =
             node.query(name, &format!("findall(K, seen({name}-K, _), Ks), length(Ks, N)"));
         let last = answers[0].rsplit(", ").next();
-        assert_eq!(last, Some(&*format!("N = {}", sent + 1)), "{:#?}", node.log(name));
+        let handled = sent + 1 - letters.len();
+        assert_eq!(last, Some(&*format!("N = {handled}")), "{letters:?} {:#?}", node.log(name));
     }
     let deaths: u64 = names.iter().map(|name| node.agent(name)["deaths"].as_u64().unwrap()).sum();
     assert!(deaths as usize * 2 > wanted, "{deaths} engines died while they ran");

@@ -11,6 +11,7 @@ crate::tests! {
     answers_come_in_chunks_and_can_be_stopped
     a_query_that_cannot_be_read_says_where
     errors_of_goals_are_rendered
+    an_answer_that_cannot_be_told_is_an_error_of_its_goal
     a_query_writes_in_transactions_of_their_own
     a_transaction_runs_again_on_conflict
     a_transaction_whose_fate_is_unknown_says_so
@@ -125,6 +126,16 @@ fn errors_of_goals_are_rendered() {
         assert!(answers.is_empty(), "{query}");
         assert_eq!(error_of(&end), error, "{query}");
     }
+}
+
+fn an_answer_that_cannot_be_told_is_an_error_of_its_goal() {
+    let program = format!("{BANK}\ndeep(0, a).\ndeep(N, f(X)) :- N > 0, N1 is N-1, deep(N1, X).\n");
+    let mut node = Node::start(&program, Options::side());
+    let (answers, end) = node.query("deep(10, X) ; deep(5000, X)");
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(error_of(&end), "error(resource_error(term_size),synod)");
+    // The engine goes on.
+    assert_eq!(node.query("X = 1").0, ["X = 1"]);
 }
 
 fn a_query_writes_in_transactions_of_their_own() {

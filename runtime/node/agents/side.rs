@@ -178,7 +178,8 @@ async fn solve_in_side(
             Ok(true) => return agent.keep_warm(engine),
             Ok(false) => return,
             // Nothing has been told: a fresh engine may take the goal from the start.
-            Err(_) if !goal.has_answered && tries < TRIES && goal.may_run_again() => {}
+            Err(EngineError::Behind)
+                if !goal.has_answered && tries < TRIES && goal.may_run_again() => {}
             Err(e) => {
                 let text = format!("the goal's engine {}", reason(&e));
                 return drop(events.send(SideEvent::Failed(error("engine", text))).await);

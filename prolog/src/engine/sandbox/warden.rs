@@ -182,7 +182,11 @@ impl Fence {
             // Landlock decides again: the path lies in memory that is the program's.
             return may;
         }
-        if path.exists() && !is_beneath(&path, &self.readable) && !is_beneath(&path, &self.writable)
+        let is_own = path.starts_with("/proc/self/fd");
+        if !is_own
+            && path.exists()
+            && !is_beneath(&path, &self.readable)
+            && !is_beneath(&path, &self.writable)
         {
             say(format_args!("the sandbox refused to read {path:?} (--allow-read)"));
         }
