@@ -1,18 +1,18 @@
-//! A space on this node: three threads and the handle to them.
+//! A space on this node: two threads and the handle to them.
 //!
 //! ```text
-//!  propose ──► order ──► disk        order: puts proposals into batches, runs Raft
-//!                ▲ │  ◄─────┘        disk:  one write and one fdatasync for all that has queued
-//!        applied │ ▼ committed       apply: owns the state, answers, feeds engines and agents
-//!               apply ──► feed
+//!  propose ──► order            order: puts proposals into batches, runs Raft; one write and one
+//!              ▲ │                     fdatasync for all that has queued
+//!      applied │ ▼ committed    apply: owns the state, answers, feeds engines and agents
+//!              apply ──► feed
 //! ```
 //! What queues between them is bounded by what *order* lets in: proposals by [`MAX_PROPOSALS`] and
 //! [`MAX_PROPOSAL_BYTES`], commits by its bytes unapplied.
 
 mod apply_thread;
-mod disk_thread;
 mod feed;
 mod history;
+mod log_writer;
 mod open;
 mod order_thread;
 mod proposal;
@@ -26,7 +26,6 @@ use crate::api::{ErrorBody, SpaceInfo};
 use crate::store::fs_disk::FsDisk;
 use apply_thread::ApplyInput;
 use bytes::Bytes;
-use disk_thread::DiskInput;
 pub use feed::{Changes, Feed};
 pub use history::{History, HistoryError};
 pub use open::{OpenSpace, OpenSpaceError};
@@ -56,7 +55,6 @@ struct Inner {
     name: String,
     id: [u8; 32],
     order: Sender<OrderInput>,
-    disk: Sender<DiskInput>,
     apply: Sender<ApplyInput>,
     feed: Arc<Feed>,
     shared: Arc<Shared>,
@@ -143,7 +141,7 @@ impl Space {
     /// The changes behind an index that the feed no longer has, from snapshots and the log.
     pub async fn history(&self, after: u64) -> Result<History, HistoryError> {
         let (sender, reader) = oneshot::channel();
-        self.inner.disk.send(DiskInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
+        self.inner.order.send(OrderInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
         let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
         let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
         tokio::task::spawn_blocking(move || History::open(&snapshots, reader, id, after))
@@ -158,7 +156,7 @@ impl Space {
             return Err(HistoryError::Ahead { last: self.inner.feed.applied() });
         }
         let (sender, reader) = oneshot::channel();
-        self.inner.disk.send(DiskInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
+        self.inner.order.send(OrderInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
         let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
         let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
         tokio::task::spawn_blocking(move || history::as_of(&snapshots, reader, id, index))

@@ -1,7 +1,7 @@
 //! Opening a space: the newest snapshot, the log behind it, and the threads.
 
 use super::apply_thread::{ApplyInput, ApplyThread};
-use super::disk_thread::DiskThread;
+use super::log_writer::LogWriter;
 use super::order_thread::{OrderThread, since};
 use super::session::NodeSession;
 use super::snapshots::{SnapshotError, Snapshots};
@@ -178,19 +178,9 @@ impl OpenSpace {
     ) -> Result<Space, OpenSpaceError> {
         let last = log.last().index;
         let shared = Arc::new(Shared::new(disk, self.min_free));
-        shared.look_at_disk();
-        shared.set_log_bytes(log.bytes());
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (order_inputs, to_order) = pair();
-        let (disk_inputs, to_disk) = pair();
         let (apply_inputs, to_apply) = pair();
-        let disk_thread = DiskThread {
-            log,
-            inputs: disk_inputs,
-            order: to_order.clone(),
-            shared: Arc::clone(&shared),
-            since_look: 0,
-        };
         let apply_thread = ApplyThread {
             state,
             inputs: apply_inputs,
@@ -205,7 +195,7 @@ impl OpenSpace {
         let order_thread = OrderThread {
             order,
             inputs: order_inputs,
-            disk: to_disk.clone(),
+            log: LogWriter::new(log, Arc::clone(&shared)),
             apply: to_apply.clone(),
             shared: Arc::clone(&shared),
             started,
@@ -216,14 +206,12 @@ impl OpenSpace {
         };
         let threads = vec![
             spawn("order", Box::new(move || order_thread.run()))?,
-            spawn("disk", Box::new(move || disk_thread.run()))?,
             spawn("apply", Box::new(move || apply_thread.run()))?,
         ];
         let inner = Inner {
             name: self.name,
             id: self.id,
             order: to_order,
-            disk: to_disk,
             apply: to_apply,
             feed,
             shared,

@@ -1,16 +1,21 @@
-//! The thread that drives *order*: it puts what is proposed into batches, hands entries to the disk
-//! and committed ones to *apply*.
+//! The thread that drives *order*: it puts what is proposed into batches, writes entries to the log and
+//! hands committed ones to *apply*.
+//!
+//! It waits for the disk itself: this node is the only voter, so that nothing can be done before its
+//! own disk has the entries, and each thread less on the way of a write is a wake-up less.
 
 use super::apply_thread::ApplyInput;
-use super::disk_thread::DiskInput;
+use super::log_writer::LogWriter;
 use super::proposal::{Ended, NotProposed, Pending, Proposal};
 use super::shared::Shared;
+use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::command::Batch;
+use synod_core::log::Reader;
 use synod_core::order::{Input, Order, Output, Role, Why};
 use synod_core::time::Time;
 
@@ -26,15 +31,16 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum OrderInput {
     Propose(Proposal),
-    Persisted(u64),
     Applied(u64),
+    /// Give a reader of what is safe.
+    Reader(tokio::sync::oneshot::Sender<Reader<FsDisk>>),
     Stop,
 }
 
 pub(super) struct OrderThread {
     pub(super) order: Order,
     pub(super) inputs: Receiver<OrderInput>,
-    pub(super) disk: Sender<DiskInput>,
+    pub(super) log: LogWriter,
     pub(super) apply: Sender<ApplyInput>,
     pub(super) shared: Arc<Shared>,
     pub(super) started: Instant,
@@ -59,16 +65,16 @@ impl Waiting {
 
 impl OrderThread {
     pub(super) fn run(mut self) {
-        self.drain_outputs();
         let mut proposals = Vec::new();
         let mut stop = None;
-        loop {
+        let mut goes_on = self.drain_outputs();
+        while goes_on {
             let Some(first) = self.next_input(stop) else {
                 if stop.is_some_and(|at| Instant::now() >= at) {
                     break;
                 }
                 self.order.handle(self.now(), Input::Timeout);
-                self.drain_outputs();
+                goes_on = self.drain_outputs();
                 continue;
             };
             let mut is_asked_to_stop = self.take(first, &mut proposals);
@@ -78,7 +84,7 @@ impl OrderThread {
                 is_asked_to_stop |= self.take(input, &mut proposals);
             }
             self.propose(&mut proposals);
-            self.drain_outputs();
+            goes_on = self.drain_outputs();
             if is_asked_to_stop {
                 stop = Some(Instant::now() + STOP_PATIENCE);
             }
@@ -86,7 +92,9 @@ impl OrderThread {
                 break;
             }
         }
-        drop(self.disk.send(DiskInput::Stop));
+        if goes_on {
+            self.log.close();
+        }
         drop(self.apply.send(ApplyInput::Stop));
     }
 
@@ -112,7 +120,10 @@ impl OrderThread {
                 return false;
             }
             OrderInput::Stop => return true,
-            OrderInput::Persisted(number) => Input::Persisted { number },
+            OrderInput::Reader(reply) => {
+                drop(reply.send(self.log.reader()));
+                return false;
+            }
             OrderInput::Applied(raft_index) => Input::Applied { raft_index },
         };
         self.order.handle(self.now(), input);
@@ -140,48 +151,69 @@ impl OrderThread {
         }
     }
 
-    fn drain_outputs(&mut self) {
-        while let Some(output) = self.order.poll_output() {
-            match output {
-                Output::Persist(persist) => drop(self.disk.send(DiskInput::Persist(persist))),
-                Output::Appended { ticket, term, index } => {
-                    if let Some(replies) = self.waiting.proposed.remove(&ticket) {
-                        self.waiting.appended.insert(index, (term, replies));
+    /// Does what *order* wants done, until it wants nothing more. Says whether to go on.
+    fn drain_outputs(&mut self) -> bool {
+        loop {
+            let mut written = None;
+            while let Some(output) = self.order.poll_output() {
+                match output {
+                    Output::Persist(persist) => {
+                        written = Some(persist.number);
+                        if !self.log.append(persist) {
+                            return false;
+                        }
                     }
+                    output => self.obey(output),
                 }
-                Output::Commit { entries, through } => {
-                    for entry in entries {
-                        let replies = self.replies_to(entry.index, entry.term);
-                        let data: Bytes = entry.data;
-                        let (index, term) = (entry.index, entry.term);
-                        let commit = ApplyInput::Commit { index, term, data, replies };
-                        drop(self.apply.send(commit));
-                    }
-                    drop(self.apply.send(ApplyInput::Through(through)));
-                }
-                Output::Dropped { ticket, why } => {
-                    let why = match why {
-                        Why::TooLarge | Why::Empty => NotProposed::TooLarge,
-                        Why::NotLeader { .. } | Why::Transferring => NotProposed::NotLeader,
-                        Why::Busy | Why::Members(_) => NotProposed::Busy,
-                    };
-                    for pending in self.waiting.proposed.remove(&ticket).unwrap_or_default() {
-                        pending.end(Ended::NotProposed(why.clone()));
-                    }
-                }
-                Output::Role { role, term, .. } => {
-                    self.shared.set_role(role_name(role), term);
-                }
-                // These speak of other members, and a space of this node alone has none.
-                Output::Fetch { first, .. } => {
-                    let entries = Vec::new();
-                    self.order.handle(self.now(), Input::Fetched { first, entries });
-                }
-                Output::ReadReady { .. }
-                | Output::Refused { .. }
-                | Output::Send { .. }
-                | Output::SnapshotWanted { .. } => {}
             }
+            let Some(number) = written else { return true };
+            if !self.log.sync() {
+                return false;
+            }
+            self.order.handle(self.now(), Input::Persisted { number });
+        }
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Appended { ticket, term, index } => {
+                if let Some(replies) = self.waiting.proposed.remove(&ticket) {
+                    self.waiting.appended.insert(index, (term, replies));
+                }
+            }
+            Output::Commit { entries, through } => {
+                for entry in entries {
+                    let replies = self.replies_to(entry.index, entry.term);
+                    let data: Bytes = entry.data;
+                    let (index, term) = (entry.index, entry.term);
+                    let commit = ApplyInput::Commit { index, term, data, replies };
+                    drop(self.apply.send(commit));
+                }
+                drop(self.apply.send(ApplyInput::Through(through)));
+            }
+            Output::Dropped { ticket, why } => {
+                let why = match why {
+                    Why::TooLarge | Why::Empty => NotProposed::TooLarge,
+                    Why::NotLeader { .. } | Why::Transferring => NotProposed::NotLeader,
+                    Why::Busy | Why::Members(_) => NotProposed::Busy,
+                };
+                for pending in self.waiting.proposed.remove(&ticket).unwrap_or_default() {
+                    pending.end(Ended::NotProposed(why.clone()));
+                }
+            }
+            Output::Role { role, term, .. } => {
+                self.shared.set_role(role_name(role), term);
+            }
+            // These speak of other members, and a space of this node alone has none.
+            Output::Fetch { first, .. } => {
+                let entries = Vec::new();
+                self.order.handle(self.now(), Input::Fetched { first, entries });
+            }
+            Output::Persist(_)
+            | Output::ReadReady { .. }
+            | Output::Refused { .. }
+            | Output::Send { .. }
+            | Output::SnapshotWanted { .. } => {}
         }
     }
 

@@ -143,7 +143,12 @@ impl Space {
                     Admission::Again(verdict) => return verdict,
                     Admission::Refused(why) => return Verdict::Refused(index, why),
                 }
-                let position = if from < to { from } else { Position { index, n: 0 } };
+                // That of the event, which is the last thing before where the cursor goes.
+                let position = match (from < to, to.n) {
+                    (false, _) => Position { index, n: 0 },
+                    (true, 0) => from,
+                    (true, n) => Position { index: to.index, n: n - 1 },
+                };
                 agent.letters.insert(position, letter.clone());
                 agent.tell(turn, committed);
                 committed

@@ -1,10 +1,8 @@
-//! The thread that writes the log: all that has queued goes out in one write and one `fdatasync`.
+//! Writing the log: all that has queued goes out in one write and one `fdatasync`.
 
-use super::order_thread::OrderInput;
 use super::shared::Shared;
 use crate::store::FsDisk;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 use synod_core::log::{self, AppendError, Log, Reader, SyncError};
 use synod_core::order::{Entry, Persist};
@@ -14,63 +12,35 @@ const BYTES_BETWEEN_LOOKS: usize = 4 << 20;
 /// How long a write that found the disk full waits before it is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(200);
 
-/// What the thread is told.
-#[derive(Debug)]
-pub(super) enum DiskInput {
-    /// Make this safe.
-    Persist(Persist),
-    /// Give a reader of what is safe.
-    Reader(tokio::sync::oneshot::Sender<Reader<FsDisk>>),
-    /// Close the log in order.
-    Stop,
+/// The log of a space that this node alone votes in, on its disk.
+pub(super) struct LogWriter {
+    log: Log<FsDisk>,
+    shared: Arc<Shared>,
+    /// Bytes written since the disk was last asked how much room it has.
+    since_look: usize,
 }
 
-pub(super) struct DiskThread {
-    pub(super) log: Log<FsDisk>,
-    pub(super) inputs: Receiver<DiskInput>,
-    pub(super) order: Sender<OrderInput>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) since_look: usize,
-}
+impl LogWriter {
+    pub(super) fn new(log: Log<FsDisk>, shared: Arc<Shared>) -> Self {
+        shared.look_at_disk();
+        shared.set_log_bytes(log.bytes());
+        Self { log, shared, since_look: 0 }
+    }
 
-impl DiskThread {
-    pub(super) fn run(mut self) {
-        loop {
-            let mut next = self.inputs.recv().ok();
-            let mut persisted = None;
-            let mut stop = next.is_none();
-            while let Some(input) = next {
-                match input {
-                    DiskInput::Persist(persist) => {
-                        let number = persist.number;
-                        if !self.append(persist) {
-                            return;
-                        }
-                        persisted = Some(number);
-                    }
-                    DiskInput::Reader(reply) => drop(reply.send(self.log.reader())),
-                    DiskInput::Stop => stop = true,
-                }
-                next = self.inputs.try_recv().ok();
-            }
-            if let Some(number) = persisted {
-                if !self.sync() {
-                    return;
-                }
-                drop(self.order.send(OrderInput::Persisted(number)));
-            }
-            if stop {
-                if let Err(e) = self.log.close() {
-                    tracing::error!("the log was not closed in order: {e}");
-                }
-                return;
-            }
-            self.look();
+    /// Reads what is safe.
+    pub(super) fn reader(&self) -> Reader<FsDisk> {
+        self.log.reader()
+    }
+
+    /// Closes the log in order.
+    pub(super) fn close(self) {
+        if let Err(e) = self.log.close() {
+            tracing::error!("the log was not closed in order: {e}");
         }
     }
 
-    /// Says whether to go on.
-    fn append(&mut self, persist: Persist) -> bool {
+    /// Takes a write in, to be made safe by the next [`LogWriter::sync`]. Says whether to go on.
+    pub(super) fn append(&mut self, persist: Persist) -> bool {
         let entries: Vec<log::Entry> = persist.entries.into_iter().map(to_log).collect();
         let hard_state = persist.hard_state.map(|state| log::HardState {
             term: state.term,
@@ -99,11 +69,12 @@ impl DiskThread {
     /// acknowledged; a failed `fdatasync` says that nobody knows what the disk holds. Says whether to
     /// go on: a space that is closed waits for no room, and what it has not written was told to
     /// nobody.
-    fn sync(&mut self) -> bool {
+    pub(super) fn sync(&mut self) -> bool {
         loop {
             match self.log.sync() {
                 Ok(()) => {
                     self.shared.unblock();
+                    self.look();
                     return true;
                 }
                 Err(SyncError::Full(e)) => {
