@@ -11,4 +11,5 @@ pub mod engine;
 pub mod frame;
 mod spawn;
 
+pub use engine::trigger_term;
 pub use spawn::{Death, Spawned, spawn};

@@ -7,10 +7,12 @@
 % bound are to be as quick, and to conflict as little, as those with the first. A clause for one in
 % the program's text is permission_error(modify, replicated_procedure, PI).
 
-%% :- agent(+Mode).
+%% :- agent(+Options).
 %
-% `one`, the default: one instance in the space is the holder, others are standbys. `each`: every
-% node that runs the program runs an agent of its own, `Name@Node`.
+% An option or a list of them. `one`, the default: one instance in the space is the holder, others are
+% standbys. `each`: every node that runs the program runs an agent of its own, `Name@Node`.
+% `record(true)`: the log tells of every trigger that the agent handles, also of messages and timers
+% for which it writes nothing, and of what it sends, so that a replay shows all of it.
 
 use_expansion(library(synod), Terms) :-
     load_module(Module),
@@ -61,12 +63,23 @@ expansions(M, [
     (goal_expansion(set_prolog_flag(Flag, Value), synod:set_flag(Flag, Value)) :- true)
 ]).
 
-agent_expansion(Mode, Nothing) :-
-    must_be(atom, Mode),
-    (   member(Mode, [one, each]) -> host_tell(mode(Mode))
-    ;   domain_error(agent_mode, Mode, agent/1)
+agent_expansion(Options, Nothing) :-
+    (   '$skip_max_list'(_, _, Options, Tail), Tail == [], Options \== [] -> agent_options(Options)
+    ;   agent_option(Options)
     ),
     nothing(Nothing).
+
+agent_options([]).
+agent_options([Option|Options]) :-
+    agent_option(Option),
+    agent_options(Options).
+
+agent_option(Option) :-
+    (   var(Option) -> instantiation_error(agent/1)
+    ;   member(Option, [one, each]) -> host_tell(mode(Option))
+    ;   Option = record(Bool), member(Bool0, [true, false]), Bool == Bool0 -> host_tell(records(Bool))
+    ;   domain_error(agent_option, Option, agent/1)
+    ).
 
 flag_expansion(Flag, Value, Nothing) :-
     Flag == double_quotes,

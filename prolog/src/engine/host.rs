@@ -228,6 +228,10 @@ impl Host {
                 self.loading.set_mode(&chars(&arg));
                 Ok(Answer::Done)
             }
+            "records" => {
+                self.loading.set_records(chars(&arg) == "true");
+                Ok(Answer::Done)
+            }
             "not_loaded" => self.not_loaded(chars(&arg)),
             "refused" => self.refused(chars(&arg)),
             "operators" => {

@@ -21,6 +21,7 @@ const MAX_PROBLEMS: usize = 200;
 pub(super) struct Loading {
     pub(super) program: String,
     mode: Option<Mode>,
+    records: bool,
     problems: Vec<Problem>,
     /// Texts of the files that problems are in.
     texts: BTreeMap<String, String>,
@@ -36,6 +37,10 @@ impl Loading {
     pub(super) fn set_operators(&mut self, names: &Term) {
         let Term::List(names) = names else { return };
         self.operators = names.iter().map(chars).collect();
+    }
+
+    pub(super) fn set_records(&mut self, records: bool) {
+        self.records = records;
     }
 
     fn has_errors(&self) -> bool {
@@ -208,6 +213,7 @@ impl Host {
         self.link.send(&FromEngine::Loaded {
             declared: self.facts.replica.declarations(),
             mode: self.loading.mode.clone().unwrap_or(Mode::One),
+            records: self.loading.records,
             warnings: std::mem::take(&mut self.loading.problems),
             output,
         });

@@ -34,6 +34,7 @@ mod vitals;
 mod watch;
 
 pub use machine::SYNOD as LIBRARY_SYNOD;
+pub use trigger::term as trigger_term;
 
 use crate::frame::{self, Start, ToEngine};
 use host::Host;

@@ -38,8 +38,17 @@ pub(super) fn write(trigger: &Trigger, item: u32, out: &mut String) -> bool {
             w.raw("udp(").atom(scope).raw(",").endpoint(from).raw(",").term(term).raw(")")
         }
         Trigger::Gap { from, to } => w.raw(&format!("gap({from},{to})")),
+        Trigger::Recorded { term } => w.term(term),
     };
     w.is_sound
+}
+
+/// The argument that `on/1` is called with for a trigger, encoded; none if it is no term that could be
+/// stored: too large, or nested too deep.
+pub fn term(trigger: &Trigger) -> Option<Vec<u8>> {
+    let mut text = String::new();
+    let term = write(trigger, 0, &mut text).then(|| super::text::read(&text).ok())?;
+    term?.encode().ok()
 }
 
 struct Writer<'a> {

@@ -12,6 +12,8 @@ wire_enum! {
             declared: Vec<Declaration>,
             /// One instance in the space, or one a node.
             mode: Mode,
+            /// Whether the log is to tell of all that the agent handles and sends.
+            records: bool,
             /// What the check pass and the load had to say, errors excepted.
             warnings: Vec<Problem>,
             /// What the program printed while it was loaded.

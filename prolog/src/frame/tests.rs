@@ -43,6 +43,7 @@ fn samples() -> (Vec<ToEngine>, Vec<FromEngine>) {
                 },
                 Trigger::Udp { scope: "s".into(), from: "10.0.0.1:9".into(), term: term() },
                 Trigger::Gap { from: 1, to: 2 },
+                Trigger::Recorded { term: vec![1] },
             ],
         },
         ToEngine::Outcome {
@@ -80,6 +81,7 @@ fn samples() -> (Vec<ToEngine>, Vec<FromEngine>) {
         FromEngine::Loaded {
             declared: vec![Declaration { name: "a".into(), arity: 2, keys: vec![2] }],
             mode: Mode::Each,
+            records: true,
             warnings: vec![],
             output: vec![],
         },

@@ -225,6 +225,11 @@ wire_enum! {
             /// The last index that is gone.
             to: u64,
         },
+        /// One that a log tells of.
+        10 => Recorded {
+            /// The argument of `on/1`, encoded.
+            term: Vec<u8>,
+        },
     }
 }
 

@@ -107,7 +107,11 @@ fn what_the_loader_stops_at_is_told_by_name() {
             ":- replicated(append/1).\n:- replicated(write/1).",
             "error(permission_error(modify,static_procedure,write/1),replicated/1)",
         ),
-        (":- agent(some).", "error(domain_error(agent_mode,some),agent/1)"),
+        (":- agent(some).", "error(domain_error(agent_option,some),agent/1)"),
+        (
+            ":- agent([one, record(maybe)]).",
+            "error(domain_error(agent_option,record(maybe)),agent/1)",
+        ),
     ] {
         let program = format!(":- use_module(library(synod)).\n{program}\nq(1).\n");
         let found = problems(&program);
@@ -142,7 +146,7 @@ fn declarations_are_told() {
     let program = "
 :- module(shop, [order/1]).
 :- use_module(library(synod)).
-:- agent(each).
+:- agent([each, record(true)]).
 :- replicated([job/3+key(2)+key(3), stock/2]).
 :- replicated((a/0, b/1)).
 :- replicated(job/3).
@@ -151,7 +155,7 @@ order(X) :- job(X, _, _).
 ";
     let mut options = Options::agent();
     options.facts = vec![term("job(7, a, b)")];
-    let FromEngine::Loaded { declared, mode, output, .. } =
+    let FromEngine::Loaded { declared, mode, records, output, .. } =
         Node::launch(program, options).next_said()
     else {
         panic!()
@@ -159,7 +163,7 @@ order(X) :- job(X, _, _).
     let names: Vec<_> =
         declared.iter().map(|d| format!("{}/{}{:?}", d.name, d.arity, d.keys)).collect();
     assert_eq!(names, ["a/0[]", "b/1[]", "job/3[2, 3]", "stock/2[]"]);
-    assert_eq!(mode, Mode::Each);
+    assert_eq!((mode, records), (Mode::Each, true));
     // Facts can be read while the program is loaded.
     assert_eq!(String::from_utf8_lossy(&output), "found(7)\n");
 }

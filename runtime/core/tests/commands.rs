@@ -10,7 +10,7 @@ use cddl::Schema;
 use synod_core::apply::{Change, Outcome, Refusal, Restore, State};
 use synod_core::cbor::{Reader, Writer};
 use synod_core::command::{
-    Batch, Claim, Command, Declaration, Letter, Mode, Op, Origin, Transaction,
+    Batch, Claim, Command, Declaration, Letter, Mode, Op, Origin, Record, Transaction,
 };
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
@@ -80,6 +80,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         seq: 1,
         from: position(2, 0),
         to: position(9, 65_536),
+        record: Record { triggers: vec![term(&Term::atom("start"))], sent: vec![] },
     };
     let letter = Letter {
         agent: "bank".to_owned(),

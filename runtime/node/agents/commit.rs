@@ -9,11 +9,14 @@ use crate::space::{Ended, NotProposed, Space};
 use bytes::Bytes;
 use std::time::Duration;
 use synod_core::apply::{Outcome, Refusal};
-use synod_core::command::{Claim, Command, Origin, Transaction};
+use synod_core::command::{
+    Claim, Command, MAX_RECORD_BYTES, MAX_RECORD_TERMS, Origin, Record, Transaction,
+};
 use synod_core::kb::Position;
 use synod_core::term::Term;
 use synod_core::transaction::Draft;
 use synod_prolog::frame::{self, Effect, Run, ToEngine, Trigger};
+use synod_prolog::trigger_term;
 use tokio::time::sleep;
 
 /// How long the node waits before it offers again what it could not propose.
@@ -36,7 +39,8 @@ impl Task {
             return Ok(Some(Left::Died("proposed what cannot be read".to_owned())));
         };
         let to = self.cursor_behind(&run).unwrap_or(self.cursor);
-        let origin = self.origin(to);
+        let record = self.record_of(&run, &effects);
+        let origin = self.origin(to, record);
         let Draft { version, reads, ops } = draft;
         let command = Command::Transact(Transaction { origin, version, reads, ops });
         if command.check_terms().is_err() {
@@ -80,7 +84,7 @@ impl Task {
     }
 
     /// The next command of the epoch, one that moves the cursor to `to`.
-    pub(super) fn origin(&mut self, to: Position) -> Origin {
+    pub(super) fn origin(&mut self, to: Position, record: Record) -> Origin {
         self.seq += 1;
         Origin::Agent {
             name: self.agent.clone(),
@@ -88,7 +92,54 @@ impl Task {
             seq: self.seq,
             from: self.cursor,
             to,
+            record,
         }
+    }
+
+    /// A run that wrote nothing, of triggers without a position. The log tells of it if the program
+    /// asks for that.
+    pub(super) async fn handled(&mut self, engine: &Engine, run: Run, effects: Vec<Effect>) {
+        let record = match self.claimed.records {
+            true => self.record_of(&run, &effects),
+            false => Record::default(),
+        };
+        if record != Record::default() {
+            let origin = self.origin(self.cursor, record);
+            let version = engine.version();
+            let (reads, ops) = (Vec::new(), Vec::new());
+            let transaction = Transaction { origin, version, reads, ops };
+            match self.commit(&Command::Transact(transaction)).await {
+                Some(Ended::Applied(Outcome::Committed(_))) => {}
+                other => self.log("warning", &format!("a run is not in the log: {other:?}")),
+            }
+        }
+        self.count(&run);
+        self.perform(effects).await;
+    }
+
+    /// What the log would not tell of a run otherwise.
+    fn record_of(&self, run: &Run, effects: &[Effect]) -> Record {
+        let mut room = MAX_RECORD_BYTES;
+        let mut recorded = |term: Option<Vec<u8>>| {
+            let fits = term.filter(|term| term.len() <= room);
+            let term = fits.or_else(|| Term::atom("unrecorded").encode().ok()).unwrap_or_default();
+            room = room.saturating_sub(term.len());
+            Bytes::from(term)
+        };
+        let mut record = Record::default();
+        if let (Run::Batch { batch, first, done, .. }, Some(current)) = (run, &self.batch)
+            && *batch == current.number
+        {
+            let handled = current.items.iter().skip(*first as usize).take(*done as usize);
+            let loose = handled.filter(|item| item.position.is_none());
+            let of_note = loose.filter(|item| !matches!(item.trigger, Trigger::Engine));
+            record.triggers.extend(of_note.map(|item| recorded(trigger_term(&item.trigger))));
+        }
+        if self.claimed.records {
+            let sent = effects.iter().filter_map(sent_term).take(MAX_RECORD_TERMS);
+            record.sent.extend(sent.map(recorded));
+        }
+        record
     }
 
     /// Where the cursor stands behind what a run handles; none if that has no position.
@@ -180,6 +231,18 @@ impl Task {
         let release = Command::Release { agent: self.agent.clone(), epoch: self.epoch };
         drop(self.space.commit(&release).await);
     }
+}
+
+/// `publish(Topic, Term)` or `send(Agent, Term)`, encoded; none of what is not sent.
+fn sent_term(effect: &Effect) -> Option<Option<Vec<u8>>> {
+    let (name, to, term) = match effect {
+        Effect::Publish { topic, term } => ("publish", topic, term),
+        Effect::Send { agent, term } => ("send", agent, term),
+        _ => return None,
+    };
+    let term = Term::decode(term).ok();
+    let sent = term.map(|term| Term::structure(name, [Term::atom(&**to), term]));
+    Some(sent.and_then(|sent| sent.encode().ok()))
 }
 
 /// Claims an agent for this node: the new epoch, and where the cursor stands.

@@ -130,6 +130,11 @@ impl Engine {
         Ok(Changes { to: behind.to, more: behind.more, sequence: w.into_vec() })
     }
 
+    /// The version that its replica has been brought to.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Whether the engine should follow the space before it is too late, though nothing happens for
     /// it: see [`crate::space::Feed::is_ageing`].
     pub(super) fn is_ageing(&self) -> bool {

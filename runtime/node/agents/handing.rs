@@ -6,7 +6,7 @@ use crate::space::{Ended, HistoryError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use synod_core::apply::Outcome;
-use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Transaction};
+use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Record, Transaction};
 use synod_core::kb::Position;
 use synod_core::term::Term;
 use synod_prolog::frame::Trigger;
@@ -70,7 +70,7 @@ impl Task {
         if !self.is_started || to.index.saturating_sub(self.cursor.index) < CURSOR_LAG {
             return;
         }
-        let origin = self.origin(to);
+        let origin = self.origin(to, Record::default());
         let empty = Transaction { origin, version: 0, reads: Vec::new(), ops: Vec::new() };
         let ended = self.commit(&Command::Transact(empty)).await;
         if let Some(Ended::Applied(Outcome::Committed(_))) = ended {
@@ -174,6 +174,7 @@ fn term_of(trigger: &Trigger) -> Option<Bytes> {
         | Trigger::Message { .. }
         | Trigger::Sent { .. }
         | Trigger::Datagram { .. }
-        | Trigger::Udp { .. } => None,
+        | Trigger::Udp { .. }
+        | Trigger::Recorded { .. } => None,
     }
 }

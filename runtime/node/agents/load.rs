@@ -25,6 +25,8 @@ const TRIES: usize = 3;
 pub(super) struct Loaded {
     pub(super) declared: Vec<Declaration>,
     pub(super) mode: Mode,
+    /// Whether the log is to tell of all that the agent handles and sends.
+    pub(super) records: bool,
     /// BLAKE3 of its text.
     pub(super) program: [u8; 32],
     pub(super) warnings: Vec<Problem>,
@@ -115,17 +117,14 @@ impl Context {
             let base = space.base().await;
             let at = space.feed().applied();
             let start = definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
-            match self.load_once(definition, space, registered, start).await {
+            match self.load_once(definition, space, registered, start, program).await {
                 Err(LoadFailure::Behind) if tries < TRIES => {}
                 Err(LoadFailure::Behind) => {
                     let why = "could not follow the space, which changes too fast,";
                     return Err(LoadError::Died(why.to_owned()));
                 }
                 Err(LoadFailure::Other(e)) => return Err(e),
-                Ok((engine, declared, mode, warnings)) => {
-                    let warnings = problems(warnings);
-                    return Ok((engine, Loaded { declared, mode, program, warnings }));
-                }
+                Ok(loaded) => return Ok(loaded),
             }
         }
     }
@@ -136,7 +135,8 @@ impl Context {
         space: &Space,
         registered: &Registered,
         start: Start,
-    ) -> Result<(Engine, Vec<Declaration>, Mode, Vec<frame::Problem>), LoadFailure> {
+        program: [u8; 32],
+    ) -> Result<(Engine, Loaded), LoadFailure> {
         let engine = Engine::start(&self.executable, space.clone(), &registered.log, start).await;
         let mut engine = engine.map_err(|e| LoadFailure::Other(LoadError::Spawn(e)))?;
         let limit = Duration::from_millis(definition.options.max_time_ms) + LOAD_PATIENCE;
@@ -144,11 +144,12 @@ impl Context {
             loop {
                 match engine.receive().await? {
                     FromEngine::Pull { since } => engine.pulled(since).await?,
-                    FromEngine::Loaded { declared, mode, warnings, output } => {
+                    FromEngine::Loaded { declared, mode, records, warnings, output } => {
                         registered.log.output(&output);
                         engine.declares(&declared);
                         let declared = declared.into_iter().map(declaration).collect();
-                        return Ok(Ok((declared, mode_of(mode), warnings)));
+                        let (mode, warnings) = (mode_of(mode), problems(warnings));
+                        return Ok(Ok(Loaded { declared, mode, records, program, warnings }));
                     }
                     FromEngine::NotLoaded { problems: found, output } => {
                         registered.log.output(&output);
@@ -179,7 +180,7 @@ impl Context {
                 Err(LoadFailure::Other(LoadError::Died(death.to_string())))
             }
             Ok(Ok(Err(e))) => Err(LoadFailure::Other(e)),
-            Ok(Ok(Ok((declared, mode, warnings)))) => Ok((engine, declared, mode, warnings)),
+            Ok(Ok(Ok(loaded))) => Ok((engine, loaded)),
         }
     }
 }

@@ -95,6 +95,7 @@ fn size(trigger: &Trigger) -> usize {
         Trigger::Udp { scope, from, term } => scope.len() + from.len() + term.len(),
         Trigger::Event { from, term, .. } => from.len() + term.len(),
         Trigger::Changed { fact, .. } => fact.len(),
+        Trigger::Recorded { term } => term.len(),
         Trigger::Start | Trigger::Engine | Trigger::Gap { .. } => 0,
     };
     TRIGGER_OVERHEAD + content

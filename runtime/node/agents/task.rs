@@ -302,8 +302,7 @@ impl Task {
                             }
                         }
                         FromEngine::Effects { run, effects } => {
-                            self.count(&run);
-                            self.perform(effects).await;
+                            self.handled(engine, run, effects).await;
                         }
                         FromEngine::Renew { why } => {
                             self.log("info", &format!("the engine is renewed: {why:?}"));

@@ -243,7 +243,14 @@ impl World {
             }
             Who::Agent { name, turn } => {
                 let (epoch, seq, from, to) = self.turn(name, turn);
-                Origin::Agent { name: name.clone(), epoch, seq, from, to }
+                Origin::Agent {
+                    name: name.clone(),
+                    epoch,
+                    seq,
+                    from,
+                    to,
+                    record: Default::default(),
+                }
             }
         }
     }

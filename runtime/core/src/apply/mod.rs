@@ -176,7 +176,7 @@ impl State {
                 }
                 (outcome, change)
             }
-            Origin::Agent { name, epoch, seq, from, to } => {
+            Origin::Agent { name, epoch, seq, from, to, record: _ } => {
                 if let Some(outcome) = self.agent_refuses(name, *epoch, *seq, *from, *to) {
                     return (outcome, None);
                 }

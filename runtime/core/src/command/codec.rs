@@ -2,7 +2,8 @@
 //! names each predicate that it retracts from once, in a table.
 
 use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_MODULE_BYTES};
-use super::{MAX_NAME_BYTES, MAX_REASON_BYTES, Mode, Op, Origin, Transaction};
+use super::{MAX_NAME_BYTES, MAX_REASON_BYTES, MAX_RECORD_TERMS};
+use super::{Mode, Op, Origin, Record, Transaction};
 use crate::apply::MAX_LETTERS;
 use crate::cbor::{Error, Reader, What, Writer};
 use crate::kb::{End, Indicator, MAX_KEYS, MAX_PREDICATES, Position};
@@ -163,6 +164,11 @@ impl Command {
     pub fn check_terms(&self) -> Result<(), crate::term::DecodeError> {
         match self {
             Self::Transact(transaction) => {
+                if let Origin::Agent { record, .. } = &transaction.origin {
+                    for term in record.triggers.iter().chain(&record.sent) {
+                        crate::term::Term::decode(term)?;
+                    }
+                }
                 for op in &transaction.ops {
                     match op {
                         Op::Assert { fact: term, .. } | Op::Emit { event: term } => {
@@ -204,10 +210,16 @@ fn write_transaction(w: &mut Writer, transaction: &Transaction) {
         Origin::Session { id, seq, acked } => {
             w.array(3).uint(*id).uint(*seq).uint(*acked);
         }
-        Origin::Agent { name, epoch, seq, from, to } => {
-            w.array(5).text(name).uint(*epoch).uint(*seq);
+        Origin::Agent { name, epoch, seq, from, to, record } => {
+            w.array(7).text(name).uint(*epoch).uint(*seq);
             write_position(w, *from);
             write_position(w, *to);
+            for terms in [&record.triggers, &record.sent] {
+                w.array(terms.len());
+                for term in terms {
+                    w.raw(term);
+                }
+            }
         }
     }
     write_effects(w, transaction.version, &transaction.reads, &transaction.ops);
@@ -246,15 +258,21 @@ fn write_effects(w: &mut Writer, version: u64, reads: &[u64], ops: &[Op]) {
     }
 }
 
+fn read_terms(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Vec<Bytes>, Error> {
+    let len = array_up_to(r, MAX_RECORD_TERMS, "terms of a record")?;
+    (0..len).map(|_| read_term(r, bytes)).collect()
+}
+
 fn read_transaction(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Transaction, Error> {
     let origin = match r.array()? {
         3 => Origin::Session { id: r.uint()?, seq: r.uint()?, acked: r.uint()? },
-        5 => Origin::Agent {
+        7 => Origin::Agent {
             name: read_name(r)?,
             epoch: r.uint()?,
             seq: r.uint()?,
             from: read_position(r)?,
             to: read_position(r)?,
+            record: Record { triggers: read_terms(r, bytes)?, sent: read_terms(r, bytes)? },
         },
         _ => return Err(r.invalid("an origin of another length")),
     };

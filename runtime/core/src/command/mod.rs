@@ -17,6 +17,10 @@ pub const MAX_NAME_BYTES: usize = 255;
 pub const MAX_REASON_BYTES: usize = 4096;
 /// Bytes of one module's text, at most.
 pub const MAX_MODULE_BYTES: usize = 1 << 20;
+/// Terms in each list of a [`Record`], at most.
+pub const MAX_RECORD_TERMS: usize = 4096;
+/// Bytes of the terms in a [`Record`], at most; who writes it puts `unrecorded` in place of the rest.
+pub const MAX_RECORD_BYTES: usize = 512 << 10;
 /// Predicates that one agent may declare, at most.
 pub const MAX_DECLARATIONS: usize = 4096;
 
@@ -96,7 +100,20 @@ pub enum Origin {
         from: Position,
         /// Where it then stands; the same if the transaction handles no positioned event.
         to: Position,
+        /// What the log would not tell otherwise.
+        record: Record,
     },
+}
+
+/// What an agent's transaction came of and had sent, for whoever replays the log: nothing that is
+/// applied depends on it. The events that it handled are those from its `from` to its `to`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The triggers without a position that it handled, in order: arguments of `on/1`, encoded.
+    pub triggers: Vec<Bytes>,
+    /// What it published and sent, in order, if the program asks for that: `publish(Topic, Term)` and
+    /// `send(Agent, Term)`, encoded.
+    pub sent: Vec<Bytes>,
 }
 
 /// One effect of a transaction.

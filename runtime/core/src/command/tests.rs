@@ -55,9 +55,22 @@ fn draft() -> impl Strategy<Value = Draft> {
 fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![
         any::<(u64, u64, u64)>().prop_map(|(id, seq, acked)| Origin::Session { id, seq, acked }),
-        (label(), any::<u64>(), any::<u64>(), position(), position())
-            .prop_map(|(name, epoch, seq, from, to)| Origin::Agent { name, epoch, seq, from, to }),
+        (label(), any::<u64>(), any::<u64>(), position(), position(), record()).prop_map(
+            |(name, epoch, seq, from, to, record)| Origin::Agent {
+                name,
+                epoch,
+                seq,
+                from,
+                to,
+                record
+            }
+        ),
     ]
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let terms = || vec(fact(), 0..3);
+    (terms(), terms()).prop_map(|(triggers, sent)| Record { triggers, sent })
 }
 
 fn claim() -> impl Strategy<Value = Claim> {

@@ -44,7 +44,14 @@ fn encoded(draft: Draft) -> Bytes {
     let position = Position { index: u64::MAX, n: u32::MAX };
     let name = "x".repeat(crate::command::MAX_NAME_BYTES);
     let (epoch, seq) = (u64::MAX, u64::MAX);
-    let origin = Origin::Agent { name, epoch, seq, from: position, to: position };
+    let origin = Origin::Agent {
+        name,
+        epoch,
+        seq,
+        from: position,
+        to: position,
+        record: Default::default(),
+    };
     let Draft { reads, ops, .. } = draft;
     Command::Transact(Transaction { origin, version: u64::MAX, reads, ops }).encode()
 }
