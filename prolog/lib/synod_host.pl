@@ -38,6 +38,9 @@ answer(Answer0, Request, Answer) :-
     (   Answer0 = '@error'(Error) -> throw(Error)
     ;   Answer0 == '@again' -> again(Answer)
     ;   Answer0 == '@cyclic' -> sure(Request, Answer)
+    ;   Answer0 = '@first'(Todo) ->
+        synod_copies:do(Todo),
+        host('@resume', Answer)
     ;   Answer = Answer0
     ).
 

@@ -201,6 +201,9 @@ pub struct AgentOptions {
     pub allow_net: bool,
     /// Groups to join: `239.0.0.2:20005%lo`.
     pub multicast: Vec<String>,
+    /// Whether predicates that are read far more often than they are written are copied into the
+    /// engine: invisible but for speed.
+    pub copies: bool,
 }
 
 impl Default for AgentOptions {
@@ -214,6 +217,7 @@ impl Default for AgentOptions {
             allow_write: Vec::new(),
             allow_net: false,
             multicast: Vec::new(),
+            copies: true,
         }
     }
 }

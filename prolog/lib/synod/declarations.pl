@@ -155,28 +155,41 @@ must_be_keys([Key|Keys], Arity) :-
 accessors([], _, []).
 accessors([d(Name, Arity, Keys)|Ds], Module, Terms) :-
     host_tell(declare(Name, Arity, Keys)),
-    (   replicated_pi(Name, Arity) -> true
-    ;   assertz(replicated_pi(Name, Arity))
-    ),
+    register(Name, Arity),
     (   imported(Name, Arity, Module) ->
         Terms = Terms1
     ;   assertz(imported(Name, Arity, Module)),
         functor(Head, Name, Arity),
-        Terms = [(Head :- synod:fact(Head))|Terms1]
+        accessor(Head, Clause),
+        Terms = [Clause|Terms1]
     ),
     accessors(Ds, Module, Terms1).
+
+register(Name, Arity) :-
+    replicated_pi(Name, Arity),
+    !.
+register(Name, Arity) :-
+    assertz(replicated_pi(Name, Arity)),
+    functor(Head, Name, Arity),
+    uncopied(Head).
 
 % A clause in program text for a replicated predicate. The accessors themselves are let through.
 replicated_clause(Clause, Name/Arity) :-
     nonvar(Clause),
     Clause \= (:- _),
-    (   Clause = (Head0 :- Body) -> Body \== synod:fact(Head0)
+    (   Clause = (Head0 :- _) -> true
     ;   Clause = Head0
     ),
     nonvar(Head0),
+    \+ is_accessor(Clause, Head0),
     (   Head0 = _:Head1, nonvar(Head1) -> Head = Head1
     ;   Head = Head0
     ),
     callable(Head),
     functor(Head, Name, Arity),
     replicated_pi(Name, Arity).
+
+is_accessor(Clause, Head) :-
+    callable(Head),
+    accessor(Head, Accessor),
+    Clause == Accessor.

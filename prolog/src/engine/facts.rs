@@ -1,9 +1,12 @@
 //! The program's calls and writes of facts: a view over the replica, and where each enumeration
 //! stands.
 
+use super::copies::{Copies, most_general};
 use super::errors::{self, Ball};
+use super::exit;
 use super::matching::Pattern;
 use super::replica::Replica;
+use crate::frame::Changes;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use synod_core::kb::{End, Indicator, Kb};
@@ -33,6 +36,7 @@ pub(super) struct Page {
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) replica: Replica,
+    pub(super) copies: Copies,
     view: View,
     open: BTreeMap<u64, Enumeration>,
     next: u64,
@@ -54,18 +58,38 @@ struct Enumeration {
 impl Facts {
     pub(super) fn new(replica: Replica) -> Self {
         let view = View::new(replica.version());
-        Self { replica, view, open: BTreeMap::new(), next: 0, past: None }
+        let (copies, open) = (Copies::default(), BTreeMap::new());
+        Self { replica, copies, view, open, next: 0, past: None }
     }
 
     /// Starts anew at the replica's version: nothing read, nothing written, nothing enumerated.
     pub(super) fn begin(&mut self) {
         self.open.clear();
-        self.view = View::new(self.replica.version());
+        self.renew_view();
     }
 
     /// A new view at the replica's version, under enumerations that go on with what they were to see.
     pub(super) fn renew_view(&mut self) {
         self.view = View::new(self.replica.version());
+        // A call of a copy is not seen here.
+        for indicator in self.copies.copied() {
+            if let Ok(goal) = most_general(indicator).encode() {
+                self.view.note(&self.replica.kb, &goal);
+            }
+        }
+    }
+
+    /// Follows changes.
+    pub(super) fn follow(&mut self, changes: &Changes) {
+        let written = |indicator: &Indicator| self.copies.written(indicator);
+        if let Err(error) = self.replica.follow(changes, written) {
+            exit::now(exit::SETUP, &format!("malformed changes: {error}"));
+        }
+    }
+
+    /// All facts of a predicate, to be copied.
+    pub(super) fn copy(&mut self, indicator: &Indicator) -> Result<Page, Ball> {
+        self.find(most_general(indicator), false)
     }
 
     /// Before the replica changes in the middle of a goal: what enumerations are still to see is
@@ -81,7 +105,15 @@ impl Facts {
 
     /// Calls a goal.
     pub(super) fn find(&mut self, goal: Term, are_handles: bool) -> Result<Page, Ball> {
+        let is_lookup = match &goal {
+            Term::Compound(_, args) => !matches!(args.first(), None | Some(Term::Var(_))),
+            _ => false,
+        };
         let enumeration = self.enumerate(goal, are_handles)?;
+        let indicator = enumeration.cursor.predicate();
+        if is_lookup && self.past.is_none() && !self.view.has_written(indicator) {
+            self.copies.looked_up(indicator, self.replica.kb.predicate(indicator));
+        }
         Ok(self.page(enumeration, None))
     }
 
@@ -115,11 +147,15 @@ impl Facts {
 
     /// Takes one fact away; false if it is gone.
     pub(super) fn retract(&mut self, indicator: &Indicator, order: i64) -> Result<bool, Ball> {
+        self.copies.written(indicator);
         self.view.retract(&self.replica.kb, indicator, order).map_err(errors::unwritable)
     }
 
     /// Adds a fact.
     pub(super) fn add(&mut self, end: End, fact: &[u8]) -> Result<(), Ball> {
+        if let Some(indicator) = Indicator::of(fact) {
+            self.copies.written(&indicator);
+        }
         self.view.assert(&self.replica.kb, end, fact).map_err(errors::unwritable)
     }
 
@@ -146,6 +182,7 @@ impl Facts {
 
     /// Looks at the past from now on.
     pub(super) fn enter_past(&mut self, (kb, version): (Kb, u64)) {
+        self.copies.drop_all();
         self.past = Some(Box::new((kb, View::new(version))));
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Host {
     reply: Option<Reply>,
     /// The text of the answer that is being made.
     answer: String,
+    /// An answer that waits until the machine has done something else.
+    put_off: Option<String>,
     /// Whether the program reads `"…"` as something else than characters.
     has_odd_quotes: bool,
     next_call: u64,
@@ -57,6 +59,8 @@ pub(super) enum Answer {
     Term(Term),
     /// A term's text, in [`Host::answer`].
     Text,
+    /// All of the text, in [`Host::answer`].
+    Ready,
 }
 
 impl Host {
@@ -75,6 +79,7 @@ impl Host {
             vitals: Vitals::default(),
             reply: None,
             answer: String::new(),
+            put_off: None,
             has_odd_quotes: false,
             next_call: 0,
         };
@@ -98,6 +103,7 @@ impl Host {
     /// Does a request.
     pub(super) fn call(&mut self, request: &[u8]) {
         self.answer.clear();
+        let mut is_ready = false;
         let done = match std::str::from_utf8(request).map(text::read) {
             Ok(Ok(Term::Compound(name, args))) if &*name == "@sure" => {
                 args.into_iter().next().map_or(Ok(Answer::Done), |request| self.request(request))
@@ -110,17 +116,24 @@ impl Host {
         match done {
             Ok(Answer::Done) => self.answer.push('k'),
             Ok(Answer::Text) => self.answer.push('.'),
+            Ok(Answer::Ready) => is_ready = true,
             Ok(Answer::Term(term)) => self.write_answer(&term),
             Err(ball) => {
                 self.answer.clear();
                 self.write_answer(&Term::structure("@error", [ball]));
             }
         }
-        if self.has_odd_quotes && self.answer.contains('"') {
+        if self.has_odd_quotes && !is_ready && self.answer.contains('"') {
             // Has the machine read the second term, with characters for "…".
             self.answer.insert_str(0, "'@again'. ");
         }
         self.vitals.count_atoms(&self.answer);
+        if self.put_off.is_none()
+            && let Some(todo) = self.facts.copies.take_todo()
+        {
+            self.put_off = Some(std::mem::take(&mut self.answer));
+            self.write_answer(&todo);
+        }
         if let Some(reply) = &mut self.reply {
             reply.set(&self.answer);
         }
@@ -168,6 +181,13 @@ impl Host {
             "members" => self.ask(Ask::Members).map(Answer::Term),
             "self" => Ok(Answer::Term(Term::atom(self.agent()))),
             "node" => Ok(Answer::Term(Term::atom(self.start.node.as_str()))),
+            "@resume" => {
+                self.answer = self.put_off.take().unwrap_or_default();
+                if self.answer == "k" {
+                    self.answer.push('.');
+                }
+                Ok(Answer::Ready)
+            }
             "start" => self.started(),
             "checked" => self.checked(),
             "loaded" => self.loaded(),
@@ -295,6 +315,10 @@ impl Host {
             }
             ("answer_term", [open, answer]) => self.answered_term(is_true(open), answer),
             ("declare", [name, arity, keys]) => self.declare(name, arity, keys),
+            ("copy", [name, arity]) => {
+                let indicator = Indicator::new(&chars(name), arity_of(arity)?);
+                self.facts.copy(&indicator).map(|page| self.page(page))
+            }
             ("wants", [name, arity]) => {
                 let indicator = Indicator::new(&chars(name), arity_of(arity)?);
                 self.facts.replica.want(indicator, Vec::new());

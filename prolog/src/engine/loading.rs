@@ -198,6 +198,7 @@ impl Host {
         let predicates = self.facts.replica.declarations();
         self.link.send(&FromEngine::Wants { predicates });
         self.facts.replica.restart()?;
+        self.facts.copies.drop_all();
         self.pull(self.start.at);
         self.facts.begin();
         Ok(())
@@ -218,6 +219,10 @@ impl Host {
             output,
         });
         self.watch.loaded();
+        // Making a copy takes inferences, which are the program's only if it has no limit.
+        if self.start.limits.inferences == 0 {
+            self.facts.copies.start(self.start.copy_after);
+        }
         self.run.phase = Phase::Handler;
         Ok(Answer::Term(Term::atom("true")))
     }

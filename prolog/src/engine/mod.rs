@@ -13,6 +13,7 @@
 //! loop. Everything it needs of the world it asks of `host::Host`, in a call that blocks.
 
 mod batch;
+mod copies;
 mod data;
 mod errors;
 pub mod exit;

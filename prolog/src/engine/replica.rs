@@ -75,12 +75,17 @@ impl Replica {
         Ok(())
     }
 
-    /// Follows what happened since.
-    pub(super) fn follow(&mut self, changes: &Changes) -> Result<(), synod_core::cbor::Error> {
+    /// Follows what happened since; says which predicates were written to.
+    pub(super) fn follow(
+        &mut self,
+        changes: &Changes,
+        mut written: impl FnMut(&Indicator),
+    ) -> Result<(), synod_core::cbor::Error> {
         let mut r = Reader::new(&changes.sequence);
         while !r.is_at_end() {
             let change = Change::read(&mut r)?;
             if change.index > self.version {
+                change.predicates().for_each(&mut written);
                 change.follow(&mut self.kb);
             }
         }

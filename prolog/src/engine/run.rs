@@ -141,9 +141,7 @@ impl RunState {
             other => unexpected("an outcome", &other),
         };
         facts.settle();
-        if let Err(error) = facts.replica.follow(&changes) {
-            super::exit::now(super::exit::SETUP, &format!("malformed changes: {error}"));
-        }
+        facts.follow(&changes);
         match outcome {
             Outcome::Committed { .. } => {
                 self.retry = Retry::default();

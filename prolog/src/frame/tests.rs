@@ -20,6 +20,7 @@ fn samples() -> (Vec<ToEngine>, Vec<FromEngine>) {
                 base: Some("/b".into()),
                 at: 5,
                 limits: Limits { time_ms: 1000, memory_bytes: 1 << 30, inferences: 0 },
+                copy_after: 256,
                 sandbox: Sandbox { on: true, read: vec!["/r".into()], write: vec![], net: false },
             }),
         },

@@ -103,6 +103,9 @@ wire_struct! {
         pub limits: Limits,
         /// What it may touch.
         pub sandbox: Sandbox,
+        /// Look-ups of a predicate after which it gets a native copy, if it is not written to
+        /// meanwhile; 0 makes none.
+        pub copy_after: u64,
     }
 }
 

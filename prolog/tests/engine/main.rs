@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod copies;
 mod deaths;
 mod docs;
 mod facts;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     }
     let all = [
         agent::TESTS,
+        copies::TESTS,
         deaths::TESTS,
         docs::TESTS,
         facts::TESTS,

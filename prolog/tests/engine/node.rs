@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
@@ -44,11 +45,17 @@ pub(crate) struct Node {
     /// What the engine said besides: in order.
     pub(crate) said: Vec<FromEngine>,
     pub(crate) proposals: Vec<(Run, Vec<Effect>)>,
+    /// How many keys the last proposal had read.
+    pub(crate) reads: usize,
 }
+
+/// What `copy_after` is unless a test says otherwise.
+pub(crate) static COPY_AFTER: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) struct Options {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
+    pub(crate) copy_after: u64,
     pub(crate) sandbox: Sandbox,
     /// Facts that are there from the start, in a base.
     pub(crate) facts: Vec<Term>,
@@ -64,6 +71,7 @@ impl Options {
         Self {
             role: Role::Agent { name: "anna".into(), epoch: 1, first: true },
             limits: Limits { time_ms: 20_000, memory_bytes: 0, inferences: 0 },
+            copy_after: COPY_AFTER.load(Ordering::Relaxed),
             sandbox: Sandbox { on: true, read: vec![], write: vec![], net: false },
             facts: vec![],
             files: vec![],
@@ -124,6 +132,7 @@ impl Node {
             calls: VecDeque::new(),
             said: vec![],
             proposals: vec![],
+            reads: 0,
         };
         let open = Command::OpenSession { label: "anna".into(), nonce: [1; 16] };
         node.state.apply(1, &open.encode());
@@ -153,6 +162,7 @@ impl Node {
             base: base.map(|path| path.to_string_lossy().into_owned()),
             at: node.state.index(),
             limits: options.limits,
+            copy_after: options.copy_after,
             sandbox: options.sandbox,
         };
         node.send(&ToEngine::Start { start: Box::new(start) });
@@ -217,6 +227,7 @@ impl Node {
                 FromEngine::Propose { proposal, run, draft, effects } => {
                     let draft = Draft::read(&Bytes::from(draft)).unwrap();
                     let since = draft.version;
+                    self.reads = draft.reads.len();
                     let outcome = self.decide(draft);
                     if matches!(outcome, Outcome::Committed { .. }) {
                         self.proposals.push((run, effects));

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use synod_prolog::frame::{Limits, Role, Sandbox, Start};
 
+/// Look-ups of a predicate after which an engine copies it.
+const COPY_AFTER: u64 = 256;
+
 /// An agent as it is kept in the data folder, so that it runs again when the node does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Definition {
@@ -40,6 +43,7 @@ impl Definition {
                 memory_bytes: options.max_memory,
                 inferences: options.max_inferences,
             },
+            copy_after: if options.copies { COPY_AFTER } else { 0 },
             sandbox: Sandbox {
                 on: options.sandbox,
                 read: options.allow_read.clone(),

@@ -53,6 +53,9 @@ pub(crate) struct Run {
     #[arg(long, env = "SYNOD_MAX_INFERENCES", value_name = "N", value_parser = units::count,
           hide_env = true)]
     max_inferences: Option<u64>,
+    /// Have every call of a replicated predicate looked up, and keep no native copies
+    #[arg(long, env = "SYNOD_NO_COPIES", hide_env = true, value_parser = units::switch())]
+    no_copies: bool,
     /// Let it read files in a folder besides its own; may be repeated
     #[arg(
         long,
@@ -131,6 +134,7 @@ impl Run {
                 allow_write: all(&self.allow_write)?,
                 allow_net: self.allow_net,
                 multicast: self.multicast.clone(),
+                copies: !self.no_copies,
             },
         })
     }

@@ -117,6 +117,16 @@ impl Change {
         Ok(Self { index, by, effects })
     }
 
+    /// The predicates that it wrote to, each as often as it did.
+    pub fn predicates(&self) -> impl Iterator<Item = &Indicator> {
+        self.effects.iter().filter_map(|(_, effect)| match effect {
+            Effect::Asserted { predicate, .. } | Effect::Retracted { predicate, .. } => {
+                Some(predicate)
+            }
+            Effect::Emitted { .. } => None,
+        })
+    }
+
     /// Does to a replica what was done to the space.
     pub fn follow(&self, kb: &mut Kb) {
         for (n, effect) in &self.effects {

@@ -132,6 +132,19 @@ impl View {
         Ok(Cursor::new(indicator, goal, plan, self.clock, ends, passed))
     }
 
+    /// Notes what a call of `goal` reads, for a caller that has the facts from elsewhere.
+    pub fn note(&mut self, kb: &Kb, goal: &[u8]) {
+        if let Some(indicator) = Indicator::of(goal) {
+            let reads = kb.plan(&indicator, goal).reads;
+            self.reads.note(&indicator, reads, &Bytes::copy_from_slice(goal));
+        }
+    }
+
+    /// Whether a predicate was written to, be it that the writes were taken back.
+    pub fn has_written(&self, indicator: &Indicator) -> bool {
+        self.touched.contains_key(indicator)
+    }
+
     /// The next facts of a call, `max_facts` at most and, but for the first one, `max_bytes` at most.
     pub fn next(&self, kb: &Kb, cursor: &mut Cursor, max_facts: usize, max_bytes: usize) -> Chunk {
         cursor.next(kb, self, max_facts, max_bytes)
