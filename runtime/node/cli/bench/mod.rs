@@ -1,4 +1,4 @@
-//! `synod bench write|transact|update|lookup`: what this machine does with Synod.
+//! `synod bench write|transact|update|lookup|reach`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -12,6 +12,7 @@ mod load;
 mod lookup;
 mod machine;
 mod node;
+mod reach;
 mod report;
 mod stream;
 mod transact;
@@ -31,6 +32,7 @@ pub(crate) enum Bench {
     Transact(transact::Transact),
     Update(update::Update),
     Lookup(lookup::Lookup),
+    Reach(reach::Reach),
 }
 
 impl Bench {
@@ -46,6 +48,7 @@ impl Bench {
                 Self::Transact(transact) => transact.run(&folder, &mut report).await,
                 Self::Update(update) => update.run(&folder, &mut report).await,
                 Self::Lookup(lookup) => lookup.run(&folder, &mut report).await,
+                Self::Reach(reach) => reach.run(&folder, &mut report).await,
             }
         };
         tokio::select! {
@@ -60,6 +63,7 @@ impl Bench {
             Self::Transact(_) => "transact",
             Self::Update(_) => "update",
             Self::Lookup(_) => "lookup",
+            Self::Reach(_) => "reach",
         }
     }
 }

@@ -119,6 +119,11 @@ impl BenchNode {
 
     /// Runs a program as the agent that is measured. The node keeps it for its next start.
     pub(super) async fn run(&self, program: &str) -> Result<(), Failure> {
+        self.run_with(program, true).await
+    }
+
+    /// As [`BenchNode::run`], with native copies of facts or without.
+    pub(super) async fn run_with(&self, program: &str, copies: bool) -> Result<(), Failure> {
         let path = self.data.join("bench.pl");
         std::fs::write(&path, program)
             .map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
@@ -129,11 +134,19 @@ impl BenchNode {
             options: AgentOptions {
                 max_time_ms: u64::try_from(MAX_TIME.as_millis()).unwrap_or(u64::MAX),
                 max_memory: MAX_MEMORY,
+                copies,
                 ..AgentOptions::default()
             },
             keep: true,
         };
         let _: AgentInfo = self.client.post("/v1/run", &request).await?;
+        Ok(())
+    }
+
+    /// Stops the agent.
+    pub(super) async fn end(&self) -> Result<(), Failure> {
+        let path = format!("/v1/agents/{AGENT}/stop");
+        let _: serde_json::Value = self.client.post(&path, &serde_json::Value::Null).await?;
         Ok(())
     }
 
