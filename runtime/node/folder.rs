@@ -9,6 +9,7 @@
 //! DATA/agents/NAME/   agent.json (started with the node), log, modules/
 //! ```
 
+use crate::node::LOCAL;
 use crate::space::hex;
 use rustix::fs::{FlockOperation, Mode};
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,13 @@ impl Folder {
         &self.root
     }
 
+    /// Whether there ever was a space of this name here: the agents and clients of the first one have
+    /// left traces.
+    fn has_had(&self, name: &str) -> bool {
+        let traces = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten();
+        name == LOCAL && traces("agents").chain(traces("cli")).next().is_some()
+    }
+
     /// Where the agents' folders are.
     pub(crate) fn agents(&self) -> PathBuf {
         self.root.join("agents")
@@ -107,8 +115,14 @@ impl Folder {
     /// The folder and id of a space; made if they are not there.
     pub(crate) fn space(&self, name: &str) -> Result<(PathBuf, [u8; 32]), FolderError> {
         let folder = self.root.join("spaces").join(name);
-        make(&folder)?;
         let path = folder.join("genesis.json");
+        let is_there = |name: &str| folder.join(name).exists();
+        if !path.exists() && (is_there("begun") || is_there("log") || self.has_had(name)) {
+            let why = "it is gone, and this data folder has had the space: put it back, or start with \
+                       another data folder";
+            return Err(FolderError::Damaged(path, why.to_owned()));
+        }
+        make(&folder)?;
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

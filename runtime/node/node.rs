@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use synod_core::apply::{Outcome, Refusal};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
+use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
 use tokio::sync::{Notify, mpsc};
 
@@ -147,6 +148,9 @@ impl Node {
         term: Bytes,
         once: Option<Once>,
     ) -> Result<api::Outcome, ErrorBody> {
+        if is_variable(&term) {
+            return Err(error("term", "an event is a term, not a variable"));
+        }
         let space = self.space(space)?;
         let ops = vec![Op::Emit { event: term }];
         let draft = Draft { version: 0, reads: Vec::new(), ops };
@@ -227,8 +231,16 @@ impl Node {
         name: &str,
         text: &str,
     ) -> Result<u64, ErrorBody> {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
-            return Err(error("name", format!("a module's name has 1 to {MAX_NAME_BYTES} bytes")));
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
+            let text = format!(
+                "{name:?} is no name for a module: give it letters, digits, _ and -, up to \
+                 {MAX_NAME_BYTES} bytes"
+            );
+            return Err(error("name", text));
+        }
+        if text.trim().is_empty() {
+            return Err(error("empty", format!("the module {name} has no text")));
         }
         let publish = Command::PublishModule { name: name.to_owned(), text: text.to_owned() };
         committed(self.space(space)?.commit(&publish).await)
@@ -349,8 +361,8 @@ impl From<Ended> for ProposeOutcome {
 }
 
 async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
-    if label.len() > MAX_NAME_BYTES {
-        return Err(error("name", format!("a label has at most {MAX_NAME_BYTES} bytes")));
+    if label.is_empty() || label.len() > MAX_NAME_BYTES {
+        return Err(error("name", format!("a label has 1 to {MAX_NAME_BYTES} bytes")));
     }
     let nonce = random().map_err(|e| error("system", e.to_string()))?;
     committed(space.commit(&Command::OpenSession { label: label.to_owned(), nonce }).await)

@@ -2,7 +2,7 @@
 //! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
 
 use crate::folder::genesis_id;
-use crate::space::hex;
+use crate::space::{closed_at, hex};
 use crate::store::FsDisk;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -63,6 +63,21 @@ pub enum Wrong {
         /// Why.
         why: synod_core::cbor::Error,
     },
+    /// The log is shorter than it was.
+    #[error(
+        "{} ends at entry {last} (index {index}), and had come to entry {closed} when it was closed in \
+         order: what was acknowledged behind that is lost", folder.display()
+    )]
+    Short {
+        /// The log's folder.
+        folder: PathBuf,
+        /// The last entry.
+        last: u64,
+        /// The index that it leads to.
+        index: u64,
+        /// The last entry that there was.
+        closed: u64,
+    },
     /// A snapshot speaks of another history than the log.
     #[error("{} is of another history: its chain is not the log's at index {index}", file.display())]
     Chain {
@@ -96,10 +111,10 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
     }
     let (recovered, _, reader) = log::inspect(&disk, Path::new("log"), Some(id))?;
     let mut state = State::new(id);
-    let (mut entries, mut proven) = (0, Vec::new());
+    let (mut entries, mut last, mut proven) = (0, 0, Vec::new());
     for entry in reader.entries(recovered.first_index, u64::MAX)? {
         let entry = entry?;
-        entries += 1;
+        (entries, last) = (entries + 1, entry.index);
         if entry.kind != 0 || entry.data.is_empty() {
             continue;
         }
@@ -115,6 +130,11 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
                 proven.push(state.index());
             }
         }
+    }
+    let closed = closed_at(folder);
+    if last < closed {
+        let (folder, index) = (folder.join("log"), state.index());
+        return Err(Wrong::Short { folder, last, index, closed });
     }
     if let Some((&index, (path, _))) = snapshots.range(state.index() + 1..).next() {
         return Err(Wrong::Ahead { file: path.clone(), index, last: state.index() });

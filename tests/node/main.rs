@@ -10,6 +10,7 @@ mod datagrams;
 mod deaths;
 mod disk;
 mod examples;
+mod hostile;
 mod life;
 mod programs;
 mod random;

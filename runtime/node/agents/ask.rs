@@ -17,6 +17,9 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 /// Calls to other agents that one engine may have open, at most.
 const MAX_CALLS: usize = 64;
 
+/// Calls of agents behind one another, at most: each holds an engine.
+const MAX_CALL_DEPTH: u32 = 16;
+
 /// A call to another agent that may have more answers.
 pub(super) struct OpenCall {
     events: mpsc::Receiver<SideEvent>,
@@ -54,6 +57,11 @@ pub(super) async fn answer(
                 let error = error_term(error).encode().ok();
                 return answers(engine, call, Vec::new(), false, error).await;
             }
+            if engine.depth >= MAX_CALL_DEPTH {
+                let error = Term::structure("resource_error", [Term::atom("call_depth")]);
+                let error = error_term(error).encode().ok();
+                return answers(engine, call, Vec::new(), false, error).await;
+            }
             let solve = Solve {
                 kind: GoalKind::Call,
                 goal: GoalText::Term { term: goal },
@@ -61,6 +69,7 @@ pub(super) async fn answer(
                 limit: None,
                 at_least: 0,
                 once: None,
+                depth: engine.depth + 1,
             };
             let events = callee.solve(context, solve);
             engine.calls.insert(call, OpenCall { events, chunk, patience });

@@ -30,6 +30,8 @@ pub(super) struct Engine {
     frames: mpsc::Receiver<FromEngine>,
     /// Calls to other agents that may have more answers, by number.
     pub(super) calls: BTreeMap<u64, OpenCall>,
+    /// Calls of agents that what it does stands behind.
+    pub(super) depth: u32,
     socket: OwnedWriteHalf,
     /// The predicates that its replica follows; all, until it has said which.
     declared: Option<BTreeSet<Indicator>>,
@@ -73,6 +75,7 @@ impl Engine {
             pid,
             frames,
             calls: BTreeMap::new(),
+            depth: 0,
             socket: writing,
             declared: None,
             version: 0,

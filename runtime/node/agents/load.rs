@@ -7,7 +7,8 @@ use super::definition::Definition;
 use super::engine::{Engine, EngineError};
 use crate::api::{ErrorBody, Problem};
 use crate::space::{Space, error};
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use synod_core::command::{Declaration, Mode};
@@ -17,6 +18,8 @@ use tokio::time::timeout;
 
 /// How much longer than a program's own time limit its load may take.
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of a program's file, at most.
+const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 /// Engines started for one load, at most: the space may run away from one that starts slowly.
 const TRIES: usize = 3;
 
@@ -48,10 +51,10 @@ pub(super) enum LoadError {
     Program(Vec<Problem>),
     /// The program's file cannot be read.
     #[error("{}: {why}", path.display())]
-    File { path: PathBuf, why: std::io::Error },
+    File { path: PathBuf, why: io::Error },
     /// No process can be started.
     #[error("an engine cannot be started: {0}")]
-    Spawn(std::io::Error),
+    Spawn(io::Error),
     /// The engine ended while it loaded.
     #[error("the engine {0} while it loaded the program")]
     Died(String),
@@ -106,10 +109,10 @@ impl Context {
         registered: &Registered,
         role: Role,
     ) -> Result<(Engine, Loaded), LoadError> {
-        let path = &definition.program;
-        let text = tokio::fs::read(path).await;
-        let text = text.map_err(|why| LoadError::File { path: path.clone(), why })?;
-        let program = *blake3::hash(&text).as_bytes();
+        let path = definition.program.clone();
+        let read = tokio::task::spawn_blocking(move || program_text(&path)).await;
+        let gone = |_| LoadError::Died("was given up".to_owned());
+        let program = *blake3::hash(read.map_err(gone)??.as_bytes()).as_bytes();
         let folder = self.folder_of(&definition.name);
         let mut tries = 0;
         loop {
@@ -183,6 +186,33 @@ impl Context {
             Ok(Ok(Ok(loaded))) => Ok((engine, loaded)),
         }
     }
+}
+
+/// A program's text, if it is one that can be loaded.
+fn program_text(path: &Path) -> Result<String, LoadError> {
+    let failed = |why| LoadError::File { path: path.to_path_buf(), why };
+    let refused = |why: String| failed(io::Error::new(io::ErrorKind::InvalidInput, why));
+    // Opening a pipe would wait for who writes to it.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(refused("it is no file".to_owned()));
+    }
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_PROGRAM_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_PROGRAM_BYTES {
+        let bound = MAX_PROGRAM_BYTES >> 20;
+        return Err(refused(format!("a program has {bound} MiB at most; put data into facts")));
+    }
+    if text.starts_with("\u{feff}".as_bytes()) {
+        let why = "it begins with a byte order mark, which is no Prolog: save it as UTF-8 without";
+        return Err(refused(why.to_owned()));
+    }
+    String::from_utf8(text).map_err(|e| {
+        let (at, text) = (e.utf8_error().valid_up_to(), e.into_bytes());
+        let line = text.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        refused(format!("it is not UTF-8: byte {at}, in line {line}"))
+    })
 }
 
 enum LoadFailure {

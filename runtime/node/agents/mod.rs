@@ -19,8 +19,9 @@ mod timers;
 mod triggers;
 mod view;
 
-use crate::api::RunRequest;
 use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
+use crate::api::{AgentOptions, RunRequest};
+use crate::node::LOCAL;
 use crate::space::{Space, error};
 use crate::{json, multicast};
 use commit::claim;
@@ -164,7 +165,11 @@ impl Agents {
             let definition: Definition = match serde_json::from_slice(&bytes) {
                 Ok(definition) => definition,
                 Err(e) => {
-                    tracing::error!("{}: {e}", folder.join(KEPT).display());
+                    let why = format!("{}: {e}", folder.join(KEPT).display());
+                    tracing::error!("{why}");
+                    if let Some(space) = space_of(LOCAL) {
+                        self.show_broken(&folder, space, &why);
+                    }
                     continue;
                 }
             };
@@ -191,6 +196,20 @@ impl Agents {
                 }
             });
         }
+    }
+
+    /// Shows an agent whose definition cannot be read as failed.
+    fn show_broken(&self, folder: &Path, space: Space, why: &str) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (options, program) = (AgentOptions::default(), PathBuf::new());
+        let definition = Definition { name, space: LOCAL.to_owned(), program, options };
+        let (orders, _) = mpsc::channel(ORDERS);
+        let log = AgentLog::open(folder);
+        let registered = Registered::new(Arc::new(definition), space, log, orders);
+        registered.log.line("error", why);
+        registered.view.failed(why);
+        // Nothing runs under this name yet: the node is starting.
+        drop(self.context.register(&registered));
     }
 
     /// All agents that this node has run since it started.
@@ -237,6 +256,12 @@ impl Agents {
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);
+        if definition.program.as_os_str().is_empty() {
+            let why = agent.view.shown().why.unwrap_or_default();
+            let text =
+                format!("{why}; give it its program again with `synod run FILE --agent {name}`");
+            return Err(error("damaged", text));
+        }
         let run = RunRequest {
             program: definition.program.to_string_lossy().into_owned(),
             name: Some(definition.name.clone()),
@@ -328,6 +353,7 @@ impl Agents {
             limit: request.limit,
             at_least: request.min_index,
             once: request.once,
+            depth: 0,
         };
         let mut events = agent.solve(&self.context, solve);
         let (sender, receiver) = mpsc::channel(EVENTS);

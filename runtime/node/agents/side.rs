@@ -53,6 +53,8 @@ pub(super) struct Solve {
     pub(super) limit: Option<u64>,
     pub(super) at_least: u64,
     pub(super) once: Option<Once>,
+    /// Calls of agents that it stands behind.
+    pub(super) depth: u32,
 }
 
 /// What comes of a goal.
@@ -133,7 +135,10 @@ async fn solve_in_side(
 ) {
     if !reaches(&agent.space, solve.at_least).await {
         let (wanted, index) = (solve.at_least, agent.space.feed().applied());
-        let text = format!("index {wanted} was asked for, and this node is at {index}");
+        let text = format!(
+            "index {wanted} was acknowledged to this client or asked for, and this node is at {index}: \
+             is it another data folder, or one whose log has lost its end?"
+        );
         return drop(events.send(SideEvent::Failed(error("behind", text))).await);
     }
     if let Some(ended) = ended_before(&agent.space, &solve).await {
@@ -240,6 +245,7 @@ impl Goal<'_> {
         const ID: u64 = 1;
         let Solve { kind, goal, chunk, limit, at_least, .. } = self.solve;
         let at_least = (*at_least).max(self.agent.space.feed().applied());
+        engine.depth = self.solve.depth;
         let (kind, goal, chunk) = (kind.clone(), goal.clone(), *chunk);
         engine.send(&ToEngine::Goal { id: ID, goal, kind, chunk, at_least }).await?;
         let mut answered = 0;

@@ -4,6 +4,7 @@
 //! millisecond; whoever wants more keeps a [`Connection`].
 
 use super::{Failure, Verdict};
+use crate::cli::say::say;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -50,7 +51,7 @@ impl CallError {
     pub(crate) fn or_no(self) -> Result<Verdict, Failure> {
         match self {
             Self::Told(error) if error.code == "not_found" => {
-                eprintln!("synod: {}", error.message);
+                say(format_args!("synod: {}", error.message));
                 Ok(Verdict::No)
             }
             error => Err(error.into()),

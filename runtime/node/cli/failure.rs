@@ -1,5 +1,6 @@
 //! Why a verb did not get to an answer.
 
+use crate::cli::say::say;
 use std::io;
 use std::process::ExitCode;
 use synod::api::{ErrorBody, Problem};
@@ -55,8 +56,8 @@ impl Failure {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
             Self::Error { line, details } => {
-                eprintln!("synod: {line}");
-                details.iter().for_each(|detail| eprintln!("{detail}"));
+                say(format_args!("synod: {line}"));
+                details.iter().for_each(|detail| say(format_args!("{detail}")));
                 ExitCode::from(2)
             }
         }

@@ -1,6 +1,7 @@
 //! Lines of an agent's log, as its program's output or as a log.
 
 use super::{Failure, Out};
+use crate::cli::say::say;
 use synod::api::LogLine;
 
 /// The line as whoever runs the program wants it: what it printed on stdout, the rest on stderr.
@@ -15,11 +16,11 @@ pub(crate) fn print_output(out: &mut Out, line: &LogLine, begins: u64) -> Result
     match line.level.as_str() {
         "output" => out.line(&line.text),
         "stderr" => {
-            eprintln!("{}", line.text);
+            say(format_args!("{}", line.text));
             Ok(())
         }
         level => {
-            eprintln!("[{level}] {}", line.text);
+            say(format_args!("[{level}] {}", line.text));
             Ok(())
         }
     }

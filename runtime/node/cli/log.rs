@@ -1,6 +1,7 @@
 //! `synod log verify`
 
 use super::{Failure, Global, Verdict};
+use crate::cli::say::say;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use synod::verify::{Verified, verify};
@@ -40,7 +41,7 @@ impl Verify {
                 Ok(verified) if out.is_json() => out.json(&verified)?,
                 Ok(verified) => print(&mut out, &verified)?,
                 Err(wrong) => {
-                    eprintln!("synod: {wrong}");
+                    say(format_args!("synod: {wrong}"));
                     verdict = Verdict::No;
                 }
             }
@@ -56,6 +57,9 @@ fn spaces(global: &Global) -> Result<Vec<PathBuf>, Failure> {
     })?;
     let mut folders: Vec<_> = read.flatten().map(|entry| entry.path()).collect();
     folders.sort();
+    if folders.is_empty() {
+        return Err(Failure::error(format!("{} holds no space", root.display())));
+    }
     Ok(folders)
 }
 
@@ -66,7 +70,10 @@ fn print(out: &mut super::Out, verified: &Verified) -> Result<(), Failure> {
         snapshots.len()
     ))?;
     match torn {
-        Some(torn) => out.line(format!("{space}: {torn}; the next start cuts it")),
+        Some(torn) => out.line(format!(
+            "{space}: {torn}, as a crash leaves them: the next start cuts them off. If nothing has \
+             crashed, the end of the log was damaged"
+        )),
         None if *closed => Ok(()),
         None => out.line(format!("{space}: not closed in order: a node runs on it, or was killed")),
     }

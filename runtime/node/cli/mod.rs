@@ -22,6 +22,7 @@ mod out;
 mod outcome;
 mod query;
 mod run;
+mod say;
 mod space;
 mod status;
 mod table;

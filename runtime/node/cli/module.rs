@@ -5,8 +5,10 @@ use super::space::SpaceArg;
 use super::table::{Table, bytes};
 use super::{Failure, Global, Verdict};
 use clap::{Args, Subcommand};
+use std::io::Read;
 use std::path::PathBuf;
 use synod::api::{ModuleInfo, ModuleText, PublishRequest, Published};
+use synod_core::command::MAX_MODULE_BYTES;
 
 /// Publish, list or get a space's modules
 #[derive(Debug, Subcommand)]
@@ -53,8 +55,14 @@ impl Module {
 impl Publish {
     async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
         let Self { name, file, space } = self;
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| Failure::error(format!("{}: {error}", file.display())))?;
+        let mut text = String::new();
+        let read = std::fs::File::open(&file)
+            .and_then(|it| it.take(MAX_MODULE_BYTES as u64 + 1).read_to_string(&mut text));
+        read.map_err(|error| Failure::error(format!("{}: {error}", file.display())))?;
+        if text.len() > MAX_MODULE_BYTES {
+            let line = format!("{}: a module has {MAX_MODULE_BYTES} bytes at most", file.display());
+            return Err(Failure::error(line));
+        }
         let request = PublishRequest { name, text, space: space.space };
         let published: Published = client.post("/v1/modules", &request).await?;
         let mut out = global.out();

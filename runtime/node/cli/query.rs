@@ -5,6 +5,7 @@ use super::client::Client;
 use super::memory::Memory;
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict};
+use crate::cli::say::say;
 use clap::Args;
 use synod::api::GoalRequest;
 
@@ -21,7 +22,8 @@ pub(crate) struct Query {
     #[command(flatten)]
     space: SpaceArg,
     /// Print so many answers at most
-    #[arg(long, env = "SYNOD_LIMIT", value_name = "N", hide_env = true)]
+    #[arg(long, env = "SYNOD_LIMIT", value_name = "N", hide_env = true,
+          value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 
@@ -45,7 +47,7 @@ impl Query {
             Broken::Call(error) => error.into(),
         })?;
         if ended.more && global.is_verbose() {
-            eprintln!("synod: there may be more answers than --limit lets through");
+            say(format_args!("synod: there may be more answers than --limit lets through"));
         }
         memory.note(ended.index)?;
         Ok(ended.verdict)

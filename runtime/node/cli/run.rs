@@ -41,15 +41,15 @@ pub(crate) struct Run {
         hide_env = true
     )]
     multicast: Vec<String>,
-    /// What one handler or goal may take [default: 10s]
+    /// Time that a handler, or a goal for each of its answers, may take; 0 is no limit [default: 10s]
     #[arg(long, env = "SYNOD_MAX_TIME", value_name = "TIME", value_parser = units::milliseconds,
           hide_env = true)]
     max_time: Option<u64>,
-    /// Memory that its engine may hold [default: 1GiB]
+    /// Memory that its engine may hold; 0 is no limit [default: 1GiB]
     #[arg(long, env = "SYNOD_MAX_MEMORY", value_name = "SIZE", value_parser = units::bytes,
           hide_env = true)]
     max_memory: Option<u64>,
-    /// Inferences that one handler or goal may take [default: any number]
+    /// Inferences that a handler or goal may take; 0 is no limit [default: 0]
     #[arg(long, env = "SYNOD_MAX_INFERENCES", value_name = "N", value_parser = units::count,
           hide_env = true)]
     max_inferences: Option<u64>,

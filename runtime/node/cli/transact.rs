@@ -5,6 +5,7 @@ use super::client::Client;
 use super::memory::Memory;
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict};
+use crate::cli::say::say;
 use clap::Args;
 use synod::api::{GoalRequest, Once, SessionOpened, SessionRequest};
 
@@ -73,7 +74,7 @@ impl Transact {
             Broken::Call(error) => error.of_proposal(&format!("{}-{}", once.session, once.seq)),
         })?;
         if global.is_verbose() && ended.verdict == Verdict::Yes {
-            eprintln!("synod: committed at index {}", ended.index);
+            say(format_args!("synod: committed at index {}", ended.index));
         }
         memory.note(ended.index)?;
         Ok(ended.verdict)

@@ -2,8 +2,10 @@
 
 use super::shared::Shared;
 use crate::store::FsDisk;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use synod_core::log::disk::{Disk, DiskError, File as _};
 use synod_core::log::{self, AppendError, Log, Reader, SyncError};
 use synod_core::order::{Entry, Persist};
 
@@ -11,6 +13,26 @@ use synod_core::order::{Entry, Persist};
 const BYTES_BETWEEN_LOOKS: usize = 4 << 20;
 /// How long a write that found the disk full waits before it is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(200);
+
+/// The file in a space's folder with the Raft index that the log had come to when it was last closed in
+/// order, in decimal.
+const CLOSED: &str = "closed";
+
+fn write_closed(disk: &FsDisk, last: u64) -> Result<(), DiskError> {
+    let aside = Path::new("closed.new");
+    let file = disk.create(aside)?;
+    file.write_at(0, last.to_string().as_bytes())?;
+    file.sync_data()?;
+    drop(file);
+    disk.rename(aside, Path::new(CLOSED))?;
+    disk.sync_dir(Path::new(""))
+}
+
+/// The Raft index that a space's log has come to at least: 0 if it was never closed in order.
+pub(crate) fn closed_at(folder: &Path) -> u64 {
+    let text = std::fs::read_to_string(folder.join(CLOSED)).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
 
 /// The log of a space that this node alone votes in, on its disk.
 pub(super) struct LogWriter {
@@ -32,10 +54,15 @@ impl LogWriter {
         self.log.reader()
     }
 
-    /// Closes the log in order.
-    pub(super) fn close(self) {
+    /// Closes the log in order, and notes how far it went: one that is shorter when it is opened again
+    /// has lost what was acknowledged.
+    pub(super) fn close(self, disk: &FsDisk) {
+        let last = self.log.last().index;
         if let Err(e) = self.log.close() {
-            tracing::error!("the log was not closed in order: {e}");
+            return tracing::error!("the log was not closed in order: {e}");
+        }
+        if let Err(e) = write_closed(disk, last) {
+            tracing::warn!("it was not noted that the log was closed: {e}");
         }
     }
 

@@ -28,6 +28,7 @@ use apply_thread::ApplyInput;
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
 pub use history::{History, HistoryError};
+pub(crate) use log_writer::closed_at;
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 use proposal::Pending;

@@ -1,7 +1,7 @@
 //! Opening a space: the newest snapshot, the log behind it, and the threads.
 
 use super::apply_thread::{ApplyInput, ApplyThread};
-use super::log_writer::LogWriter;
+use super::log_writer::{LogWriter, closed_at};
 use super::order_thread::{OrderThread, since};
 use super::session::NodeSession;
 use super::snapshots::{SnapshotError, Snapshots};
@@ -52,6 +52,22 @@ pub enum OpenSpaceError {
     /// The log is gone.
     #[error("{} is gone or empty, and the space has had a log: put it back, or start with another data folder", .0.display())]
     LogMissing(PathBuf),
+    /// The log is shorter than it was.
+    #[error(
+        "{} ends at entry {last}, and had come to entry {closed} when it was closed: what was \
+         acknowledged behind that is lost; put the log back, or remove {} to go on without it",
+        log.display(), mark.display()
+    )]
+    LogShort {
+        /// The log's folder.
+        log: PathBuf,
+        /// The last entry.
+        last: u64,
+        /// The last entry that there was.
+        closed: u64,
+        /// The file that says so.
+        mark: PathBuf,
+    },
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -76,6 +92,11 @@ impl OpenSpace {
             None => (State::new(self.id), order::Position::default()),
         };
         let log = self.open_log(&disk, applied)?;
+        let (last, closed) = (log.last().index, closed_at(&self.folder));
+        if last < closed {
+            let (log, mark) = (self.folder.join("log"), self.folder.join("closed"));
+            return Err(OpenSpaceError::LogShort { log, last, closed, mark });
+        }
         let (before, terms) = (log.before(), log.terms(log.before().index));
         let feed = Feed::new(state.index());
 
@@ -177,7 +198,7 @@ impl OpenSpace {
         started: Instant,
     ) -> Result<Space, OpenSpaceError> {
         let last = log.last().index;
-        let shared = Arc::new(Shared::new(disk, self.min_free));
+        let shared = Arc::new(Shared::new(disk.clone(), self.min_free));
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (order_inputs, to_order) = pair();
         let (apply_inputs, to_apply) = pair();
@@ -196,6 +217,7 @@ impl OpenSpace {
             order,
             inputs: order_inputs,
             log: LogWriter::new(log, Arc::clone(&shared)),
+            disk,
             apply: to_apply.clone(),
             shared: Arc::clone(&shared),
             started,

@@ -41,6 +41,7 @@ pub(super) struct OrderThread {
     pub(super) order: Order,
     pub(super) inputs: Receiver<OrderInput>,
     pub(super) log: LogWriter,
+    pub(super) disk: FsDisk,
     pub(super) apply: Sender<ApplyInput>,
     pub(super) shared: Arc<Shared>,
     pub(super) started: Instant,
@@ -93,7 +94,7 @@ impl OrderThread {
             }
         }
         if goes_on {
-            self.log.close();
+            self.log.close(&self.disk);
         }
         drop(self.apply.send(ApplyInput::Stop));
     }

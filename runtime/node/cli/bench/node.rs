@@ -3,6 +3,7 @@
 use super::machine::{processor_time, resident};
 use crate::cli::Failure;
 use crate::cli::client::Client;
+use crate::cli::say::say;
 use std::fs::{DirBuilder, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::DirBuilderExt;
@@ -54,7 +55,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            eprintln!("synod: {}: {error}", self.path.display());
+            say(format_args!("synod: {}: {error}", self.path.display()));
         }
         if let Some(made) = &self.made {
             // Unless somebody else has put something there.
