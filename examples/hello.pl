@@ -17,7 +17,9 @@ every agent of that space gets it, in the same order, and once, whatever is kill
 
 %% on(+Trigger).
 %
-% What the agent does when something happens. `start` comes once, before all else.
+% What the agent does when something happens. `start` comes before all else, and again whenever the
+% agent is started anew: with its node, by a restart, or because its program has changed. What is to
+% happen once and for all must ask the facts whether it has.
 on(start) :-
     self(Me),
     this_node(Node),

@@ -97,7 +97,7 @@ fn failure(node: &Node, event: &str) -> String {
     node.broadcast(event);
     node.wait_agent("a", |agent| agent["failed"].as_u64().unwrap() > before);
     let log = node.log("a");
-    log.into_iter().rfind(|line| line.contains("a handler did not succeed")).unwrap()
+    log.into_iter().rfind(|line| line.contains("did not succeed")).unwrap()
 }
 
 #[test]

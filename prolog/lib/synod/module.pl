@@ -58,6 +58,7 @@ atoms are for the vocabulary of the program; money is integers.
 
 :- use_module(library(error)).
 :- use_module(library(iso_ext), [setup_call_cleanup/3]).
+:- use_module(library(charsio), [char_type/2]).
 :- use_module(library(lists), [append/3, member/2, maplist/2]).
 :- use_module(library(synod_copies), [accessor/2, uncopied/1]).
 :- use_module(library(synod_host)).

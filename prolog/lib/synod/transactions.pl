@@ -118,11 +118,30 @@ as_of(Index, Goal) :-
 
 %% outcome(+Id, -Outcome) is det.
 %
-% What became of a transaction that threw unknown(Id): committed(Index), refused or unknown.
+% What became of a transaction that threw unknown(Id): committed(Index), refused or unknown. Id is a
+% string of two numbers, SESSION-NUMBER, as `synod outcome` takes it, too.
+% Errors: type_error(proposal_id, Id).
 %
 % ```
-% ?- outcome("7.1", Outcome).
+% ?- outcome("7-1", Outcome).
 %    Outcome = committed(9).
+% ?- outcome(seven, Outcome).
+%    error(type_error(proposal_id,seven),outcome/2).
 % ```
 outcome(Id, Outcome) :-
-    host(fate(Id), Outcome).
+    (   proposal_id(Id) -> host(fate(Id), Outcome)
+    ;   type_error(proposal_id, Id, outcome/2)
+    ).
+
+proposal_id(Id) :-
+    nonvar(Id),
+    '$skip_max_list'(_, _, Id, Tail),
+    Tail == [],
+    append([S|Session], [-, N|Number], Id),
+    digits([S|Session]),
+    digits([N|Number]).
+
+digits([]).
+digits([Digit|Digits]) :-
+    char_type(Digit, decimal_digit),
+    digits(Digits).

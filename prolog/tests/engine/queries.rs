@@ -174,11 +174,11 @@ fn a_transaction_runs_again_on_conflict() {
 
 fn a_transaction_whose_fate_is_unknown_says_so() {
     let mut node = Node::start(BANK, Options::side());
-    node.unknown = Some("s7.3".into());
+    node.unknown = Some("7-3".into());
     let (_, end) = node.transact("assertz(account(z, 1))");
-    assert_eq!(error_of(&end), "error(unknown(\"s7.3\"),synod)");
+    assert_eq!(error_of(&end), "error(unknown(\"7-3\"),synod)");
     node.replies.push_back(Ok(term("committed(9)")));
-    let (answers, _) = node.query("outcome(\"s7.3\", X)");
+    let (answers, _) = node.query("outcome(\"7-3\", X)");
     assert_eq!(answers, ["X = committed(9)"]);
 }
 

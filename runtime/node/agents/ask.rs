@@ -18,7 +18,7 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CALLS: usize = 64;
 
 /// Calls of agents behind one another, at most: each holds an engine.
-const MAX_CALL_DEPTH: u32 = 16;
+const MAX_CALL_DEPTH: u32 = 8;
 
 /// A call to another agent that may have more answers.
 pub(super) struct OpenCall {

@@ -4,7 +4,7 @@ use super::engine::{Engine, EngineError};
 use super::load::{LoadError, Loaded};
 use super::task::{Left, Task};
 use super::timers::Timers;
-use super::triggers::{Scan, Watches};
+use super::triggers::{Item, Scan, Watches};
 use crate::space::{Ended, NotProposed, Space};
 use bytes::Bytes;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use synod_core::command::{
     Claim, Command, MAX_RECORD_BYTES, MAX_RECORD_TERMS, Origin, Record, Transaction,
 };
 use synod_core::kb::Position;
-use synod_core::term::Term;
+use synod_core::term::{Term, text};
 use synod_core::transaction::Draft;
 use synod_prolog::frame::{self, Effect, Run, ToEngine, Trigger};
 use synod_prolog::trigger_term;
@@ -21,6 +21,9 @@ use tokio::time::sleep;
 
 /// How long the node waits before it offers again what it could not propose.
 const OFFER_AGAIN: Duration = Duration::from_millis(100);
+
+/// Bytes of a trigger's text in a log line, at most.
+const MAX_SHOWN: usize = 200;
 
 /// How long a commit that is under way has when the node goes down.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
@@ -170,10 +173,16 @@ impl Task {
             self.has_progressed = true;
         }
         self.is_started |= is_start;
+        let said: Vec<String> = failed
+            .iter()
+            .map(|failure| {
+                let item = current.items.get(failure.item as usize);
+                let of = item.map_or_else(String::new, |item| format!(" of {}", in_short(item)));
+                format!("the handler{of} did not succeed: {}", failure.text)
+            })
+            .collect();
         self.view().handled_more(u64::from(*done), failed.len() as u64);
-        for failure in failed {
-            self.log("error", &format!("a handler did not succeed: {}", failure.text));
-        }
+        said.iter().for_each(|line| self.log("error", line));
     }
 
     /// Proposes a command until it is decided; none if the node goes down first.
@@ -243,6 +252,21 @@ fn sent_term(effect: &Effect) -> Option<Option<Vec<u8>>> {
     let term = Term::decode(term).ok();
     let sent = term.map(|term| Term::structure(name, [Term::atom(&**to), term]));
     Some(sent.and_then(|sent| sent.encode().ok()))
+}
+
+/// A trigger as a log names it.
+fn in_short(item: &Item) -> String {
+    let term = trigger_term(&item.trigger).and_then(|term| Term::decode(&term).ok());
+    let mut text = String::new();
+    if let Some(term) = term {
+        let options = text::WriteOptions { operators: true, ..Default::default() };
+        text::write(&term, &mut text, options);
+    }
+    if text.len() > MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN));
+        text.push('…');
+    }
+    text
 }
 
 /// Claims an agent for this node: the new epoch, and where the cursor stands.

@@ -85,10 +85,11 @@ impl Agents {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
         let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
+        let before = self.context.agent(&name);
         if let Err(known) = self.context.register(&registered) {
             return Err(exists(&name, &known));
         }
-        let was_kept = folder.join(KEPT).exists();
+        let was_known = folder.join(KEPT).exists() || before.is_some();
         match self.start(&definition, &space, &registered, receiver, run.keep).await {
             Ok(warnings) => {
                 for warning in warnings {
@@ -100,8 +101,8 @@ impl Agents {
             Err(e) => {
                 registered.view.failed(&e.to_string());
                 registered.log.line("error", &format!("the agent was not started: {e}"));
-                // One that is to run is shown, so that it can be restarted.
-                if !was_kept {
+                // One that was here is shown, so that it can be restarted.
+                if !was_known {
                     self.context.unregister(&name);
                 }
                 Err(e.body())

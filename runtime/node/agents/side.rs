@@ -15,6 +15,7 @@ use std::time::Duration;
 use synod_core::apply::{Outcome, Refusal};
 use synod_core::command::{Command, Declaration, Origin, Transaction};
 use synod_core::transaction::Draft;
+use synod_prolog::Death;
 use synod_prolog::frame::{
     self, Answer, Effect, End, FromEngine, GoalKind, GoalText, Role, ToEngine,
 };
@@ -186,7 +187,7 @@ async fn solve_in_side(
             Err(EngineError::Behind)
                 if !goal.has_answered && tries < TRIES && goal.may_run_again() => {}
             Err(e) => {
-                let text = format!("the goal's engine {}", reason(&e));
+                let text = format!("the goal's engine {}", reason(&e, agent));
                 return drop(events.send(SideEvent::Failed(error("engine", text))).await);
             }
         }
@@ -217,8 +218,16 @@ async fn reaches(space: &Space, index: u64) -> bool {
     matches!(timeout(INDEX_PATIENCE, reached).await, Ok(Ok(_)))
 }
 
-fn reason(e: &EngineError) -> String {
+fn reason(e: &EngineError, agent: &Registered) -> String {
+    let options = &agent.definition.options;
     match e {
+        EngineError::Dead(death @ Death::Time) => {
+            let seconds = options.max_time_ms as f64 / 1000.0;
+            format!("{death}: {seconds} s (--max-time of the agent)")
+        }
+        EngineError::Dead(death @ Death::Memory) => {
+            format!("{death}: {} MiB (--max-memory of the agent)", options.max_memory >> 20)
+        }
         EngineError::Dead(death) => death.to_string(),
         EngineError::Behind => "could not follow the space, which changes too fast".to_owned(),
     }

@@ -1,7 +1,7 @@
 //! `synod transact GOAL`
 
 use super::answers::{self, Broken};
-use super::client::Client;
+use super::client::{CallError, Client};
 use super::memory::Memory;
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict};
@@ -33,7 +33,13 @@ pub(crate) async fn open_session(
     label: &LabelArg,
 ) -> Result<Once, Failure> {
     let request = SessionRequest { label: label.label.clone(), space: space.space.clone() };
-    let SessionOpened { session } = client.post("/v1/session", &request).await?;
+    let opened = client.post("/v1/session", &request).await;
+    let SessionOpened { session } = opened.map_err(|error| match error {
+        CallError::Lost(why) => {
+            Failure::error(format!("{why}; nothing was written: send it again"))
+        }
+        told => told.into(),
+    })?;
     Ok(Once { session, seq: ONLY, acked: 0 })
 }
 
