@@ -8,6 +8,7 @@ pub mod folder;
 pub(crate) mod json;
 pub(crate) mod multicast;
 pub mod node;
+pub mod replay;
 pub mod space;
 pub mod store;
 pub mod verify;
