@@ -140,6 +140,17 @@ impl State {
         Applied { index: self.index, time: self.time, outcome, change }
     }
 
+    /// As [`State::apply`], of a command that whoever followed the chain has decoded, if it could be, and
+    /// found to lead to `place`.
+    pub fn apply_followed(&mut self, place: &Chain, command: Option<Command>) -> Applied {
+        (self.index, self.time, self.chain) = (place.index, place.time, place.hash);
+        let (outcome, change) = match command {
+            Some(command) => self.execute(command),
+            None => (self.refused(Refusal::Malformed), None),
+        };
+        Applied { index: self.index, time: self.time, outcome, change }
+    }
+
     fn execute(&mut self, command: Command) -> (Outcome, Option<Change>) {
         match command {
             Command::OpenSession { label, nonce } => {
