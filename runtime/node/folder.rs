@@ -61,12 +61,15 @@ struct NodeFile {
     name: String,
 }
 
-/// What a space is made of, once: its id is the hash of this.
+/// What a space is made of, once.
 #[derive(Debug, Serialize, Deserialize)]
-struct Genesis {
-    name: String,
-    creator: String,
-    nonce: String,
+#[serde(untagged)]
+enum Genesis {
+    /// Made here: the space's id is the hash of this.
+    Made { name: String, creator: String, nonce: String },
+    /// Taken over with a log that was imported: the chain of a space starts from its id, so the space
+    /// is the one that was exported, and this is its id, in hexadecimal.
+    Imported { name: String, imported: String },
 }
 
 impl Folder {
@@ -127,8 +130,8 @@ impl Folder {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let nonce = hex(&random()?);
-                let genesis = Genesis { name: name.to_owned(), creator: self.name.clone(), nonce };
-                write_json(&path, &genesis)?
+                let (name, creator) = (name.to_owned(), self.name.clone());
+                write_json(&path, &Genesis::Made { name, creator, nonce })?
             }
             Err(e) => return Err(FolderError::Io(path, e)),
         };
@@ -144,11 +147,22 @@ pub(crate) fn genesis_id(folder: &Path) -> Result<[u8; 32], FolderError> {
     id_of(&path, &bytes)
 }
 
-/// A space's id is the hash of its genesis.
+/// Makes the genesis of a space that is taken over, in a folder that is empty.
+pub(crate) fn write_imported(folder: &Path, name: &str, id: [u8; 32]) -> Result<(), FolderError> {
+    let genesis = Genesis::Imported { name: name.to_owned(), imported: hex(&id) };
+    write_json(&folder.join("genesis.json"), &genesis).map(drop)
+}
+
+/// A space's id is the hash of its genesis, or what that says.
 fn id_of(path: &Path, genesis: &[u8]) -> Result<[u8; 32], FolderError> {
-    match serde_json::from_slice::<Genesis>(genesis) {
-        Ok(_) => Ok(*blake3::hash(genesis).as_bytes()),
-        Err(e) => Err(FolderError::Damaged(path.to_path_buf(), e.to_string())),
+    let damaged = |why: String| FolderError::Damaged(path.to_path_buf(), why);
+    match serde_json::from_slice(genesis) {
+        Ok(Genesis::Made { .. }) => Ok(*blake3::hash(genesis).as_bytes()),
+        Ok(Genesis::Imported { imported, .. }) => match blake3::Hash::from_hex(&imported) {
+            Ok(id) => Ok(*id.as_bytes()),
+            Err(_) => Err(damaged(format!("{imported} is no space's id"))),
+        },
+        Err(e) => Err(damaged(e.to_string())),
     }
 }
 
@@ -208,7 +222,7 @@ fn check_version(root: &Path) -> Result<(), FolderError> {
     }
 }
 
-fn make(folder: &Path) -> Result<(), FolderError> {
+pub(crate) fn make(folder: &Path) -> Result<(), FolderError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

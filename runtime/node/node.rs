@@ -1,5 +1,7 @@
 //! A running node: its data folder, its spaces, its agents.
 
+mod log;
+
 pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
@@ -11,15 +13,16 @@ use crate::space::{
     Ended, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
 };
 use bytes::Bytes;
+pub(crate) use log::told;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 use synod_core::apply::{Outcome, Refusal};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
 use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 /// The space that every node has.
 pub const LOCAL: &str = "local";
@@ -59,8 +62,14 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     folder: Folder,
-    spaces: BTreeMap<String, Space>,
+    spaces: RwLock<BTreeMap<String, Space>>,
+    /// Bytes that must stay free on the disk.
+    min_free: u64,
     agents: Agents,
+    /// How many logs may still be read at once.
+    told: Arc<Semaphore>,
+    /// Held while an export is imported.
+    importing: Mutex<()>,
     started: Instant,
     stop: Notify,
     is_stopping: std::sync::atomic::AtomicBool,
@@ -74,7 +83,7 @@ impl Node {
             let e = std::io::Error::other(e.to_string());
             StartError::Folder(FolderError::Io(PathBuf::new(), e))
         })??;
-        let spaces = node.0.spaces.clone();
+        let spaces = node.spaces();
         node.0.agents.start_kept(|name| spaces.get(name).cloned());
         Ok(node)
     }
@@ -96,8 +105,11 @@ impl Node {
         let agents = Agents::new(folder.name.clone(), config.executable, folder.agents());
         Ok(Self(Arc::new(Inner {
             folder,
-            spaces,
+            spaces: RwLock::new(spaces),
+            min_free: config.min_free,
             agents,
+            told: Arc::new(Semaphore::new(log::MAX_TOLD)),
+            importing: Mutex::default(),
             started: Instant::now(),
             stop: Notify::new(),
             is_stopping: Default::default(),
@@ -107,7 +119,7 @@ impl Node {
     /// What `synod status` shows.
     pub async fn status(&self) -> Status {
         let mut spaces = Vec::new();
-        for space in self.0.spaces.values() {
+        for space in self.spaces().values() {
             spaces.extend(space.info().await);
         }
         let agents = self.agents().await;
@@ -262,7 +274,7 @@ impl Node {
     pub async fn shutdown(&self) {
         self.0.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
         self.0.agents.shut_down().await;
-        let spaces: Vec<Space> = self.0.spaces.values().cloned().collect();
+        let spaces: Vec<Space> = self.spaces().into_values().collect();
         let closed = tokio::task::spawn_blocking(move || spaces.iter().for_each(Space::close));
         drop(closed.await);
         self.0.stop.notify_waiters();
@@ -285,9 +297,14 @@ impl Node {
         }
     }
 
+    /// All spaces, by name.
+    fn spaces(&self) -> BTreeMap<String, Space> {
+        self.0.spaces.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The space of this name; without one, the only one besides `local`, else `local`.
     fn space(&self, name: Option<&str>) -> Result<Space, ErrorBody> {
-        let spaces = &self.0.spaces;
+        let spaces = self.spaces();
         let mut others = spaces.keys().filter(|name| *name != LOCAL);
         let name = match (name, others.next(), others.next()) {
             (Some(name), ..) => name,

@@ -2,10 +2,12 @@
 //! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
 
 use crate::folder::genesis_id;
+use crate::past::{StreamError, kb};
 use crate::space::{closed_at, hex};
 use crate::store::FsDisk;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use synod_core::apply::State;
 use synod_core::command::Batch;
@@ -148,5 +150,38 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
         snapshots: proven,
         closed: recovered.clean,
         torn: recovered.cut.map(|cut| cut.to_string()),
+    })
+}
+
+/// What an export holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedExport {
+    /// The space's name where it was exported.
+    pub space: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// The first index, and the last.
+    pub first: u64,
+    /// As above.
+    pub last: u64,
+    /// The chain at the last, in hexadecimal.
+    pub chain: String,
+    /// How many voters signed that. Without one, the export says of itself alone that it is whole.
+    pub signatures: usize,
+}
+
+/// Verifies an export, which is read as a stream. `progress` is told the index now and then.
+pub fn verify_export(
+    source: impl Read + Send,
+    progress: impl FnMut(u64),
+) -> Result<VerifiedExport, StreamError> {
+    let (header, end) = kb::verify(source, progress)?;
+    Ok(VerifiedExport {
+        space: header.name,
+        id: hex(&header.space),
+        first: header.first,
+        last: end.index,
+        chain: hex(&end.chain),
+        signatures: end.signatures,
     })
 }

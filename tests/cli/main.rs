@@ -4,6 +4,7 @@
 
 mod http;
 mod limits;
+mod log;
 mod propose;
 mod requests;
 mod run;

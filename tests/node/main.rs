@@ -14,6 +14,7 @@ mod hostile;
 mod life;
 mod programs;
 mod random;
+mod replay;
 mod stream;
 mod versions;
 mod world;

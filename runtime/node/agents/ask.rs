@@ -3,7 +3,8 @@
 use super::context::Context;
 use super::engine::{Engine, EngineError};
 use super::side::{SideEvent, Solve};
-use crate::space::{HistoryError, Space};
+use crate::past::PastError;
+use crate::space::Space;
 use std::sync::Arc;
 use std::time::Duration;
 use synod_core::apply::Outcome;
@@ -68,6 +69,7 @@ pub(super) async fn answer(
                 chunk: chunk.max(1),
                 limit: None,
                 at_least: 0,
+                as_of: None,
                 once: None,
                 depth: engine.depth + 1,
             };
@@ -146,7 +148,7 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
         Ask::ReadIndex => Ok(integer(space.feed().applied())),
         Ask::AsOf { index } => match space.as_of(index).await {
             Ok(path) => Ok(Term::string(&*path.to_string_lossy())),
-            Err(HistoryError::Gone { .. } | HistoryError::Ahead { .. }) => {
+            Err(PastError::Gone { .. } | PastError::Ahead { .. }) => {
                 Err(existence_error("index", integer(index)))
             }
             Err(e) => {

@@ -37,6 +37,8 @@ pub(super) struct Engine {
     declared: Option<BTreeSet<Indicator>>,
     /// The version that its replica has been brought to.
     version: u64,
+    /// The version that it stays at: of an engine that looks at the past.
+    stays_at: Option<u64>,
 }
 
 /// Why an engine cannot go on.
@@ -79,6 +81,7 @@ impl Engine {
             socket: writing,
             declared: None,
             version: 0,
+            stays_at: None,
         };
         // An engine that dies at once is seen to by whoever receives from it.
         drop(engine.send(&ToEngine::Start { start: Box::new(start) }).await);
@@ -89,6 +92,11 @@ impl Engine {
     pub(super) fn declares(&mut self, declared: &[Declaration]) {
         let indicators = declared.iter().map(|d| Indicator::new(&d.name, d.arity));
         self.declared = Some(indicators.collect());
+    }
+
+    /// The engine's base is of this version, and it is told of nothing that came after.
+    pub(super) fn stay_at(&mut self, version: u64) {
+        self.stays_at = Some(version);
     }
 
     /// The next frame. May be given up and called again: no frame is lost.
@@ -121,6 +129,10 @@ impl Engine {
 
     /// What has changed since the version that the engine's replica is at, as far as it fits.
     pub(super) fn changes(&mut self) -> Result<Changes, EngineError> {
+        if let Some(to) = self.stays_at {
+            self.version = to;
+            return Ok(Changes { to, more: false, sequence: Vec::new() });
+        }
         let feed = self.space.feed();
         let behind = feed.behind(self.version, CHANGES_BYTES).ok_or(EngineError::Behind)?;
         let mut w = Writer::new();

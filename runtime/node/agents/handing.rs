@@ -2,7 +2,8 @@
 
 use super::task::Task;
 use super::triggers::{Item, Scan};
-use crate::space::{Ended, HistoryError};
+use crate::past::PastError;
+use crate::space::Ended;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use synod_core::apply::Outcome;
@@ -46,7 +47,7 @@ impl Task {
                     return Some(items);
                 }
             }
-            Err(HistoryError::Gone { first }) => {
+            Err(PastError::Gone { first }) => {
                 let from = self.cursor.index;
                 self.scan = Scan::new(&self.agent, Position { index: first, n: 0 });
                 let gap = Trigger::Gap { from, to: first.saturating_sub(1) };

@@ -120,7 +120,7 @@ impl Context {
             let base = space.base().await;
             let at = space.feed().applied();
             let start = definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
-            match self.load_once(definition, space, registered, start, program).await {
+            match self.load_once(definition, space, registered, start, program, None).await {
                 Err(LoadFailure::Behind) if tries < TRIES => {}
                 Err(LoadFailure::Behind) => {
                     let why = "could not follow the space, which changes too fast,";
@@ -132,6 +132,26 @@ impl Context {
         }
     }
 
+    /// An engine for goals on the past: on the facts in `base`, which are those of `index`.
+    pub(super) async fn load_past(
+        self: &Arc<Self>,
+        registered: &Registered,
+        base: &Path,
+        index: u64,
+    ) -> Result<Engine, LoadError> {
+        let (definition, space) = (&registered.definition, &registered.space);
+        let role = Role::Side { agent: definition.name.clone() };
+        let folder = self.folder_of(&definition.name);
+        let start = definition.start(role, &self.node, &folder, Some(base), index);
+        let at = Some(index);
+        match self.load_once(definition, space, registered, start, [0; 32], at).await {
+            Ok((engine, _)) => Ok(engine),
+            Err(LoadFailure::Other(e)) => Err(e),
+            // The past does not run away.
+            Err(LoadFailure::Behind) => Err(LoadError::Died("fell behind".to_owned())),
+        }
+    }
+
     async fn load_once(
         self: &Arc<Self>,
         definition: &Definition,
@@ -139,9 +159,11 @@ impl Context {
         registered: &Registered,
         start: Start,
         program: [u8; 32],
+        stays_at: Option<u64>,
     ) -> Result<(Engine, Loaded), LoadFailure> {
         let engine = Engine::start(&self.executable, space.clone(), &registered.log, start).await;
         let mut engine = engine.map_err(|e| LoadFailure::Other(LoadError::Spawn(e)))?;
+        stays_at.iter().for_each(|version| engine.stay_at(*version));
         let limit = Duration::from_millis(definition.options.max_time_ms) + LOAD_PATIENCE;
         let exchange = async {
             loop {
@@ -233,7 +255,7 @@ fn mode_of(mode: frame::Mode) -> Mode {
 }
 
 /// An engine's problems as the control socket tells them.
-pub(super) fn problems(found: Vec<frame::Problem>) -> Vec<Problem> {
+pub(crate) fn problems(found: Vec<frame::Problem>) -> Vec<Problem> {
     let problem = |p: frame::Problem| Problem {
         severity: match p.severity {
             Severity::Warning => "warning".to_owned(),

@@ -29,6 +29,7 @@ pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
 use engine::Engine;
+pub(crate) use load::problems;
 use load::{LoadError, Loaded};
 pub(crate) use log::AgentLog;
 pub(crate) use mailbox::Mailbox;
@@ -353,6 +354,7 @@ impl Agents {
             chunk: CHUNK,
             limit: request.limit,
             at_least: request.min_index,
+            as_of: request.as_of.filter(|_| kind == SolveKind::Query),
             once: request.once,
             depth: 0,
         };

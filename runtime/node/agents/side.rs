@@ -8,6 +8,8 @@ use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
 use crate::api::{ErrorBody, Once};
+use crate::node::told;
+use crate::scratch::past_error;
 use crate::space::{Ended, NotProposed, Space, error};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +55,8 @@ pub(super) struct Solve {
     pub(super) chunk: u32,
     pub(super) limit: Option<u64>,
     pub(super) at_least: u64,
+    /// On the facts of this index.
+    pub(super) as_of: Option<u64>,
     pub(super) once: Option<Once>,
     /// Calls of agents that it stands behind.
     pub(super) depth: u32,
@@ -142,6 +146,9 @@ async fn solve_in_side(
         );
         return drop(events.send(SideEvent::Failed(error("behind", text))).await);
     }
+    if let Some(index) = solve.as_of {
+        return solve_in_past(agent, context, &solve, index, &events).await;
+    }
     if let Some(ended) = ended_before(&agent.space, &solve).await {
         return drop(events.send(ended).await);
     }
@@ -191,6 +198,30 @@ async fn solve_in_side(
                 return drop(events.send(SideEvent::Failed(error("engine", text))).await);
             }
         }
+    }
+}
+
+/// Solves a goal in an engine of its own, on the facts of an index.
+async fn solve_in_past(
+    agent: &Registered,
+    context: &Arc<Context>,
+    solve: &Solve,
+    index: u64,
+    events: &mpsc::Sender<SideEvent>,
+) {
+    let base = match agent.space.as_of(index).await {
+        Ok(base) => base,
+        Err(e) => return drop(events.send(SideEvent::Failed(told(&e))).await),
+    };
+    let mut engine = match context.load_past(agent, &base, index).await {
+        Ok(engine) => engine,
+        Err(e) => return drop(events.send(SideEvent::Failed(e.body())).await),
+    };
+    let (has_answered, committed) = (false, None);
+    let mut goal = Goal { agent, context, solve, events, has_answered, committed };
+    if let Err(e) = goal.run(&mut engine).await {
+        let text = format!("the goal's engine {}", reason(&e, agent));
+        drop(events.send(SideEvent::Failed(error("engine", text))).await);
     }
 }
 
@@ -253,7 +284,10 @@ impl Goal<'_> {
     async fn run(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         const ID: u64 = 1;
         let Solve { kind, goal, chunk, limit, at_least, .. } = self.solve;
-        let at_least = (*at_least).max(self.agent.space.feed().applied());
+        let at_least = match self.solve.as_of {
+            Some(index) => index,
+            None => (*at_least).max(self.agent.space.feed().applied()),
+        };
         engine.depth = self.solve.depth;
         let (kind, goal, chunk) = (kind.clone(), goal.clone(), *chunk);
         engine.send(&ToEngine::Goal { id: ID, goal, kind, chunk, at_least }).await?;
@@ -338,6 +372,9 @@ impl Goal<'_> {
     ) -> Result<(), EngineError> {
         let space = &self.agent.space;
         let outcome = match Draft::read(&Bytes::from(draft)) {
+            _ if self.solve.as_of.is_some() => {
+                frame::Outcome::Refused { error: past_error().encode().unwrap_or_default() }
+            }
             Err(_) => frame::Outcome::Refused { error: resource_error("a draft cannot be read") },
             Ok(draft) => match commit_draft(space, self.once(), draft).await {
                 Committed::At(index) => {

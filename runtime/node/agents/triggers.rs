@@ -1,7 +1,8 @@
 //! The positioned triggers of an agent: events and watched changes, from the feed or, for an agent
 //! that is far behind, from the log.
 
-use crate::space::{Changes, History, HistoryError, Space};
+use crate::past::PastError;
+use crate::space::{Changes, History, Space};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use synod_core::apply::{Change, Effect};
@@ -88,7 +89,7 @@ impl Scan {
         space: &Space,
         watches: &Watches,
         max: usize,
-    ) -> Result<Vec<Item>, HistoryError> {
+    ) -> Result<Vec<Item>, PastError> {
         while self.ready.len() < max {
             let before = self.next;
             match space.feed().behind(self.next.index.saturating_sub(1), SCAN_BYTES) {
@@ -114,7 +115,7 @@ impl Scan {
     }
 
     /// The feed no longer goes back to where this agent stands.
-    async fn look_back(&mut self, space: &Space, watches: &Watches) -> Result<(), HistoryError> {
+    async fn look_back(&mut self, space: &Space, watches: &Watches) -> Result<(), PastError> {
         let mut history = match self.history.take() {
             Some(history) => history,
             None => space.history(self.next.index.saturating_sub(1)).await?,
@@ -127,9 +128,9 @@ impl Scan {
                     None => return Ok((changes, history.index(), None)),
                 }
             }
-            Ok::<_, HistoryError>((changes, history.index(), Some(history)))
+            Ok::<_, PastError>((changes, history.index(), Some(history)))
         });
-        let (changes, to, history) = read.await.map_err(|_| HistoryError::Closed)??;
+        let (changes, to, history) = read.await.map_err(|_| PastError::Closed)??;
         self.history = history;
         let changes: Vec<Arc<Change>> = changes;
         self.look_through(&Changes { changes, to, more: true }, watches);

@@ -44,24 +44,30 @@ pub(crate) async fn print(
         Err(CallError::Told(error)) => return Err(Failure::told_of_text(error, goal).into()),
         events => events?,
     };
-    loop {
-        match events.next().await? {
-            Some(GoalEvent::Answer(answer)) if out.is_json() => out.json(&answer)?,
-            Some(GoalEvent::Answer(answer)) => out.line(format_args!("{}.", answer.text))?,
-            Some(GoalEvent::Output { text }) if out.is_json() => eprint!("{text}"),
-            Some(GoalEvent::Output { text }) => out.text(&text)?,
-            Some(GoalEvent::Error(error)) => return Err(Failure::told_of_text(error, goal).into()),
-            Some(GoalEvent::End { succeeded, more, index }) => {
-                if !succeeded && !out.is_json() {
-                    out.line("false.")?;
-                }
-                let verdict = if succeeded { Verdict::Yes } else { Verdict::No };
-                return Ok(Ended { verdict, more, index });
-            }
-            None => {
-                let why = "the node went away before the last answer".to_owned();
-                return Err(CallError::Lost(why).into());
-            }
+    while let Some(event) = events.next().await? {
+        if let Some(ended) = show(out, goal, event)? {
+            return Ok(ended);
         }
     }
+    let why = "the node went away before the last answer".to_owned();
+    Err(CallError::Lost(why).into())
+}
+
+/// Prints what one event of a goal's tells; says how the goal ended, if it has.
+pub(crate) fn show(out: &mut Out, goal: &str, event: GoalEvent) -> Result<Option<Ended>, Failure> {
+    match event {
+        GoalEvent::Answer(answer) if out.is_json() => out.json(&answer)?,
+        GoalEvent::Answer(answer) => out.line(format_args!("{}.", answer.text))?,
+        GoalEvent::Output { text } if out.is_json() => eprint!("{text}"),
+        GoalEvent::Output { text } => out.text(&text)?,
+        GoalEvent::Error(error) => return Err(Failure::told_of_text(error, goal)),
+        GoalEvent::End { succeeded, more, index } => {
+            if !succeeded && !out.is_json() {
+                out.line("false.")?;
+            }
+            let verdict = if succeeded { Verdict::Yes } else { Verdict::No };
+            return Ok(Some(Ended { verdict, more, index }));
+        }
+    }
+    Ok(None)
 }

@@ -172,6 +172,12 @@ impl Client {
         connection.events(Method::POST, path, json(body)?).await
     }
 
+    /// Gets, and leaves the answer's body to be read as it comes.
+    pub(crate) async fn get_body(&self, path: &str, accept: &str) -> Result<Incoming, CallError> {
+        let mut connection = self.connect().await?;
+        Ok(connection.send(Method::GET, path, accept, Bytes::new()).await?.into_body())
+    }
+
     /// Gets, and reads the answer's events.
     pub(crate) async fn get_events<T: DeserializeOwned>(
         &self,
@@ -201,8 +207,7 @@ impl Connection {
         body: Bytes,
     ) -> Result<T, CallError> {
         let answer = self.send(method, path, "application/json", body).await?;
-        let body = answer.into_body().collect().await.map_err(lost)?.to_bytes();
-        serde_json::from_slice(&body).map_err(garbled)
+        json_of(answer.into_body()).await
     }
 
     async fn events<T: DeserializeOwned>(
@@ -305,6 +310,12 @@ impl<T: DeserializeOwned> Events<T> {
         self.buffer.advance(2);
         Some(event)
     }
+}
+
+/// A body that is JSON.
+pub(crate) async fn json_of<T: DeserializeOwned>(body: Incoming) -> Result<T, CallError> {
+    let body = body.collect().await.map_err(lost)?.to_bytes();
+    serde_json::from_slice(&body).map_err(garbled)
 }
 
 fn json(value: &impl Serialize) -> Result<Bytes, CallError> {

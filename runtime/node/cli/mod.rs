@@ -20,7 +20,9 @@ mod memory;
 mod module;
 mod out;
 mod outcome;
+mod progress;
 mod query;
+mod replay;
 mod run;
 mod say;
 mod space;
@@ -52,7 +54,8 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   broadcast TERM  put an event in a space's order
   outcome ID      ask how a transaction ended
   agent ...       list, stop, restart; logs, letters
-  log verify      check that what is on disk is what was written
+  log ...         show, tail, export, import, verify: what was done, and when
+  replay          the facts as they were at any index or time, and goals on them
   module ...      publish, list, get
   bench ...       write, transact, update, lookup: measure this machine
 
@@ -111,6 +114,7 @@ enum Verb {
     Agent(agent::Agent),
     #[command(subcommand)]
     Log(log::Log),
+    Replay(replay::Replay),
     #[command(subcommand)]
     Module(module::Module),
     #[command(subcommand)]
@@ -150,7 +154,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
-        Verb::Log(log) => log.run(&global),
+        Verb::Log(log) => client::block_on(log.run(&global)),
+        Verb::Replay(replay) => client::block_on(replay.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),
         Verb::Bench(bench) => client::block_on(bench.run(&global)),
         // Seen to above: an engine ends with a status of its own.

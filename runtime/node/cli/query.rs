@@ -1,18 +1,21 @@
 //! `synod query GOAL`
 
 use super::answers::{self, Broken};
-use super::client::Client;
+use super::client::{Client, encode};
 use super::memory::Memory;
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict};
 use crate::cli::say::say;
 use clap::Args;
-use synod::api::GoalRequest;
+use synod::api::{GoalRequest, LogPlace};
+use synod::past::At;
+use synod::rfc3339;
 
 /// Print the answers of a goal, solved in an agent's program on the facts of its space
 #[derive(Debug, Args)]
 #[command(after_help = "Prints X = 1. for each answer, true. if nothing is bound, and exits 0; \
-                        prints false. and exits 1 if there is none.")]
+                        prints false. and exits 1 if there is none. With --as-of, a time means the \
+                        last command not after it; before the first there are no facts.")]
 pub(crate) struct Query {
     /// The goal, as at Prolog's toplevel
     goal: String,
@@ -25,6 +28,9 @@ pub(crate) struct Query {
     #[arg(long, env = "SYNOD_LIMIT", value_name = "N", hide_env = true,
           value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// On the facts as of this index, or this time as in 2025-01-31T09:30:00Z (RFC 3339)
+    #[arg(long, env = "SYNOD_AS_OF", value_name = "INDEX|TIME", hide_env = true)]
+    as_of: Option<At>,
 }
 
 impl Query {
@@ -32,12 +38,18 @@ impl Query {
         let data = global.data()?;
         let client = Client::new(&data);
         let mut memory = Memory::of(&data, &self.space.find(&client).await?)?;
+        let as_of = match self.as_of {
+            Some(At::Index(index)) => Some(index),
+            Some(At::Time(time)) => Some(index_of(&client, &self.space, time).await?),
+            None => None,
+        };
         let request = GoalRequest {
             goal: self.goal,
             agent: self.agent,
             space: self.space.space,
             limit: self.limit,
-            min_index: memory.index(),
+            min_index: if as_of.is_some() { 0 } else { memory.index() },
+            as_of,
             once: None,
         };
         let events = client.post_events("/v1/query", &request).await;
@@ -49,7 +61,20 @@ impl Query {
         if ended.more && global.is_verbose() {
             say(format_args!("synod: there may be more answers than --limit lets through"));
         }
-        memory.note(ended.index)?;
+        if as_of.is_none() {
+            memory.note(ended.index)?;
+        }
         Ok(ended.verdict)
     }
+}
+
+/// The index of the last command that is not after a time; 0 if the first one is.
+async fn index_of(client: &Client, space: &SpaceArg, time: u64) -> Result<u64, Failure> {
+    let at = encode(&rfc3339::format(time));
+    let path = match space.as_query().as_str() {
+        "" => format!("/v1/log/place?at={at}"),
+        query => format!("/v1/log/place{query}&at={at}"),
+    };
+    let LogPlace { index, .. } = client.get(&path).await?;
+    Ok(index)
 }

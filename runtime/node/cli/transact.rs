@@ -71,6 +71,7 @@ impl Transact {
             space: self.space.space,
             limit: None,
             min_index: memory.index(),
+            as_of: None,
             once: Some(once),
         };
         let events = client.post_events("/v1/transact", &request).await;

@@ -52,6 +52,34 @@ pub(super) async fn answer_lines(
     Ok(Json(collected).into_response())
 }
 
+/// Answers with what comes until the first error: as events, or as one array if that is wanted. `size`
+/// says about how much room one takes.
+pub(super) async fn answer_results<T: Serialize + Send + 'static>(
+    headers: &HeaderMap,
+    mut results: Receiver<Result<T, ErrorBody>>,
+    size: impl Fn(&T) -> usize,
+) -> Result<Response, ApiError> {
+    if !wants_one_object(headers) {
+        let events = stream::poll_fn(move |cx| results.poll_recv(cx));
+        let events = events.map(|result| match result {
+            Ok(value) => Event::default().json_data(&value).map_err(axum::Error::new),
+            // A stream that breaks off says that something is missing.
+            Err(error) => Err(axum::Error::new(error)),
+        });
+        return Ok(Sse::new(events).into_response());
+    }
+    let (mut collected, mut bytes) = (Vec::new(), 0);
+    while let Some(result) = results.recv().await {
+        let value = result?;
+        bytes += size_of::<T>() + size(&value);
+        if bytes > COLLECTED_BYTES {
+            return Err(too_large());
+        }
+        collected.push(value);
+    }
+    Ok(Json(collected).into_response())
+}
+
 fn wants_one_object(headers: &HeaderMap) -> bool {
     let one = accepts(headers, "application/json") || accepts(headers, "application/cbor");
     one && !accepts(headers, "text/event-stream")

@@ -13,6 +13,9 @@
 //! | `POST /v1/agents/NAME/stop`, `/restart` | | `{}` |
 //! | `GET /v1/agents/NAME/letters` | | an array of [`api::LetterInfo`] |
 //! | `GET /v1/agents/NAME/logs?tail=&follow=` | | a stream of [`api::LogLine`] |
+//! | `GET /v1/log?space=&from=&to=&since=&until=&agent=&functor=&follow=` | | a stream of [`api::LogEntry`], or an export, see [`crate::past`] |
+//! | `GET /v1/log/place?space=&at=` | | [`api::LogPlace`] |
+//! | `POST /v1/log/import?space=` | an export | [`api::Imported`] |
 //! | `POST /v1/modules` | [`api::PublishRequest`] | [`api::Published`] |
 //! | `GET /v1/modules?space=` | | an array of [`api::ModuleInfo`] |
 //! | `GET /v1/modules/NAME?space=` | | [`api::ModuleText`] |
@@ -38,6 +41,9 @@
 //! [`api::AgentInfo`]: crate::api::AgentInfo
 //! [`api::LetterInfo`]: crate::api::LetterInfo
 //! [`api::LogLine`]: crate::api::LogLine
+//! [`api::LogEntry`]: crate::api::LogEntry
+//! [`api::LogPlace`]: crate::api::LogPlace
+//! [`api::Imported`]: crate::api::Imported
 //! [`api::ModuleText`]: crate::api::ModuleText
 //! [`api::ModuleInfo`]: crate::api::ModuleInfo
 //! [`api::Published`]: crate::api::Published
@@ -49,6 +55,7 @@ mod cbor;
 mod error;
 mod goals;
 pub mod limits;
+mod log;
 pub mod propose;
 mod routes;
 mod socket;

@@ -4,7 +4,7 @@ use super::body::Input;
 use super::error::ApiError;
 use super::goals::{answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
-use super::{cbor, propose};
+use super::{cbor, log, propose};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, ModuleInfo, ModuleText, Outcome, Problem,
     PublishRequest, Published, RunRequest, SessionOpened, SessionRequest, Status,
@@ -43,6 +43,9 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/agents/{name}/restart", post(restart_agent))
         .route("/v1/agents/{name}/letters", get(letters))
         .route("/v1/agents/{name}/logs", get(logs))
+        .route("/v1/log", get(log::log))
+        .route("/v1/log/place", get(log::place))
+        .route("/v1/log/import", post(log::import))
         .route("/v1/modules", get(modules).post(publish))
         .route("/v1/modules/{name}", get(module))
         .route("/v1/propose", post(propose::propose))

@@ -18,17 +18,18 @@ mod order_thread;
 mod proposal;
 mod session;
 mod shared;
-mod snapshots;
+pub(crate) mod snapshots;
 #[cfg(test)]
 mod tests;
 
 use crate::api::{ErrorBody, SpaceInfo};
-use crate::store::fs_disk::FsDisk;
+use crate::past::{Past, PastError};
 use apply_thread::ApplyInput;
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
-pub use history::{History, HistoryError};
+pub use history::History;
 pub(crate) use log_writer::closed_at;
+pub(crate) use open::BEGUN;
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 use proposal::Pending;
@@ -36,6 +37,7 @@ pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Propos
 use session::NodeSession;
 use shared::Shared;
 pub(crate) use shared::error;
+pub use snapshots::SnapshotError;
 use snapshots::Snapshots;
 use std::path::PathBuf;
 use std::sync::mpsc::{SendError, Sender};
@@ -43,7 +45,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use synod_core::apply::State;
 use synod_core::command::Command;
-use synod_core::log::Reader;
 use tokio::sync::oneshot;
 
 /// A space that is open. Cheap to clone.
@@ -139,30 +140,36 @@ impl Space {
         }
     }
 
-    /// The changes behind an index that the feed no longer has, from snapshots and the log.
-    pub async fn history(&self, after: u64) -> Result<History, HistoryError> {
+    /// The space's history, as far as it has been applied.
+    pub(crate) async fn past(&self) -> Result<Past, PastError> {
+        // Asked for first: the log then holds all of that, and none of it can be superseded.
+        let applied = self.inner.feed.applied();
         let (sender, reader) = oneshot::channel();
-        self.inner.order.send(OrderInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
-        let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
-        let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
-        tokio::task::spawn_blocking(move || History::open(&snapshots, reader, id, after))
+        self.inner.order.send(OrderInput::Reader(sender)).map_err(|_| PastError::Closed)?;
+        let reader = reader.await.map_err(|_| PastError::Closed)?;
+        let Inner { name, id, snapshots, .. } = &*self.inner;
+        Ok(Past::of_space(name, *id, Arc::clone(snapshots), reader, applied))
+    }
+
+    /// The changes behind an index that the feed no longer has, from snapshots and the log.
+    pub async fn history(&self, after: u64) -> Result<History, PastError> {
+        let past = self.past().await?;
+        tokio::task::spawn_blocking(move || History::open(&past, after))
             .await
-            .map_err(|_| HistoryError::Closed)?
+            .map_err(|_| PastError::Closed)?
     }
 
     /// A file with the state as of an index, for a replica to start from. Told in advance that it
     /// may take long: it reads the log from the snapshot before.
-    pub async fn as_of(&self, index: u64) -> Result<PathBuf, HistoryError> {
-        if index > self.inner.feed.applied() {
-            return Err(HistoryError::Ahead { last: self.inner.feed.applied() });
+    pub async fn as_of(&self, index: u64) -> Result<PathBuf, PastError> {
+        let last = self.inner.feed.applied();
+        if index > last {
+            return Err(PastError::Ahead { asked: index, last });
         }
-        let (sender, reader) = oneshot::channel();
-        self.inner.order.send(OrderInput::Reader(sender)).map_err(|_| HistoryError::Closed)?;
-        let reader: Reader<FsDisk> = reader.await.map_err(|_| HistoryError::Closed)?;
-        let (snapshots, id) = (Arc::clone(&self.inner.snapshots), self.inner.id);
-        tokio::task::spawn_blocking(move || history::as_of(&snapshots, reader, id, index))
+        let (past, snapshots) = (self.past().await?, Arc::clone(&self.inner.snapshots));
+        tokio::task::spawn_blocking(move || history::as_of(&snapshots, &past, index))
             .await
-            .map_err(|_| HistoryError::Closed)?
+            .map_err(|_| PastError::Closed)?
     }
 
     /// The node's own session.

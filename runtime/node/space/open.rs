@@ -21,7 +21,7 @@ use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
 const FIRST_MEMBER: u64 = 1;
 
 /// The file in a space's folder that says that it has had a log.
-const BEGUN: &str = "begun";
+pub(crate) const BEGUN: &str = "begun";
 
 /// What a space is opened with.
 #[derive(Clone, Debug)]

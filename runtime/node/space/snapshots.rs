@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
-use synod_core::apply::{Restore, RestoreError, State};
+use synod_core::apply::{Chain, Restore, RestoreError, State};
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::order;
@@ -57,7 +57,7 @@ pub enum SnapshotError {
 
 /// All snapshots of one space.
 #[derive(Debug)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     disk: FsDisk,
     space: [u8; 32],
     newest: Arc<watch::Sender<Option<Arc<Saved>>>>,
@@ -120,21 +120,50 @@ impl Snapshots {
     }
 
     /// The index of the oldest snapshot; none if there is none.
-    pub(super) fn oldest(&self) -> Option<u64> {
+    pub(crate) fn oldest(&self) -> Option<u64> {
         let listed = snapshot::list(&self.disk, folder()).ok()?;
         listed.last().map(|(index, _)| *index)
     }
 
-    /// The newest state that is no younger than `index`, if any is kept.
-    pub(super) fn load_before(
+    /// Those in a folder that nobody may write to.
+    pub(crate) fn read_only(disk: FsDisk, space: [u8; 32]) -> Self {
+        Self { disk, space, newest: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// The newest state whose place is wanted, if any is kept.
+    pub(crate) fn load_before(
         &self,
-        index: u64,
+        is_wanted: impl Fn(&Chain) -> bool,
     ) -> Result<Option<(State, order::Position)>, SnapshotError> {
-        let listed = snapshot::list(&self.disk, folder())?;
-        match listed.into_iter().find(|(of, _)| *of <= index) {
-            Some((_, path)) => self.load(&path).map(Some),
+        match self.find(is_wanted)? {
+            Some((path, ..)) => self.load(&path).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The newest place that is wanted, of those whose states are kept.
+    pub(crate) fn place_before(
+        &self,
+        is_wanted: impl Fn(&Chain) -> bool,
+    ) -> Result<Option<(Chain, order::Position)>, SnapshotError> {
+        Ok(self.find(is_wanted)?.map(|(_, place, at)| (place, at)))
+    }
+
+    fn find(
+        &self,
+        is_wanted: impl Fn(&Chain) -> bool,
+    ) -> Result<Option<(PathBuf, Chain, order::Position)>, SnapshotError> {
+        for (_, path) in snapshot::list(&self.disk, folder())? {
+            let mut reader = Reader::open(&self.disk, &path, Some(self.space))?;
+            let at = reader.meta().at;
+            let Some(first) = reader.next().transpose()? else { continue };
+            let wrong = |why| SnapshotError::Restore { path: path.clone(), why };
+            let place = Restore::place_of(&first.items).map_err(wrong)?;
+            if is_wanted(&place) {
+                return Ok(Some((path, place, order::Position { index: at.index, term: at.term })));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins to write the state of this index.

@@ -103,6 +103,6 @@ async fn a_space_comes_back_from_its_snapshot_and_the_past_can_be_told() {
         std::iter::from_fn(|| history.next_change().unwrap()).map(|c| c.index).collect();
     assert_eq!(indexes, (31..=61).collect::<Vec<_>>());
     assert!(space.as_of(31).await.unwrap().exists());
-    assert!(matches!(space.as_of(100).await, Err(HistoryError::Ahead { last: 61 })));
+    assert!(matches!(space.as_of(100).await, Err(PastError::Ahead { last: 61, .. })));
     space.close();
 }

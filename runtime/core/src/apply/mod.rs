@@ -12,6 +12,7 @@
 //! the chain.
 
 mod agents;
+mod chain;
 mod change;
 mod outcome;
 mod rest;
@@ -27,6 +28,7 @@ use crate::kb::key::{self, Key, Keyer};
 use crate::kb::{Fact, Indicator, Kb, MAX_KEYS, MAX_PREDICATES, Position};
 pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
+pub use chain::{Chain, link};
 pub use change::{Change, Effect};
 use outcome::bound;
 pub use outcome::{Outcome, Refusal};
@@ -134,6 +136,17 @@ impl State {
         let (outcome, change) = match Command::decode(bytes) {
             Ok(command) => self.execute(command),
             Err(_) => (self.refused(Refusal::Malformed), None),
+        };
+        Applied { index: self.index, time: self.time, outcome, change }
+    }
+
+    /// As [`State::apply`], of a command that whoever followed the chain has decoded, if it could be, and
+    /// found to lead to `place`.
+    pub fn apply_followed(&mut self, place: &Chain, command: Option<Command>) -> Applied {
+        (self.index, self.time, self.chain) = (place.index, place.time, place.hash);
+        let (outcome, change) = match command {
+            Some(command) => self.execute(command),
+            None => (self.refused(Refusal::Malformed), None),
         };
         Applied { index: self.index, time: self.time, outcome, change }
     }
@@ -444,11 +457,4 @@ impl State {
         self.stamps.hash_into(&mut hasher);
         *hasher.update(&self.kb.digest().to_bytes()).finalize().as_bytes()
     }
-}
-
-/// One step of the chain.
-pub fn link(chain: &[u8; 32], index: u64, time: u64, command: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(chain).update(&index.to_le_bytes()).update(&time.to_le_bytes()).update(command);
-    *hasher.finalize().as_bytes()
 }

@@ -1,8 +1,8 @@
 //! A space's state, read back from a snapshot's items.
 
-use super::State;
 use super::rest::{self, kind};
 use super::stamps::{MAX_STAMPS, Stamps};
+use super::{Chain, State};
 use crate::cbor::{Error, Reader};
 use crate::kb::{Fact, Indicator, Position};
 use crate::term::shape;
@@ -94,6 +94,13 @@ impl Restore {
             _ => rest::read(&mut self.state, kind, entries, &mut r, item)?,
         }
         Ok(r.end()?)
+    }
+
+    /// Where the state stands, from a snapshot's first item alone.
+    pub fn place_of(first: &Bytes) -> Result<Chain, RestoreError> {
+        let mut restore = Self::default();
+        restore.item(first)?;
+        Ok(restore.state.place())
     }
 
     fn head(&mut self, entries: usize, r: &mut Reader<'_>) -> Result<(), Error> {

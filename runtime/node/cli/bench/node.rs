@@ -199,6 +199,7 @@ impl BenchNode {
             space: None,
             limit: Some(1),
             min_index: 0,
+            as_of: None,
             once: None,
         };
         let mut events = self.client.post_events::<GoalEvent>("/v1/query", &request).await?;

@@ -1,0 +1,117 @@
+//! `synod log import`
+
+use super::super::client::Client;
+use super::super::progress::Progress;
+use super::super::space::SpaceArg;
+use super::super::{Failure, Global, Verdict};
+use bytes::Bytes;
+use clap::Args;
+use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use synod::api::Imported;
+use synod::node::LOCAL;
+use synod::past::export::PIECE;
+use synod::past::import::import;
+use tokio::sync::mpsc;
+
+/// Pieces of the file that wait for the node, at most.
+const PIECES: usize = 4;
+
+/// Make an export the log of an empty space
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Commands keep their indexes and times. The chain of a log starts from its space's id, so the space becomes \
+the one that was exported, under the name that it has here: its chain and digest are the same. The space \
+must be empty: one of a fresh data folder. Works with a node and without one.")]
+pub(crate) struct Import {
+    /// The export; `-` is stdin
+    file: PathBuf,
+    #[command(flatten)]
+    space: SpaceArg,
+}
+
+impl Import {
+    pub(super) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let data = global.data()?;
+        let client = Client::new(&data);
+        let source = open(&self.file)?;
+        let mut progress = Progress::new("importing");
+        let imported = if client.is_up().await? {
+            self.through(&client, source).await?
+        } else {
+            let name = self.space.space.as_deref().unwrap_or(LOCAL);
+            if name != LOCAL {
+                let text = format!("without a node a log is imported into the space {LOCAL} only");
+                return Err(Failure::error(text));
+            }
+            let imported = import(&data, name, source, &self.file, |index| progress.at(index));
+            imported.map_err(|e| Failure::error(in_file(&self.file, &e.to_string())))?
+        };
+        progress.clear();
+        let mut out = global.out();
+        if out.is_json() {
+            out.json(&imported)?;
+        } else {
+            let Imported { space, commands, chain, digest, .. } = imported;
+            out.line(format_args!("{space}: {commands} commands, chain {chain}, digest {digest}"))?;
+        }
+        Ok(Verdict::Yes)
+    }
+
+    /// Sends the file to the node.
+    async fn through(
+        &self,
+        client: &Client,
+        mut source: Box<dyn Read + Send>,
+    ) -> Result<Imported, Failure> {
+        let (sender, mut queue) = mpsc::channel(PIECES);
+        let read = tokio::task::spawn_blocking(move || {
+            loop {
+                let mut piece = vec![0; PIECE];
+                match source.read(&mut piece)? {
+                    0 => return Ok(()),
+                    len => piece.truncate(len),
+                }
+                if sender.blocking_send(Bytes::from(piece)).is_err() {
+                    // The node has said already what it thinks of it.
+                    return Ok(());
+                }
+            }
+        });
+        let pieces = stream::poll_fn(move |cx| {
+            queue.poll_recv(cx).map(|piece| Some(Ok::<_, Infallible>(Frame::data(piece?))))
+        });
+        let path = format!("/v1/log/import{}", self.space.as_query());
+        let answer = client.post_stream(&path, StreamBody::new(pieces)).await;
+        let body = match answer {
+            Ok(answer) => answer.into_body(),
+            Err(super::super::client::CallError::Told(mut error)) => {
+                if error.code == "bad_request" {
+                    error.message = in_file(&self.file, &error.message);
+                }
+                return Err(Failure::told(error));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let read: std::io::Result<()> = read.await.map_err(|e| Failure::error(e.to_string()))?;
+        read.map_err(|e| Failure::error(in_file(&self.file, &e.to_string())))?;
+        super::super::client::json_of(body).await.map_err(Failure::from)
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let file = File::open(path).map_err(|e| Failure::error(in_file(path, &e.to_string())))?;
+    Ok(Box::new(file))
+}
+
+fn in_file(path: &Path, why: &str) -> String {
+    format!("{}: {why}", path.display())
+}
