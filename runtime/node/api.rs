@@ -268,12 +268,40 @@ pub struct AgentInfo {
 pub struct LetterInfo {
     /// The event's position, `INDEX.N`.
     pub position: String,
-    /// The event as text.
+    /// The event as text; of what was no event, the argument of `on/1`.
     pub event: String,
+    /// The argument that `on/1` was called with.
+    pub trigger: String,
     /// Why.
     pub reason: String,
     /// The index at which that was decided.
     pub index: u64,
+}
+
+/// Which letters of an agent: one of the two.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LettersRequest {
+    /// Those at these positions, `INDEX.N`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<String>,
+    /// All that there are.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// What became of a letter that was handed to its agent's handler again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetriedLetter {
+    /// Its position, `INDEX.N`.
+    pub position: String,
+    /// The event as text.
+    pub event: String,
+    /// `handled`: it is a letter no more. `kept`: it still is one.
+    pub outcome: String,
+    /// Why it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// One line of an agent's log.

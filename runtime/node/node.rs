@@ -5,8 +5,8 @@ mod log;
 pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
-    self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Once, RunRequest,
-    Status,
+    self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest, LogLine, Once,
+    RetriedLetter, RunRequest, Status,
 };
 use crate::folder::{Folder, FolderError, random};
 use crate::space::{
@@ -224,6 +224,24 @@ impl Node {
     /// The events that an agent could not handle.
     pub async fn letters(&self, name: &str) -> Result<Vec<LetterInfo>, ErrorBody> {
         self.0.agents.letters(name).await
+    }
+
+    /// Hands letters to an agent's handler again; says how each of them went.
+    pub async fn retry_letters(
+        &self,
+        name: &str,
+        which: &LettersRequest,
+    ) -> Result<Vec<RetriedLetter>, ErrorBody> {
+        self.0.agents.retry_letters(name, which).await
+    }
+
+    /// Drops letters of an agent; gives those that were.
+    pub async fn drop_letters(
+        &self,
+        name: &str,
+        which: &LettersRequest,
+    ) -> Result<Vec<LetterInfo>, ErrorBody> {
+        self.0.agents.drop_letters(name, which).await
     }
 
     /// The last `tail` lines of an agent's log and, if `follow`, what comes behind them.

@@ -11,6 +11,7 @@ mod deaths;
 mod disk;
 mod examples;
 mod hostile;
+mod letters;
 mod life;
 mod programs;
 mod random;

@@ -81,6 +81,16 @@ fn commands() -> Vec<(&'static str, Command)> {
         from: position(2, 0),
         to: position(9, 65_536),
         record: Record { triggers: vec![term(&Term::atom("start"))], sent: vec![] },
+        letter: None,
+    };
+    let retry = Origin::Agent {
+        name: "bank".to_owned(),
+        epoch: 2,
+        seq: 2,
+        from: position(9, 65_536),
+        to: position(9, 65_536),
+        record: Record { triggers: vec![term(&Term::atom("start"))], sent: vec![] },
+        letter: Some(position(8, 0)),
     };
     let letter = Letter {
         agent: "bank".to_owned(),
@@ -95,6 +105,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("open-session", Command::OpenSession { label: "cli".to_owned(), nonce: [1; 16] }),
         ("transact-session", transaction(session, vec![1, 256, u64::MAX], ops())),
         ("transact-agent", transaction(agent, vec![], vec![])),
+        ("transact-letter", transaction(retry, vec![], vec![])),
         ("claim", Command::Claim(claim())),
         ("claim-plain", Command::Claim(Claim { mode: Mode::One, declared: vec![], ..claim() })),
         ("letter", Command::Letter(letter)),
@@ -128,6 +139,7 @@ fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("outcome-stale-cursor", refused(Refusal::StaleCursor)),
         ("outcome-full", refused(Refusal::Full("modules"))),
         ("outcome-malformed", refused(Refusal::Malformed)),
+        ("outcome-no-letter", refused(Refusal::NoLetter)),
     ]
 }
 
@@ -285,7 +297,7 @@ fn everything_is_what_the_grammar_says_and_nothing_else() {
         ("command", "830760"),           // of a kind that there is not
         ("command", "8300636162635001"), // a nonce that is too short
         ("command", "830002500101010101010101010101010101010101"), // a label that is no text
-        ("outcome", "820108"),           // a refusal that there is not
+        ("outcome", "820109"),           // a refusal that there is not
         ("change", "83016080"),          // without effects
         ("item", "82094100"),            // of a kind that there is not
     ];

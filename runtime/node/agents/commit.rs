@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, EngineError};
 use super::load::{LoadError, Loaded};
-use super::task::{Left, Task};
+use super::task::{Left, Order, Task};
 use super::timers::Timers;
 use super::triggers::{Item, Scan, Watches};
 use crate::space::{Ended, NotProposed, Space};
@@ -43,7 +43,7 @@ impl Task {
         };
         let to = self.cursor_behind(&run).unwrap_or(self.cursor);
         let record = self.record_of(&run, &effects);
-        let origin = self.origin(to, record);
+        let origin = self.origin(to, record, self.letter_of(&run));
         let Draft { version, reads, ops } = draft;
         let command = Command::Transact(Transaction { origin, version, reads, ops });
         if command.check_terms().is_err() {
@@ -67,6 +67,9 @@ impl Task {
                 _,
                 Refusal::StaleEpoch | Refusal::StaleCursor | Refusal::OutOfWindow,
             ))) => return Ok(Some(Left::Superseded)),
+            Some(Ended::Applied(Outcome::Refused(_, Refusal::NoLetter))) => {
+                (self.retry_is_void(), false)
+            }
             Some(Ended::Applied(Outcome::Refused(_, why))) => {
                 (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
             }
@@ -79,6 +82,7 @@ impl Task {
         if is_committed {
             self.cursor = to;
             self.count(&run);
+            self.settle_retry(&run);
             self.perform(effects).await;
         }
         let changes = engine.changes()?;
@@ -87,7 +91,12 @@ impl Task {
     }
 
     /// The next command of the epoch, one that moves the cursor to `to`.
-    pub(super) fn origin(&mut self, to: Position, record: Record) -> Origin {
+    pub(super) fn origin(
+        &mut self,
+        to: Position,
+        record: Record,
+        letter: Option<Position>,
+    ) -> Origin {
         self.seq += 1;
         Origin::Agent {
             name: self.agent.clone(),
@@ -96,27 +105,34 @@ impl Task {
             from: self.cursor,
             to,
             record,
+            letter,
         }
     }
 
     /// A run that wrote nothing, of triggers without a position. The log tells of it if the program
-    /// asks for that.
+    /// asks for that, and if it handled a letter.
     pub(super) async fn handled(&mut self, engine: &Engine, run: Run, effects: Vec<Effect>) {
-        let record = match self.claimed.records {
+        let letter = self.letter_of(&run);
+        let record = match self.claimed.records || letter.is_some() {
             true => self.record_of(&run, &effects),
             false => Record::default(),
         };
         if record != Record::default() {
-            let origin = self.origin(self.cursor, record);
+            let origin = self.origin(self.cursor, record, letter);
             let version = engine.version();
             let (reads, ops) = (Vec::new(), Vec::new());
             let transaction = Transaction { origin, version, reads, ops };
             match self.commit(&Command::Transact(transaction)).await {
                 Some(Ended::Applied(Outcome::Committed(_))) => {}
+                Some(Ended::Applied(Outcome::Refused(_, Refusal::NoLetter))) => {
+                    drop(self.retry_is_void());
+                    return;
+                }
                 other => self.log("warning", &format!("a run is not in the log: {other:?}")),
             }
         }
         self.count(&run);
+        self.settle_retry(&run);
         self.perform(effects).await;
     }
 
@@ -205,13 +221,19 @@ impl Task {
                         self.log("warning", &format!("a write waits: {why}"));
                     }
                     sleep(OFFER_AGAIN).await;
-                    if self.context.is_stopping() || !self.orders.is_empty() {
+                    if self.context.is_stopping() || self.is_ordered_to_end() {
                         return None;
                     }
                 }
                 ended => return Some(ended),
             }
         }
+    }
+
+    /// Whether an order has come that does not wait for a commit.
+    fn is_ordered_to_end(&mut self) -> bool {
+        self.taken.extend(std::iter::from_fn(|| self.orders.try_recv().ok()));
+        self.taken.iter().any(|o| matches!(o, Order::Stop { .. } | Order::Restart { .. }))
     }
 
     /// A new epoch, with a program as it was loaded. An error leaves the one there is.
@@ -230,6 +252,7 @@ impl Task {
         self.skips_engine = false;
         self.suspects.clear();
         self.batch = None;
+        self.put_retry_back();
         self.watches = Watches::default();
         self.timers = Timers::default();
         self.registered.unsubscribe_all();

@@ -1,19 +1,20 @@
 //! What an agent's engine is handed next, and what becomes of it when the engine dies.
 
+use super::letters::kept_of;
 use super::task::Task;
 use super::triggers::{Item, Scan};
 use crate::past::PastError;
 use crate::space::Ended;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use synod_core::apply::Outcome;
 use synod_core::command::{Command, Letter, MAX_REASON_BYTES, Record, Transaction};
 use synod_core::kb::Position;
-use synod_core::term::Term;
 use synod_prolog::frame::Trigger;
 
 /// Triggers of one batch, at most.
 const BATCH: usize = 64;
+/// One batch in so many may be a letter, while there is anything else to do.
+const RETRY_EVERY: u64 = 4;
 /// Deaths of an engine on one trigger, after which it is a letter.
 const DEATHS_TO_LETTER: u32 = 3;
 /// Commands that concern nobody may leave an idle agent's cursor so far behind.
@@ -30,6 +31,12 @@ impl Task {
         }
         if let Some(suspect) = self.suspects.pop_front() {
             return Some(vec![suspect]);
+        }
+        // Letters have waited already: everything else goes on between them.
+        if self.batches % RETRY_EVERY == 1
+            && let Some(letter) = self.next_retry().await
+        {
+            return Some(vec![letter]);
         }
         // What has a position and what has none take turns, so that neither starves the other.
         let loose = |triggers: Vec<Trigger>| -> Vec<Item> {
@@ -58,6 +65,9 @@ impl Task {
         }
         let triggers = self.registered.mailbox.take(BATCH);
         if triggers.is_empty() {
+            if let Some(letter) = self.next_retry().await {
+                return Some(vec![letter]);
+            }
             self.move_cursor().await;
             return None;
         }
@@ -71,7 +81,7 @@ impl Task {
         if !self.is_started || to.index.saturating_sub(self.cursor.index) < CURSOR_LAG {
             return;
         }
-        let origin = self.origin(to, Record::default());
+        let origin = self.origin(to, Record::default(), None);
         let empty = Transaction { origin, version: 0, reads: Vec::new(), ops: Vec::new() };
         let ended = self.commit(&Command::Transact(empty)).await;
         if let Some(Ended::Applied(Outcome::Committed(_))) = ended {
@@ -83,6 +93,9 @@ impl Task {
     /// it may be why, so from now on they are handed out one at a time.
     pub(super) async fn after_death(&mut self, why: &str) {
         let Some(batch) = self.batch.take() else { return };
+        if self.retry_ends(&format!("the engine {why} once more")) {
+            return;
+        }
         let was_alone = batch.items.len() == 1;
         let mut left: VecDeque<Item> = batch.items.into_iter().skip(batch.done).collect();
         left.iter_mut().for_each(|item| item.deaths += 1);
@@ -119,7 +132,7 @@ impl Task {
     pub(super) async fn write_letter(&mut self, item: Item, why: &str) {
         self.is_started |= matches!(item.trigger, Trigger::Start);
         self.skips_engine |= matches!(item.trigger, Trigger::Engine);
-        let Some(event) = term_of(&item.trigger) else {
+        let Some(event) = kept_of(&item.trigger) else {
             return self.log("error", "on(engine) killed three engines and is passed over");
         };
         let (from, to) =
@@ -146,11 +159,15 @@ impl Task {
 
     /// Takes what an engine was handed and did not handle back.
     pub(super) fn put_back(&mut self) {
+        self.put_retry_back();
         if let Some(batch) = self.batch.take() {
             let (loose, placed): (Vec<Item>, Vec<Item>) =
                 batch.items.into_iter().skip(batch.done).partition(|i| i.position.is_none());
             for item in loose {
-                if !matches!(item.trigger, Trigger::Start | Trigger::Engine) {
+                if !matches!(
+                    item.trigger,
+                    Trigger::Start | Trigger::Engine | Trigger::Recorded { .. }
+                ) {
                     self.registered.mailbox.put(item.trigger);
                 }
             }
@@ -161,21 +178,5 @@ impl Task {
                 placed.into_iter().rev().for_each(|item| self.suspects.push_front(item));
             }
         }
-    }
-}
-
-/// The term that a letter keeps of a trigger.
-fn term_of(trigger: &Trigger) -> Option<Bytes> {
-    match trigger {
-        Trigger::Event { term, .. } | Trigger::Timer { term } => Some(Bytes::from(term.clone())),
-        Trigger::Changed { fact, .. } => Some(Bytes::from(fact.clone())),
-        Trigger::Start => Term::atom("start").encode().ok().map(Bytes::from),
-        Trigger::Gap { .. } => Term::atom("gap").encode().ok().map(Bytes::from),
-        Trigger::Engine
-        | Trigger::Message { .. }
-        | Trigger::Sent { .. }
-        | Trigger::Datagram { .. }
-        | Trigger::Udp { .. }
-        | Trigger::Recorded { .. } => None,
     }
 }

@@ -10,6 +10,7 @@ mod definition;
 mod effects;
 mod engine;
 mod handing;
+mod letters;
 mod load;
 mod log;
 mod mailbox;
@@ -19,7 +20,7 @@ mod timers;
 mod triggers;
 mod view;
 
-use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LogLine, Problem};
+use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LogLine, Problem};
 use crate::api::{AgentOptions, RunRequest};
 use crate::node::LOCAL;
 use crate::space::{Space, error};
@@ -145,6 +146,9 @@ impl Agents {
             batch: None,
             batches: 0,
             suspects: Default::default(),
+            retries: Default::default(),
+            retrying: None,
+            taken: Default::default(),
             engine_deaths: 0,
             start_deaths: 0,
             has_progressed: false,
@@ -272,27 +276,6 @@ impl Agents {
             keep: self.context.folder_of(name).join(KEPT).exists(),
         };
         self.run(agent.space.clone(), run).await.map(drop)
-    }
-
-    /// The events that an agent could not handle.
-    pub(crate) async fn letters(&self, name: &str) -> Result<Vec<LetterInfo>, ErrorBody> {
-        let agent = self.agent(name)?;
-        let names = [name.to_owned(), format!("{name}@{}", self.context.node())];
-        let look = agent.space.look(move |state| {
-            let agent = names.iter().find_map(|name| state.agents().get(name));
-            agent.map(|agent| agent.letters.clone()).unwrap_or_default()
-        });
-        let letters = look.await.ok_or_else(stopping)?;
-        let letter = |(position, letter): (_, synod_core::apply::DeadLetter)| LetterInfo {
-            position: format!("{position}"),
-            event: term_text(&letter.event),
-            reason: letter.reason,
-            index: letter.index,
-        };
-        Ok(letters
-            .into_iter()
-            .map(|(at, l): (synod_core::kb::Position, _)| letter((at, l)))
-            .collect())
     }
 
     /// The last lines of an agent's log, and what comes behind them.

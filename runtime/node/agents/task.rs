@@ -9,6 +9,7 @@ use super::ask;
 use super::context::{Context, Registered};
 use super::definition::Definition;
 use super::engine::{Engine, EngineError};
+use super::letters::Retry;
 use super::load::{LoadError, Loaded};
 use super::timers::Timers;
 use super::triggers::{Item, Scan, Watches};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use synod_core::kb::Position;
 use synod_prolog::frame::{FromEngine, ToEngine};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// The shortest and the longest wait before a fresh engine follows one that died.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
@@ -34,6 +35,8 @@ pub(super) enum Order {
     Stop { release: bool, done: oneshot::Sender<()> },
     /// Load the program anew, in a new epoch. If that fails, all stays as it is.
     Restart { done: Restarted },
+    /// Hand letters out again.
+    Retry(Vec<Retry>),
 }
 
 /// Where it is told how a restart ended.
@@ -46,6 +49,8 @@ pub(super) struct Task {
     pub(super) space: Space,
     pub(super) registered: Registered,
     pub(super) orders: mpsc::Receiver<Order>,
+    /// Orders that came while a commit waited, and are still to be obeyed.
+    pub(super) taken: VecDeque<Order>,
     pub(super) watches: Watches,
     pub(super) timers: Timers,
     /// The name that the space knows the agent by.
@@ -62,6 +67,10 @@ pub(super) struct Task {
     pub(super) batches: u64,
     /// Items that an engine died on or with, to be handed out one at a time.
     pub(super) suspects: VecDeque<Item>,
+    /// Letters that are to be handed out again.
+    pub(super) retries: VecDeque<Retry>,
+    /// The one of them that the engine has: it is all of the batch.
+    pub(super) retrying: Option<Retry>,
     /// Engines that have died on `on(engine)` since one has not.
     pub(super) engine_deaths: u32,
     /// Engines that have died on `on(start)` in this epoch.
@@ -186,9 +195,16 @@ impl Task {
 
     /// Waits before a fresh engine is started, unless an order comes first.
     async fn pause(&mut self, wait: Duration) -> Pause {
-        let order = tokio::select! {
-            order = self.orders.recv() => order,
-            () = sleep(wait) => return Pause::Over,
+        let over = Instant::now() + wait;
+        let order = loop {
+            let order = tokio::select! {
+                order = next_order(&mut self.taken, &mut self.orders) => order,
+                () = sleep_until(over) => return Pause::Over,
+            };
+            match order {
+                Some(Order::Retry(retries)) => self.queue_retries(retries),
+                order => break order,
+            }
         };
         match order {
             Some(Order::Stop { release, done }) => self.end(release, Some(done)).await,
@@ -202,7 +218,7 @@ impl Task {
                     return Pause::Over;
                 }
             },
-            None => {}
+            Some(Order::Retry(_)) | None => {}
         }
         Pause::Ended
     }
@@ -274,7 +290,7 @@ impl Task {
             let takes = waits || coming.as_ref().is_some_and(|coming| !coming.ordered.is_empty());
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
+                order = next_order(&mut self.taken, &mut self.orders) => match order {
                     Some(Order::Stop { release, done }) => {
                         // A courtesy: it may be in the middle of a handler, which leaves nothing.
                         drop(engine.send(&ToEngine::Shutdown).await);
@@ -285,12 +301,14 @@ impl Task {
                         ordered.push(done);
                         coming = Some(Coming { loading: self.begin_load(), ordered });
                     }
+                    Some(Order::Retry(retries)) => self.queue_retries(retries),
                     None => return Ok(Left::Stopped { release: false, done: None }),
                 },
                 frame = engine.receive() => {
                     heard = Instant::now();
                     match frame? {
                         FromEngine::Next => {
+                            self.retry_ends("its handler was not run");
                             self.batch = None;
                             waits = true;
                         }
@@ -380,6 +398,17 @@ impl Task {
 
     pub(super) fn log(&self, level: &str, text: &str) {
         self.registered.log.line(level, text);
+    }
+}
+
+/// The next order; none once nobody can give any. May be given up and called again.
+async fn next_order(
+    taken: &mut VecDeque<Order>,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Option<Order> {
+    match taken.pop_front() {
+        Some(order) => Some(order),
+        None => orders.recv().await,
     }
 }
 

@@ -1,11 +1,12 @@
 //! `synod agent list|stop|restart|logs|letters`
 
 use super::client::{Client, encode};
+use super::letters::Letters;
 use super::table::{Table, bytes};
 use super::{Failure, Global, Verdict, lines, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use synod::api::{AgentInfo, LetterInfo, LogLine};
+use synod::api::{AgentInfo, LogLine};
 
 /// List, stop or restart agents; their logs and letters
 #[derive(Debug, Subcommand)]
@@ -18,8 +19,7 @@ pub(crate) enum Agent {
     Restart(Named),
     /// Print an agent's log
     Logs(Logs),
-    /// Print the events that an agent could not handle, and why
-    Letters(Named),
+    Letters(Letters),
 }
 
 /// An agent's name.
@@ -57,7 +57,7 @@ impl Agent {
             Self::Stop(named) => order(&client, &named.name, "stop").await,
             Self::Restart(named) => order(&client, &named.name, "restart").await,
             Self::Logs(logs) => logs.run(&client, global).await,
-            Self::Letters(named) => letters(&client, &named.name, global).await,
+            Self::Letters(letters) => letters.run(&client, global).await,
         }
     }
 }
@@ -120,22 +120,4 @@ impl Logs {
         }
         Ok(Verdict::Yes)
     }
-}
-
-async fn letters(client: &Client, name: &str, global: &Global) -> Result<Verdict, Failure> {
-    let path = format!("/v1/agents/{}/letters", encode(name));
-    let letters: Vec<LetterInfo> = match client.get(&path).await {
-        Ok(letters) => letters,
-        Err(error) => return error.or_no(),
-    };
-    let mut out = global.out();
-    for letter in &letters {
-        if out.is_json() {
-            out.json(letter)?;
-        } else {
-            let LetterInfo { position, event, reason, .. } = letter;
-            out.line(format_args!("{position}  {event}  {reason}"))?;
-        }
-    }
-    Ok(Verdict::Yes)
 }

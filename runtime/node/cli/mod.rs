@@ -14,6 +14,7 @@ mod detach;
 mod down;
 mod failure;
 mod foreground;
+mod letters;
 mod lines;
 mod log;
 mod memory;

@@ -58,7 +58,7 @@ fn status_of(code: &str) -> StatusCode {
         "not_found" => StatusCode::NOT_FOUND,
         "bad_method" => StatusCode::METHOD_NOT_ALLOWED,
         "slow" => StatusCode::REQUEST_TIMEOUT,
-        "refused" | "exists" | "ambiguous" | "not_claimed" => StatusCode::CONFLICT,
+        "refused" | "exists" | "ambiguous" | "not_claimed" | "stopped" => StatusCode::CONFLICT,
         "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "threw" | "halted" | "engine" => StatusCode::UNPROCESSABLE_ENTITY,
         "busy" | "stopping" | "not_leader" | "behind" => StatusCode::SERVICE_UNAVAILABLE,

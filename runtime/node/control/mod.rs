@@ -12,6 +12,8 @@
 //! | `GET /v1/agents` | | an array of [`api::AgentInfo`] |
 //! | `POST /v1/agents/NAME/stop`, `/restart` | | `{}` |
 //! | `GET /v1/agents/NAME/letters` | | an array of [`api::LetterInfo`] |
+//! | `POST /v1/agents/NAME/letters/retry` | [`api::LettersRequest`] | an array of [`api::RetriedLetter`] |
+//! | `POST /v1/agents/NAME/letters/drop` | [`api::LettersRequest`] | an array of [`api::LetterInfo`] |
 //! | `GET /v1/agents/NAME/logs?tail=&follow=` | | a stream of [`api::LogLine`] |
 //! | `GET /v1/log?space=&from=&to=&since=&until=&agent=&functor=&follow=` | | a stream of [`api::LogEntry`], or an export, see [`crate::past`] |
 //! | `GET /v1/log/place?space=&at=` | | [`api::LogPlace`] |
@@ -40,6 +42,8 @@
 //! [`api::RunRequest`]: crate::api::RunRequest
 //! [`api::AgentInfo`]: crate::api::AgentInfo
 //! [`api::LetterInfo`]: crate::api::LetterInfo
+//! [`api::LettersRequest`]: crate::api::LettersRequest
+//! [`api::RetriedLetter`]: crate::api::RetriedLetter
 //! [`api::LogLine`]: crate::api::LogLine
 //! [`api::LogEntry`]: crate::api::LogEntry
 //! [`api::LogPlace`]: crate::api::LogPlace

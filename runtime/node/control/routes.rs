@@ -6,8 +6,9 @@ use super::goals::{answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
 use super::{cbor, log, propose};
 use crate::api::{
-    AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, ModuleInfo, ModuleText, Outcome, Problem,
-    PublishRequest, Published, RunRequest, SessionOpened, SessionRequest, Status,
+    AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
+    Outcome, Problem, PublishRequest, Published, RetriedLetter, RunRequest, SessionOpened,
+    SessionRequest, Status,
 };
 use crate::node::{Node, SolveKind};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -42,6 +43,8 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/agents/{name}/stop", post(stop_agent))
         .route("/v1/agents/{name}/restart", post(restart_agent))
         .route("/v1/agents/{name}/letters", get(letters))
+        .route("/v1/agents/{name}/letters/retry", post(retry_letters))
+        .route("/v1/agents/{name}/letters/drop", post(drop_letters))
         .route("/v1/agents/{name}/logs", get(logs))
         .route("/v1/log", get(log::log))
         .route("/v1/log/place", get(log::place))
@@ -151,6 +154,24 @@ async fn restart_agent(State(node): State<Node>, name: InPath) -> Answer<Value> 
 async fn letters(State(node): State<Node>, name: InPath) -> Answer<Vec<LetterInfo>> {
     let Path(name) = name?;
     Ok(Json(node.letters(&name).await?))
+}
+
+async fn retry_letters(
+    State(node): State<Node>,
+    name: InPath,
+    Input(which): Input<LettersRequest>,
+) -> Answer<Vec<RetriedLetter>> {
+    let Path(name) = name?;
+    Ok(Json(node.retry_letters(&name, &which).await?))
+}
+
+async fn drop_letters(
+    State(node): State<Node>,
+    name: InPath,
+    Input(which): Input<LettersRequest>,
+) -> Answer<Vec<LetterInfo>> {
+    let Path(name) = name?;
+    Ok(Json(node.drop_letters(&name, &which).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,6 +9,7 @@ mod steps;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Act, Script, Step, Who};
 use synod_core::apply::{Applied, Change, Outcome, Restore, State};
@@ -241,7 +242,7 @@ impl World {
                 let acked = seq.saturating_sub(*behind);
                 Origin::Session { id: session.map_or(99, |session| session.id), seq, acked }
             }
-            Who::Agent { name, turn } => {
+            Who::Agent { name, turn, letter } => {
                 let (epoch, seq, from, to) = self.turn(name, turn);
                 Origin::Agent {
                     name: name.clone(),
@@ -250,9 +251,19 @@ impl World {
                     from,
                     to,
                     record: Default::default(),
+                    letter: letter.and_then(|(which, is_gone)| self.letter(name, which, is_gone)),
                 }
             }
         }
+    }
+
+    /// One of an agent's letters, if it has any; or one that it never had.
+    fn letter(&self, agent: &str, which: Index, is_gone: bool) -> Option<Position> {
+        if is_gone {
+            return Some(Position { index: 0, n: 7 });
+        }
+        let letters: Vec<_> = self.model.agents.get(agent)?.letters.keys().copied().collect();
+        (!letters.is_empty()).then(|| *which.get(&letters))
     }
 
     fn turn(&self, name: &str, turn: &steps::Turn) -> (u64, u64, Position, Position) {

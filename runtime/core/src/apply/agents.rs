@@ -68,7 +68,7 @@ impl Agent {
 /// An event that an agent could not handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The event, encoded.
+    /// What could not be handled: the argument of `on/1`, encoded.
     pub event: Bytes,
     /// Why.
     pub reason: String,

@@ -189,20 +189,30 @@ impl State {
                 }
                 (outcome, change)
             }
-            Origin::Agent { name, epoch, seq, from, to, record: _ } => {
+            Origin::Agent { name, epoch, seq, from, to, record: _, letter } => {
                 if let Some(outcome) = self.agent_refuses(name, *epoch, *seq, *from, *to) {
                     return (outcome, None);
                 }
-                let (outcome, change) = self.validate_and_write(&transaction);
+                let (outcome, change) = match letter {
+                    Some(letter) if !self.has_letter(name, *letter) => {
+                        (self.refused(Refusal::NoLetter), None)
+                    }
+                    _ => self.validate_and_write(&transaction),
+                };
                 if let Some(agent) = self.agents.get_mut(name) {
                     if let Outcome::Committed(_) = outcome {
                         agent.cursor = *to;
+                        letter.iter().for_each(|letter| drop(agent.letters.remove(letter)));
                     }
                     agent.last = Some((*seq, outcome.clone()));
                 }
                 (outcome, change)
             }
         }
+    }
+
+    fn has_letter(&self, agent: &str, letter: Position) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.letters.contains_key(&letter))
     }
 
     /// The outcome of an agent's command that is not applied: it came before, or its holder or

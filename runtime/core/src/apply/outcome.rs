@@ -32,6 +32,9 @@ pub enum Refusal {
     /// Its agent has handled those events already.
     #[error("its agent's cursor stands elsewhere")]
     StaleCursor,
+    /// The letter that it handles is gone: handled by another, or dropped.
+    #[error("the letter is gone: it was dropped, or has been handled")]
+    NoLetter,
     /// A named bound of the space is reached.
     #[error("the space is full: {0}")]
     Full(&'static str),
@@ -58,6 +61,7 @@ const STALE_EPOCH: u64 = 4;
 const STALE_CURSOR: u64 = 5;
 const FULL: u64 = 6;
 const MALFORMED: u64 = 7;
+const NO_LETTER: u64 = 8;
 
 impl Outcome {
     /// Appends one item: `[index]`, or `[index, reason, …]`.
@@ -87,6 +91,7 @@ impl Outcome {
             Refusal::StaleEpoch => STALE_EPOCH,
             Refusal::StaleCursor => STALE_CURSOR,
             Refusal::Malformed => MALFORMED,
+            Refusal::NoLetter => NO_LETTER,
         };
         w.array(2).uint(index).uint(plain);
     }
@@ -114,6 +119,7 @@ impl Outcome {
                 Refusal::Full(known.ok_or_else(|| r.invalid("an unknown bound"))?)
             }
             (MALFORMED, 2) => Refusal::Malformed,
+            (NO_LETTER, 2) => Refusal::NoLetter,
             _ => return Err(r.invalid("an unknown refusal")),
         };
         Ok(Self::Refused(index, refusal))

@@ -72,8 +72,15 @@ fn by_session(id: u64, seq: u64, acked: u64, draft: Draft) -> Command {
 
 fn by_agent(epoch: u64, seq: u64, (from, to): (Position, Position), draft: Draft) -> Command {
     let Draft { version, reads, ops } = draft;
-    let origin =
-        Origin::Agent { name: "a".to_owned(), epoch, seq, from, to, record: Default::default() };
+    let origin = Origin::Agent {
+        name: "a".to_owned(),
+        epoch,
+        seq,
+        from,
+        to,
+        record: Default::default(),
+        letter: None,
+    };
     Command::Transact(Transaction { origin, version, reads, ops })
 }
 

@@ -210,8 +210,8 @@ fn write_transaction(w: &mut Writer, transaction: &Transaction) {
         Origin::Session { id, seq, acked } => {
             w.array(3).uint(*id).uint(*seq).uint(*acked);
         }
-        Origin::Agent { name, epoch, seq, from, to, record } => {
-            w.array(7).text(name).uint(*epoch).uint(*seq);
+        Origin::Agent { name, epoch, seq, from, to, record, letter } => {
+            w.array(7 + usize::from(letter.is_some())).text(name).uint(*epoch).uint(*seq);
             write_position(w, *from);
             write_position(w, *to);
             for terms in [&record.triggers, &record.sent] {
@@ -219,6 +219,9 @@ fn write_transaction(w: &mut Writer, transaction: &Transaction) {
                 for term in terms {
                     w.raw(term);
                 }
+            }
+            if let Some(letter) = letter {
+                write_position(w, *letter);
             }
         }
     }
@@ -266,13 +269,14 @@ fn read_terms(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Vec<Bytes>, Error> {
 fn read_transaction(r: &mut Reader<'_>, bytes: &Bytes) -> Result<Transaction, Error> {
     let origin = match r.array()? {
         3 => Origin::Session { id: r.uint()?, seq: r.uint()?, acked: r.uint()? },
-        7 => Origin::Agent {
+        len @ (7 | 8) => Origin::Agent {
             name: read_name(r)?,
             epoch: r.uint()?,
             seq: r.uint()?,
             from: read_position(r)?,
             to: read_position(r)?,
             record: Record { triggers: read_terms(r, bytes)?, sent: read_terms(r, bytes)? },
+            letter: if len == 8 { Some(read_position(r)?) } else { None },
         },
         _ => return Err(r.invalid("an origin of another length")),
     };

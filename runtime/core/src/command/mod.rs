@@ -102,6 +102,9 @@ pub enum Origin {
         to: Position,
         /// What the log would not tell otherwise.
         record: Record,
+        /// The letter that it handles, which is taken out of the agent's state in the same step. If it is
+        /// gone, nothing is done.
+        letter: Option<Position>,
     },
 }
 
@@ -189,7 +192,7 @@ pub struct Letter {
     pub from: Position,
     /// Where it then stands: behind the event.
     pub to: Position,
-    /// The event, encoded.
+    /// What could not be handled: the argument of `on/1`, encoded.
     pub event: Bytes,
     /// Why it could not be handled.
     pub reason: String,

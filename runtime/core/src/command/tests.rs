@@ -55,17 +55,22 @@ fn draft() -> impl Strategy<Value = Draft> {
 fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![
         any::<(u64, u64, u64)>().prop_map(|(id, seq, acked)| Origin::Session { id, seq, acked }),
-        (label(), any::<u64>(), any::<u64>(), position(), position(), record()).prop_map(
-            |(name, epoch, seq, from, to, record)| Origin::Agent {
+        (label(), any::<(u64, u64)>(), position(), position(), record(), letter_of()).prop_map(
+            |(name, (epoch, seq), from, to, record, letter)| Origin::Agent {
                 name,
                 epoch,
                 seq,
                 from,
                 to,
-                record
+                record,
+                letter
             }
         ),
     ]
+}
+
+fn letter_of() -> impl Strategy<Value = Option<Position>> {
+    prop::option::of(position())
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -138,6 +143,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             Refusal::StaleEpoch,
             Refusal::StaleCursor,
             Refusal::Malformed,
+            Refusal::NoLetter,
         ]),
     ];
     prop_oneof![

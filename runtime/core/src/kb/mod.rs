@@ -68,6 +68,25 @@ pub struct Position {
     pub n: u32,
 }
 
+impl std::str::FromStr for Position {
+    type Err = NoPosition;
+
+    /// `INDEX.N`, as a position is shown.
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then_some(());
+        let parsed = text.split_once('.').and_then(|(index, n)| {
+            (number(index)?, number(n)?);
+            Some(Self { index: index.parse().ok()?, n: n.parse().ok()? })
+        });
+        parsed.ok_or(NoPosition)
+    }
+}
+
+/// A text that is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position is INDEX.N, as in 12.0")]
+pub struct NoPosition;
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.n)

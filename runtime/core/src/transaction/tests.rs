@@ -51,6 +51,7 @@ fn encoded(draft: Draft) -> Bytes {
         from: position,
         to: position,
         record: Default::default(),
+        letter: Some(position),
     };
     let Draft { reads, ops, .. } = draft;
     Command::Transact(Transaction { origin, version: u64::MAX, reads, ops }).encode()

@@ -208,6 +208,7 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::StaleCursor => "stale_cursor",
         Refusal::Full(_) => "full",
         Refusal::Malformed => "malformed",
+        Refusal::NoLetter => "no_letter",
     }
 }
 

@@ -62,6 +62,7 @@ pub enum Why {
     Conflict,
     TooOld,
     NoSession,
+    NoLetter,
     OutOfWindow,
     StaleEpoch,
     StaleCursor,
@@ -84,6 +85,7 @@ impl From<&Outcome> for Verdict {
             Refusal::StaleCursor => Why::StaleCursor,
             Refusal::Full(_) => Why::Full,
             Refusal::Malformed => Why::Malformed,
+            Refusal::NoLetter => Why::NoLetter,
         };
         Self::Refused(index, why)
     }
@@ -221,6 +223,9 @@ impl Space {
             }
         };
         let verdict = match admission {
+            Admission::New if self.lacks_letter(&attempt.origin) => {
+                Verdict::Refused(index, Why::NoLetter)
+            }
             Admission::New => match self.why_not(attempt) {
                 None => Verdict::Committed(index),
                 Some(why) => Verdict::Refused(index, why),
@@ -239,9 +244,21 @@ impl Space {
             (Origin::Agent { name, .. }, turn) => {
                 let agent = self.agents.get_mut(name).zip(turn);
                 agent.into_iter().for_each(|(agent, turn)| agent.tell(turn, verdict));
+                if verdict == Verdict::Committed(index)
+                    && let Some((agent, letter)) =
+                        self.agents.get_mut(name).zip(letter(&attempt.origin))
+                {
+                    agent.letters.remove(&letter);
+                }
             }
         }
         verdict
+    }
+
+    /// Whether it says that it handles a letter that is not there.
+    fn lacks_letter(&self, origin: &Origin) -> bool {
+        let Origin::Agent { name, letter: Some(letter), .. } = origin else { return false };
+        self.agents.get(name).is_none_or(|agent| !agent.letters.contains_key(letter))
     }
 
     /// Why a transaction that is applied as the last command does not commit.
@@ -300,6 +317,13 @@ impl Space {
         let later = self.written.iter().filter(|(index, _)| *index > version);
         let mut pairs = later.flat_map(|(_, fact)| calls.iter().map(move |call| (call, fact)));
         pairs.any(|(call, fact)| call.overlaps(fact))
+    }
+}
+
+fn letter(origin: &Origin) -> Option<Position> {
+    match *origin {
+        Origin::Session { .. } => None,
+        Origin::Agent { letter, .. } => letter,
     }
 }
 

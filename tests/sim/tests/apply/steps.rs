@@ -59,8 +59,17 @@ impl Act {
 /// Whose a transaction is.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
-    Session { which: Index, skip: u64, behind: u64 },
-    Agent { name: String, turn: Turn },
+    Session {
+        which: Index,
+        skip: u64,
+        behind: u64,
+    },
+    /// With the letter that is handled, of those that there are; or of none that ever was.
+    Agent {
+        name: String,
+        turn: Turn,
+        letter: Option<(Index, bool)>,
+    },
 }
 
 /// What an agent's command says of itself, relative to what would be right.
@@ -143,8 +152,13 @@ fn who() -> impl Strategy<Value = Who> {
     prop_oneof![
         3 => (any::<Index>(), mostly(0, 0..9000), mostly(1, 0..5000))
             .prop_map(|(which, skip, behind)| Who::Session { which, skip, behind }),
-        2 => (agent(), turn()).prop_map(|(name, turn)| Who::Agent { name, turn }),
+        2 => (agent(), turn(), letter())
+            .prop_map(|(name, turn, letter)| Who::Agent { name, turn, letter }),
     ]
+}
+
+fn letter() -> impl Strategy<Value = Option<(Index, bool)>> {
+    prop_oneof![3 => Just(None), 1 => (any::<Index>(), prop::bool::weighted(0.1)).prop_map(Some)]
 }
 
 fn turn() -> impl Strategy<Value = Turn> {

@@ -214,6 +214,46 @@ fn a_letter_passes_its_event_over_and_is_kept_until_it_is_dropped() {
 }
 
 #[test]
+fn a_letter_is_handled_once_and_goes_with_what_its_handler_wrote() {
+    let (mut space, epoch) = with_agent();
+    let here = cursor(&space);
+    space.expect(&letter(epoch, 1, (here, here), p(1, 1)));
+    let at = position(space.state.index(), 0);
+    let retry = |seq, letter, mut draft: Draft, space: &Space| {
+        draft.version = space.state.index();
+        let Command::Transact(mut transaction) =
+            by_agent(epoch, seq, (cursor(space), cursor(space)), draft)
+        else {
+            panic!("a transaction");
+        };
+        if let Origin::Agent { letter: of, .. } = &mut transaction.origin {
+            *of = Some(letter);
+        }
+        Command::Transact(transaction)
+    };
+    let write = |n| {
+        let op = Op::Assert { end: End::Last, fact: p(n, n) };
+        Draft { version: 0, reads: vec![], ops: vec![op] }
+    };
+    // What conflicts leaves the letter where it is.
+    let gone = Op::Retract { predicate: Indicator::new("p", 2), order: 77 };
+    let conflict = Draft { version: 0, reads: vec![], ops: vec![gone] };
+    let outcome = space.apply(&retry(2, at, conflict, &space));
+    assert!(matches!(outcome, Outcome::Refused(_, Refusal::Conflict(_))), "{outcome:?}");
+    assert!(space.state.agents()["a"].letters.contains_key(&at));
+    let first = retry(3, at, write(3), &space);
+    space.expect(&first);
+    assert!(space.state.agents()["a"].letters.is_empty());
+    let facts = space.state.kb().len();
+    // Its copy is told what came of it, and whoever comes later finds it gone.
+    assert!(matches!(space.apply(&first), Outcome::Committed(_)));
+    let second = retry(4, at, write(4), &space);
+    space.refuses(&second, Refusal::NoLetter);
+    assert!(matches!(space.apply(&second), Outcome::Refused(_, Refusal::NoLetter)));
+    assert_eq!(space.state.kb().len(), facts);
+}
+
+#[test]
 fn the_oldest_letters_make_room_by_number_and_by_bytes() {
     let (mut space, epoch) = with_agent();
     let mut seq = 0;
