@@ -261,6 +261,23 @@ pub struct AgentInfo {
     pub pid: Option<u32>,
     /// Its resident memory in bytes.
     pub memory: Option<u64>,
+    /// What its program was warned of when it was loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
+}
+
+/// A program that was taken over as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The agent.
+    pub agent: String,
+    /// Its epoch now.
+    pub epoch: u64,
+    /// Whether that is a new one: the program has changed, or the agent was restarted.
+    pub is_new_epoch: bool,
+    /// What the program was warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
 }
 
 /// An event that an agent could not handle.

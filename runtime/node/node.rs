@@ -6,7 +6,7 @@ pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
     self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest, LogLine, Once,
-    RetriedLetter, RunRequest, Status,
+    Reloaded, RetriedLetter, RunRequest, Status,
 };
 use crate::folder::{Folder, FolderError, random};
 use crate::space::{
@@ -216,8 +216,13 @@ impl Node {
         self.0.agents.stop(name).await
     }
 
+    /// Takes an agent's program over as it is now, between two events; what runs goes on.
+    pub async fn reload_agent(&self, name: &str) -> Result<Reloaded, ErrorBody> {
+        self.0.agents.reload(name).await
+    }
+
     /// Loads an agent's program anew, in a new epoch.
-    pub async fn restart_agent(&self, name: &str) -> Result<(), ErrorBody> {
+    pub async fn restart_agent(&self, name: &str) -> Result<Reloaded, ErrorBody> {
         self.0.agents.restart(name).await
     }
 

@@ -9,6 +9,7 @@ mod propose;
 mod requests;
 mod run;
 mod verbs;
+mod watch;
 #[allow(dead_code, reason = "another test binary uses the rest of it")]
 #[path = "../node/world.rs"]
 mod world;

@@ -15,6 +15,7 @@ mod letters;
 mod life;
 mod programs;
 mod random;
+mod reload;
 mod replay;
 mod stream;
 mod versions;

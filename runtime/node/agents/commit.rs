@@ -2,9 +2,9 @@
 
 use super::engine::{Engine, EngineError};
 use super::load::{LoadError, Loaded};
+use super::takeover::How;
 use super::task::{Left, Order, Task};
-use super::timers::Timers;
-use super::triggers::{Item, Scan, Watches};
+use super::triggers::Item;
 use crate::space::{Ended, NotProposed, Space};
 use bytes::Bytes;
 use std::time::Duration;
@@ -233,30 +233,10 @@ impl Task {
     /// Whether an order has come that does not wait for a commit.
     fn is_ordered_to_end(&mut self) -> bool {
         self.taken.extend(std::iter::from_fn(|| self.orders.try_recv().ok()));
-        self.taken.iter().any(|o| matches!(o, Order::Stop { .. } | Order::Restart { .. }))
-    }
-
-    /// A new epoch, with a program as it was loaded. An error leaves the one there is.
-    pub(super) async fn begin_epoch(&mut self, loaded: Loaded) -> Result<(), LoadError> {
-        if loaded.mode != self.claimed.mode {
-            return Err(LoadError::NotClaimed(
-                "agent/1 says another mode now: stop it, and run it".to_owned(),
-            ));
-        }
-        let claimed = claim(&self.space, &self.context.node, &self.agent, &loaded).await?;
-        (self.epoch, self.cursor) = claimed;
-        self.claimed = loaded;
-        self.scan = Scan::new(&self.agent, self.cursor);
-        (self.seq, self.is_started) = (0, false);
-        (self.engine_deaths, self.start_deaths, self.has_progressed) = (0, 0, true);
-        self.skips_engine = false;
-        self.suspects.clear();
-        self.batch = None;
-        self.put_retry_back();
-        self.watches = Watches::default();
-        self.timers = Timers::default();
-        self.registered.unsubscribe_all();
-        Ok(())
+        let ends = |order: &Order| {
+            matches!(order, Order::Stop { .. } | Order::Load { how: How::Restart, .. })
+        };
+        self.taken.iter().any(ends)
     }
 
     pub(super) async fn release(&self) {

@@ -15,13 +15,14 @@ mod load;
 mod log;
 mod mailbox;
 mod side;
+mod takeover;
 mod task;
 mod timers;
 mod triggers;
 mod view;
 
 use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LogLine, Problem};
-use crate::api::{AgentOptions, RunRequest};
+use crate::api::{AgentOptions, Reloaded, RunRequest};
 use crate::node::LOCAL;
 use crate::space::{Space, error};
 use crate::{json, multicast};
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::term::text;
 use synod_prolog::frame::{GoalKind, GoalText};
+use takeover::How;
 use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use triggers::{Scan, Watches};
@@ -94,9 +96,10 @@ impl Agents {
         let was_known = folder.join(KEPT).exists() || before.is_some();
         match self.start(&definition, &space, &registered, receiver, run.keep).await {
             Ok(warnings) => {
-                for warning in warnings {
-                    registered.log.line("warning", &describe(&warning));
+                for warning in &warnings {
+                    registered.log.line("warning", &describe(warning));
                 }
+                registered.view.warned(warnings);
                 multicast::deliver(captures, &registered.mailbox, &registered.log);
                 Ok(self.info(&registered).await)
             }
@@ -148,6 +151,7 @@ impl Agents {
             suspects: Default::default(),
             retries: Default::default(),
             retrying: None,
+            coming: None,
             taken: Default::default(),
             engine_deaths: 0,
             start_deaths: 0,
@@ -244,21 +248,41 @@ impl Agents {
         }
     }
 
-    /// Loads an agent's program anew, in a new epoch.
-    pub(crate) async fn restart(&self, name: &str) -> Result<(), ErrorBody> {
+    /// Takes an agent's program over as it is now, between two events; what runs goes on.
+    pub(crate) async fn reload(&self, name: &str) -> Result<Reloaded, ErrorBody> {
         let agent = self.agent(name)?;
+        if let Some(result) = self.load(&agent, How::Reload).await {
+            return result.map_err(|e| {
+                let message = format!("{}; the program from before goes on", e.message);
+                ErrorBody { message, ..e }
+            });
+        }
+        let text = format!(
+            "the agent {name} does not run: `synod agent restart {name}` starts it with the program \
+             as it is now"
+        );
+        Err(error("stopped", text))
+    }
+
+    /// Loads the program of an agent anew; none if its task has ended.
+    async fn load(&self, agent: &Registered, how: How) -> Option<Result<Reloaded, ErrorBody>> {
         agent.drop_warm();
-        let (done, restarted) = oneshot::channel();
-        if agent.orders.send(Order::Restart { done }).await.is_ok() {
-            let result = tokio::select! {
-                result = restarted => result.ok(),
-                // An order that its task never saw may stay in the queue for as long as anybody can send.
-                () = agent.orders.closed() => None,
-            };
-            if let Some(result) = result {
-                agent.drop_warm();
-                return result;
-            }
+        let (done, loaded) = oneshot::channel();
+        agent.orders.send(Order::Load { how, done }).await.ok()?;
+        let result = tokio::select! {
+            result = loaded => result.ok(),
+            // An order that its task never saw may stay in the queue for as long as anybody can send.
+            () = agent.orders.closed() => None,
+        };
+        agent.drop_warm();
+        result
+    }
+
+    /// Loads an agent's program anew, in a new epoch.
+    pub(crate) async fn restart(&self, name: &str) -> Result<Reloaded, ErrorBody> {
+        let agent = self.agent(name)?;
+        if let Some(result) = self.load(&agent, How::Restart).await {
+            return result;
         }
         // Its task has ended: it is run again from its definition.
         let definition = Arc::clone(&agent.definition);
@@ -275,7 +299,8 @@ impl Agents {
             options: definition.options.clone(),
             keep: self.context.folder_of(name).join(KEPT).exists(),
         };
-        self.run(agent.space.clone(), run).await.map(drop)
+        let AgentInfo { name, epoch, warnings, .. } = self.run(agent.space.clone(), run).await?;
+        Ok(Reloaded { agent: name, epoch, is_new_epoch: true, warnings })
     }
 
     /// The last lines of an agent's log, and what comes behind them.
@@ -307,7 +332,7 @@ impl Agents {
                 let line = match line {
                     Ok(line) => line,
                     Err(broadcast::error::RecvError::Lagged(missed)) => LogLine {
-                        time: 0,
+                        time: log::now_micros(),
                         level: "warning".to_owned(),
                         text: format!("{missed} lines were missed: the log came too fast"),
                     },
@@ -447,6 +472,7 @@ impl Agents {
             deaths,
             letters: known.as_ref().map_or(0, |known| known.letters.len() as u64),
             dropped: agent.mailbox.dropped(),
+            warnings: agent.view.warnings(),
             pid: shown.pid,
             memory: shown.pid.and_then(resident),
         }

@@ -10,11 +10,11 @@ use super::context::{Context, Registered};
 use super::definition::Definition;
 use super::engine::{Engine, EngineError};
 use super::letters::Retry;
-use super::load::{LoadError, Loaded};
+use super::load::Loaded;
+use super::takeover::{Coming, Done, How, came, tell};
 use super::timers::Timers;
 use super::triggers::{Item, Scan, Watches};
 use super::view::View;
-use crate::api::ErrorBody;
 use crate::space::Space;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,14 +33,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) enum Order {
     /// End the agent, and release it if `release`.
     Stop { release: bool, done: oneshot::Sender<()> },
-    /// Load the program anew, in a new epoch. If that fails, all stays as it is.
-    Restart { done: Restarted },
+    /// Load the program anew. If that fails, all stays as it is.
+    Load { how: How, done: Done },
     /// Hand letters out again.
     Retry(Vec<Retry>),
 }
-
-/// Where it is told how a restart ended.
-pub(super) type Restarted = oneshot::Sender<Result<(), ErrorBody>>;
 
 /// One agent on this node.
 pub(super) struct Task {
@@ -71,6 +68,8 @@ pub(super) struct Task {
     pub(super) retries: VecDeque<Retry>,
     /// The one of them that the engine has: it is all of the batch.
     pub(super) retrying: Option<Retry>,
+    /// An engine that loads the program beside the one that runs.
+    pub(super) coming: Option<Coming>,
     /// Engines that have died on `on(engine)` since one has not.
     pub(super) engine_deaths: u32,
     /// Engines that have died on `on(start)` in this epoch.
@@ -105,13 +104,6 @@ enum Pause {
     Over,
     Restarted(Box<Engine>),
     Ended,
-}
-
-/// An engine that loads the program beside the one that runs.
-struct Coming {
-    loading: oneshot::Receiver<Result<(Engine, Loaded), LoadError>>,
-    /// Who ordered it; nobody if it is a renewal.
-    ordered: Vec<Restarted>,
 }
 
 impl Task {
@@ -149,8 +141,12 @@ impl Task {
                     self.view().stopped("another node has taken it over");
                     return;
                 }
-                Left::Behind => self.put_back(),
+                Left::Behind => {
+                    self.renewal_is_void();
+                    self.put_back();
+                }
                 Left::Died(why) => {
+                    self.renewal_is_void();
                     self.view().died(&why);
                     self.log("warning", &format!("the engine {why}; a fresh one follows"));
                     self.after_death(&why).await;
@@ -177,8 +173,8 @@ impl Task {
     async fn fresh_engine(&mut self) -> Option<Engine> {
         let mut wait = BACK_OFF.0;
         loop {
-            match self.load_and_take(false).await {
-                Ok(engine) => return Some(engine),
+            match self.load_and_take(How::Renew).await {
+                Ok((engine, _)) => return Some(engine),
                 Err(e) => {
                     self.log("error", &format!("no fresh engine: {e}"));
                     self.view().waiting(&e.to_string());
@@ -196,53 +192,36 @@ impl Task {
     /// Waits before a fresh engine is started, unless an order comes first.
     async fn pause(&mut self, wait: Duration) -> Pause {
         let over = Instant::now() + wait;
-        let order = loop {
-            let order = tokio::select! {
-                order = next_order(&mut self.taken, &mut self.orders) => order,
-                () = sleep_until(over) => return Pause::Over,
-            };
-            match order {
-                Some(Order::Retry(retries)) => self.queue_retries(retries),
-                order => break order,
+        loop {
+            // One that somebody has ordered is waited for: nothing is started beside it.
+            let is_coming = self.coming.is_some();
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.taken, &mut self.orders) => match order {
+                    Some(Order::Stop { release, done }) => {
+                        self.end(release, Some(done)).await;
+                        return Pause::Ended;
+                    }
+                    Some(Order::Load { how, done }) => self.begin_load(how, Some(done)),
+                    Some(Order::Retry(retries)) => self.queue_retries(retries),
+                    None => return Pause::Ended,
+                },
+                loaded = came(&mut self.coming) => {
+                    let (how, ordered) = self.coming.take().map(Coming::end).unwrap_or_default();
+                    return match self.take(loaded, how).await {
+                        Ok((fresh, taken)) => {
+                            tell(ordered, &Ok(taken));
+                            Pause::Restarted(Box::new(fresh))
+                        }
+                        Err(e) => {
+                            tell(ordered, &Err(e.body()));
+                            Pause::Over
+                        }
+                    };
+                }
+                () = sleep_until(over), if !is_coming => return Pause::Over,
             }
-        };
-        match order {
-            Some(Order::Stop { release, done }) => self.end(release, Some(done)).await,
-            Some(Order::Restart { done }) => match self.load_and_take(true).await {
-                Ok(fresh) => {
-                    tell(vec![done], &Ok(()));
-                    return Pause::Restarted(Box::new(fresh));
-                }
-                Err(e) => {
-                    tell(vec![done], &Err(e.body()));
-                    return Pause::Over;
-                }
-            },
-            Some(Order::Retry(_)) | None => {}
         }
-        Pause::Ended
-    }
-
-    /// An engine with the program as it is now.
-    async fn load_and_take(&mut self, is_restart: bool) -> Result<Engine, LoadError> {
-        let epoch = self.epoch;
-        let load = self.context.load(&self.definition, &self.space, &self.registered, epoch);
-        let loaded = load.await;
-        self.take(loaded, is_restart).await
-    }
-
-    /// Takes an engine over: in a new epoch if that was ordered, or if its program is not the one that
-    /// the epoch was claimed with.
-    async fn take(
-        &mut self,
-        loaded: Result<(Engine, Loaded), LoadError>,
-        is_restart: bool,
-    ) -> Result<Engine, LoadError> {
-        let (engine, loaded) = loaded?;
-        if is_restart || !loaded.is_same_as(&self.claimed) {
-            self.begin_epoch(loaded).await?;
-        }
-        Ok(engine)
     }
 
     async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
@@ -271,9 +250,9 @@ impl Task {
         let mut waits = false;
         let mut is_new = true;
         let mut heard = Instant::now();
-        let mut coming: Option<Coming> = None;
         loop {
-            if waits {
+            // One that has loaded takes over before anything else is handed out.
+            if waits && !self.has_come() {
                 applied.borrow_and_update();
                 // Without triggers it follows the space and asks again.
                 let only_changes = || engine.is_ageing().then(Vec::new);
@@ -286,8 +265,8 @@ impl Task {
             }
             let due = self.timers.next();
             let patience = self.patience();
-            // An order does not wait for a handler to end.
-            let takes = waits || coming.as_ref().is_some_and(|coming| !coming.ordered.is_empty());
+            // A restart does not wait for a handler to end.
+            let takes = waits || self.coming.as_ref().is_some_and(Coming::interrupts);
             tokio::select! {
                 biased;
                 order = next_order(&mut self.taken, &mut self.orders) => match order {
@@ -296,11 +275,7 @@ impl Task {
                         drop(engine.send(&ToEngine::Shutdown).await);
                         return Ok(Left::Stopped { release, done: Some(done) });
                     }
-                    Some(Order::Restart { done }) => {
-                        let mut ordered = coming.map_or_else(Vec::new, |coming| coming.ordered);
-                        ordered.push(done);
-                        coming = Some(Coming { loading: self.begin_load(), ordered });
-                    }
+                    Some(Order::Load { how, done }) => self.begin_load(how, Some(done)),
                     Some(Order::Retry(retries)) => self.queue_retries(retries),
                     None => return Ok(Left::Stopped { release: false, done: None }),
                 },
@@ -324,8 +299,9 @@ impl Task {
                         }
                         FromEngine::Renew { why } => {
                             self.log("info", &format!("the engine is renewed: {why:?}"));
-                            let begin = || Coming { loading: self.begin_load(), ordered: Vec::new() };
-                            coming.get_or_insert_with(begin);
+                            if self.coming.is_none() {
+                                self.begin_load(How::Renew, None);
+                            }
                         }
                         FromEngine::Halted { status: 0 } => return Ok(Left::Halted),
                         FromEngine::Halted { status } => {
@@ -334,11 +310,11 @@ impl Task {
                         frame => ask::answer(&self.context, &self.space, &self.agent, engine, frame).await?,
                     }
                 },
-                loaded = came(&mut coming), if takes => {
-                    let ordered = coming.take().map_or_else(Vec::new, |coming| coming.ordered);
-                    match self.take(loaded, !ordered.is_empty()).await {
-                        Ok(fresh) => {
-                            tell(ordered, &Ok(()));
+                loaded = came(&mut self.coming), if takes => {
+                    let (how, ordered) = self.coming.take().map(Coming::end).unwrap_or_default();
+                    match self.take(loaded, how).await {
+                        Ok((fresh, taken)) => {
+                            tell(ordered, &Ok(taken));
                             drop(engine.send(&ToEngine::Shutdown).await);
                             return Ok(Left::Fresh(Box::new(fresh)));
                         }
@@ -380,18 +356,6 @@ impl Task {
         engine.send(&ToEngine::Triggers { batch: number, changes, items: triggers }).await
     }
 
-    fn begin_load(&self) -> oneshot::Receiver<Result<(Engine, Loaded), LoadError>> {
-        let (sender, fresh) = oneshot::channel();
-        let (context, definition) = (Arc::clone(&self.context), Arc::clone(&self.definition));
-        let (space, registered, epoch) = (self.space.clone(), self.registered.clone(), self.epoch);
-        tokio::spawn(async move {
-            let loaded = context.load(&definition, &space, &registered, epoch).await;
-            // If nobody takes it, dropping it ends the process.
-            drop(sender.send(loaded));
-        });
-        fresh
-    }
-
     pub(super) fn view(&self) -> &View {
         &self.registered.view
     }
@@ -417,20 +381,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The engine that comes; never resolves without one. May be given up and called again.
-async fn came(coming: &mut Option<Coming>) -> Result<(Engine, Loaded), LoadError> {
-    let Some(coming) = coming else { return std::future::pending().await };
-    let ended = |_| Err(LoadError::Died("was given up".to_owned()));
-    (&mut coming.loading).await.unwrap_or_else(ended)
-}
-
-/// Tells those who ordered a restart how it ended.
-fn tell(ordered: Vec<Restarted>, how: &Result<(), ErrorBody>) {
-    for done in ordered {
-        // Whoever gave the order may no longer listen.
-        drop(done.send(how.clone()));
     }
 }

@@ -1,5 +1,6 @@
 //! What people are shown of an agent: counters and a state, kept by its task, read by anyone.
 
+use crate::api::Problem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ pub(super) struct View {
     deaths: AtomicU64,
     /// The index up to which all that the agent handles has been handled.
     passed: watch::Sender<u64>,
+    /// What its program was warned of when it was loaded.
+    warnings: Mutex<Vec<Problem>>,
 }
 
 /// What changes as a whole.
@@ -61,6 +64,15 @@ impl View {
     pub(super) fn handled_more(&self, handled: u64, failed: u64) {
         self.handled.fetch_add(handled, Ordering::Relaxed);
         self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    /// The program was loaded with these warnings.
+    pub(super) fn warned(&self, warnings: Vec<Problem>) {
+        *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    pub(super) fn warnings(&self) -> Vec<Problem> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All that the agent handles up to an index has been handled.

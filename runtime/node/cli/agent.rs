@@ -1,22 +1,37 @@
-//! `synod agent list|stop|restart|logs|letters`
+//! `synod agent list|stop|restart|reload|logs|letters`
 
 use super::client::{Client, encode};
+use super::foreground::Signals;
 use super::letters::Letters;
 use super::table::{Table, bytes};
-use super::{Failure, Global, Verdict, lines, units};
+use super::{Failure, Global, Out, Verdict, lines, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use synod::api::{AgentInfo, LogLine};
+use synod::api::{AgentInfo, LogLine, Reloaded};
 
-/// List, stop or restart agents; their logs and letters
+/// List, stop, restart or reload agents; their logs and letters
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agent {
     /// List the agents of the node
     List,
     /// Stop an agent: it runs nowhere until it is run again
     Stop(Named),
-    /// Give an agent a fresh engine
+    /// Begin an agent anew with its program as it is now
+    ///
+    /// A fresh engine takes over, in a new epoch: on(start) runs again, and timers, watches and subscriptions
+    /// begin with nothing. A handler that runs is given up, and its event handled by the new program. What
+    /// does not load leaves the old program running.
+    #[command(verbatim_doc_comment)]
     Restart(Named),
+    /// Take an agent's changed program over between two events, and go on
+    ///
+    /// A fresh engine loads the program beside the one that runs, and takes over when no handler runs: no event
+    /// is lost or handled twice. Timers, watches, subscriptions and messages that wait are kept, and on(start)
+    /// does not run again; on(engine) does, as in every engine. If the program's own text has changed, or it
+    /// declares other predicates or keys, that is a new epoch of the agent. A program that does not load is
+    /// refused with file, line and column, and the one from before goes on.
+    #[command(verbatim_doc_comment)]
+    Reload(Named),
     /// Print an agent's log
     Logs(Logs),
     Letters(Letters),
@@ -55,7 +70,8 @@ impl Agent {
         match self {
             Self::List => list(&client, global).await,
             Self::Stop(named) => order(&client, &named.name, "stop").await,
-            Self::Restart(named) => order(&client, &named.name, "restart").await,
+            Self::Restart(named) => load(&client, &named.name, "restart", global).await,
+            Self::Reload(named) => load(&client, &named.name, "reload", global).await,
             Self::Logs(logs) => logs.run(&client, global).await,
             Self::Letters(letters) => letters.run(&client, global).await,
         }
@@ -106,6 +122,25 @@ async fn order(client: &Client, name: &str, order: &str) -> Result<Verdict, Fail
     }
 }
 
+async fn load(client: &Client, name: &str, how: &str, global: &Global) -> Result<Verdict, Failure> {
+    let path = format!("/v1/agents/{}/{how}", encode(name));
+    let loaded: Reloaded = match client.post(&path, &Value::Null).await {
+        Ok(loaded) => loaded,
+        Err(error) => return error.or_no(),
+    };
+    lines::warn(&loaded.warnings);
+    let mut out = global.out();
+    let Reloaded { agent, epoch, is_new_epoch, .. } = &loaded;
+    if out.is_json() {
+        out.json(&loaded)?;
+    } else if *is_new_epoch {
+        out.line(format_args!("agent {agent} goes on in epoch {epoch}"))?;
+    } else {
+        out.line(format_args!("agent {agent} goes on; its program's text is as it was"))?;
+    }
+    Ok(Verdict::Yes)
+}
+
 impl Logs {
     async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
         let Self { name, follow, tail } = self;
@@ -115,9 +150,18 @@ impl Logs {
             Err(error) => return error.or_no(),
         };
         let mut out = global.out();
-        while let Some(line) = events.next().await? {
-            lines::print_log(&mut out, &line)?;
+        let print_all = async {
+            while let Some(line) = events.next().await? {
+                lines::print_log(&mut out, &line)?;
+            }
+            Ok(Verdict::Yes)
+        };
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            ended = print_all => ended,
+            // Whoever follows has seen enough.
+            () = signals.next() => Ok(Verdict::Yes),
+            () = Out::closed() => Ok(Verdict::Yes),
         }
-        Ok(Verdict::Yes)
     }
 }

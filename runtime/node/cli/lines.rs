@@ -1,8 +1,9 @@
 //! Lines of an agent's log, as its program's output or as a log.
 
+use super::failure::in_file;
 use super::{Failure, Out};
 use crate::cli::say::say;
-use synod::api::LogLine;
+use synod::api::{LogLine, Problem};
 use synod::rfc3339;
 
 /// The line as whoever runs the program wants it: what it printed on stdout, the rest on stderr.
@@ -25,6 +26,11 @@ pub(crate) fn print_output(out: &mut Out, line: &LogLine, begins: u64) -> Result
             Ok(())
         }
     }
+}
+
+/// What a program was warned of when it was loaded, on stderr.
+pub(crate) fn warn(warnings: &[Problem]) {
+    warnings.iter().for_each(|warning| eprintln!("{}", in_file(warning)));
 }
 
 /// The line as a log has it: `2025-01-31T09:30:00.000123Z warning TEXT`.

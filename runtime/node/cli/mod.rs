@@ -26,12 +26,14 @@ mod query;
 mod replay;
 mod run;
 mod say;
+mod sources;
 mod space;
 mod status;
 mod table;
 mod transact;
 mod units;
 mod up;
+mod watch;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -54,7 +56,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   transact GOAL   run a goal once, as one transaction
   broadcast TERM  put an event in a space's order
   outcome ID      ask how a transaction ended
-  agent ...       list, stop, restart; logs, letters
+  agent ...       list, stop, restart, reload; logs, letters
   log ...         show, tail, export, import, verify: what was done, and when
   replay          the facts as they were at any index or time, and goals on them
   module ...      publish, list, get

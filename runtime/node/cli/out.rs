@@ -1,6 +1,8 @@
 //! stdout: data, flushed line by line, so that what comes one by one is seen one by one.
 
 use super::Failure;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{Stdout, Write, stdout};
@@ -40,6 +42,21 @@ impl Out {
         }
         self.stdout.write_all(text.as_bytes())?;
         Ok(self.stdout.flush()?)
+    }
+
+    /// Resolves when whoever reads has closed the pipe, for those who wait for long before they print
+    /// again. What is no pipe is never closed.
+    pub(crate) async fn closed() {
+        let (sender, closed) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let stdout = stdout();
+            let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+            // Without flags it returns for an error or a reader that has gone, and for nothing else.
+            while poll(&mut polled, None) == Err(Errno::INTR) {}
+            let _ = sender.send(());
+        });
+        // The thread cannot end without a word.
+        drop(closed.await);
     }
 
     /// A value as one line of JSON.

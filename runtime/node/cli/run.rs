@@ -3,12 +3,14 @@
 use super::client::{Client, encode};
 use super::foreground::{self, Foreground, NodeArgs, Signals};
 use super::space::SpaceArg;
+use super::watch::Watch;
 use super::{Failure, Global, Verdict, client, detach, down, lines, units};
 use clap::Args;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use synod::api::{AgentInfo, AgentOptions, LogLine, RunRequest};
+use synod::api::{AgentInfo, AgentOptions, LogLine, Reloaded, RunRequest};
 use tokio::sync::{mpsc, oneshot};
 use tracing::level_filters::LevelFilter;
 
@@ -32,6 +34,10 @@ pub(crate) struct Run {
     /// Leave it with a node in the background, which starts it again whenever it starts
     #[arg(long, env = "SYNOD_DETACH", hide_env = true, value_parser = units::switch())]
     detach: bool,
+    /// Reload the program when it, or a file that it loads from its folder, is saved (synod agent reload)
+    #[arg(long, env = "SYNOD_WATCH", hide_env = true, value_parser = units::switch(),
+          conflicts_with = "detach")]
+    watch: bool,
     /// Take datagrams of a group: 239.0.0.2:20005%lo; may be repeated
     #[arg(
         long,
@@ -91,11 +97,11 @@ impl Run {
         let client = Client::new(&data);
         let is_up = client::block_on(client.is_up())?;
         if !is_up && !self.detach {
-            let be_node = be_node(global, &data, self.node, request);
+            let be_node = be_node(global, &data, self.node, request, self.watch);
             return foreground::block_on(global, LevelFilter::WARN, be_node);
         }
         if is_up && !self.detach {
-            return client::block_on(attend(&client, global, &request));
+            return client::block_on(attend(&client, global, &request, self.watch));
         }
         if is_up {
             return client::block_on(hand_over(&client, global, &request));
@@ -147,6 +153,7 @@ async fn hand_over(
     request: &RunRequest,
 ) -> Result<Verdict, Failure> {
     let info: AgentInfo = client.post("/v1/run", request).await?;
+    lines::warn(&info.warnings);
     let mut out = global.out();
     if out.is_json() {
         out.json(&info)?;
@@ -161,18 +168,24 @@ async fn attend(
     client: &Client,
     global: &Global,
     request: &RunRequest,
+    watches: bool,
 ) -> Result<Verdict, Failure> {
     let mut signals = Signals::new()?;
     // An agent of this name may have a log of earlier runs. Node and command share a clock.
     let begins = now_micros();
+    let watch = watch(request, watches)?;
     let AgentInfo { name, .. } = client.post("/v1/run", request).await?;
     let path = format!("/v1/agents/{}", encode(&name));
     let logs = format!("{path}/logs?tail={FIRST_LINES}&follow=true");
     let mut lines = client.get_events::<LogLine>(&logs).await?;
     let mut out = global.out();
+    let reload_path = format!("{path}/reload");
+    let reload = || async { Ok(client.post::<Reloaded>(&reload_path, &Value::Null).await?) };
+    let mut watching = pin!(reload_if(watch, reload));
     let shown = loop {
         let line = tokio::select! {
             line = lines.next() => line,
+            failure = &mut watching => break Err(failure),
             () = signals.next() => break Ok(()),
         };
         match line {
@@ -198,9 +211,11 @@ async fn be_node(
     data: &Path,
     args: NodeArgs,
     request: RunRequest,
+    watches: bool,
 ) -> Result<Verdict, Failure> {
+    let watch = watch(&request, watches)?;
     let mut foreground = Foreground::start(data, args).await?;
-    let ended = run_here(global, &mut foreground, request).await;
+    let ended = run_here(global, &mut foreground, request, watch).await;
     foreground.stop().await?;
     match ended? {
         Ended::Agent(verdict) => verdict,
@@ -227,18 +242,36 @@ async fn run_here(
     global: &Global,
     foreground: &mut Foreground,
     request: RunRequest,
+    watch: Option<Watch>,
 ) -> Result<Ended, Failure> {
     let begins = now_micros();
     let node = foreground.node.clone();
     let AgentInfo { name, .. } = node.run_agent(request).await.map_err(Failure::told)?;
     let lines = node.logs(&name, FIRST_LINES, true).await.map_err(Failure::told)?;
     let mut printed = print_in_thread(global, lines, begins);
+    let reload = || async { node.reload_agent(&name).await.map_err(Failure::told) };
     tokio::select! {
+        failure = reload_if(watch, reload) => Err(failure),
         printed = &mut printed => Ok(Ended::Agent(match printed {
             Ok(Err(failure)) => Err(failure),
             Ok(Ok(())) | Err(_) => verdict(&node.agents().await, &name),
         })),
         () = foreground.wanted_to_stop() => Ok(Ended::Stopped(printed)),
+    }
+}
+
+fn watch(request: &RunRequest, watches: bool) -> Result<Option<Watch>, Failure> {
+    watches.then(|| Watch::new(Path::new(&request.program))).transpose()
+}
+
+/// Reloads whenever the program is saved, if it is watched. Ends in an error only.
+async fn reload_if<R>(watch: Option<Watch>, reload: impl Fn() -> R) -> Failure
+where
+    R: Future<Output = Result<Reloaded, Failure>>,
+{
+    match watch {
+        Some(mut watch) => watch.reload_with(reload).await,
+        None => std::future::pending().await,
     }
 }
 

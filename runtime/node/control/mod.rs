@@ -10,7 +10,8 @@
 //! | `GET /v1/outcome/ID?space=` | | [`api::Outcome`] |
 //! | `POST /v1/run` | [`api::RunRequest`] | [`api::AgentInfo`] |
 //! | `GET /v1/agents` | | an array of [`api::AgentInfo`] |
-//! | `POST /v1/agents/NAME/stop`, `/restart` | | `{}` |
+//! | `POST /v1/agents/NAME/stop` | | `{}` |
+//! | `POST /v1/agents/NAME/reload`, `/restart` | | [`api::Reloaded`] |
 //! | `GET /v1/agents/NAME/letters` | | an array of [`api::LetterInfo`] |
 //! | `POST /v1/agents/NAME/letters/retry` | [`api::LettersRequest`] | an array of [`api::RetriedLetter`] |
 //! | `POST /v1/agents/NAME/letters/drop` | [`api::LettersRequest`] | an array of [`api::LetterInfo`] |
@@ -43,6 +44,7 @@
 //! [`api::AgentInfo`]: crate::api::AgentInfo
 //! [`api::LetterInfo`]: crate::api::LetterInfo
 //! [`api::LettersRequest`]: crate::api::LettersRequest
+//! [`api::Reloaded`]: crate::api::Reloaded
 //! [`api::RetriedLetter`]: crate::api::RetriedLetter
 //! [`api::LogLine`]: crate::api::LogLine
 //! [`api::LogEntry`]: crate::api::LogEntry

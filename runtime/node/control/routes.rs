@@ -7,8 +7,8 @@ use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
 use super::{cbor, log, propose};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
-    Outcome, Problem, PublishRequest, Published, RetriedLetter, RunRequest, SessionOpened,
-    SessionRequest, Status,
+    Outcome, Problem, PublishRequest, Published, Reloaded, RetriedLetter, RunRequest,
+    SessionOpened, SessionRequest, Status,
 };
 use crate::node::{Node, SolveKind};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -42,6 +42,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/agents", get(agents))
         .route("/v1/agents/{name}/stop", post(stop_agent))
         .route("/v1/agents/{name}/restart", post(restart_agent))
+        .route("/v1/agents/{name}/reload", post(reload_agent))
         .route("/v1/agents/{name}/letters", get(letters))
         .route("/v1/agents/{name}/letters/retry", post(retry_letters))
         .route("/v1/agents/{name}/letters/drop", post(drop_letters))
@@ -145,10 +146,14 @@ async fn stop_agent(State(node): State<Node>, name: InPath) -> Answer<Value> {
     Ok(Json(json!({})))
 }
 
-async fn restart_agent(State(node): State<Node>, name: InPath) -> Answer<Value> {
+async fn restart_agent(State(node): State<Node>, name: InPath) -> Answer<Reloaded> {
     let Path(name) = name?;
-    node.restart_agent(&name).await?;
-    Ok(Json(json!({})))
+    Ok(Json(node.restart_agent(&name).await?))
+}
+
+async fn reload_agent(State(node): State<Node>, name: InPath) -> Answer<Reloaded> {
+    let Path(name) = name?;
+    Ok(Json(node.reload_agent(&name).await?))
 }
 
 async fn letters(State(node): State<Node>, name: InPath) -> Answer<Vec<LetterInfo>> {

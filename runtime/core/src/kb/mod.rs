@@ -75,7 +75,7 @@ impl std::str::FromStr for Position {
     fn from_str(text: &str) -> Result<Self, NoPosition> {
         let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then_some(());
         let parsed = text.split_once('.').and_then(|(index, n)| {
-            (number(index)?, number(n)?);
+            number(index).and(number(n))?;
             Some(Self { index: index.parse().ok()?, n: n.parse().ok()? })
         });
         parsed.ok_or(NoPosition)
