@@ -249,18 +249,33 @@ pub struct AgentInfo {
     pub lag: u64,
     /// Events handled by this node since it started.
     pub handled: u64,
+    /// Triggers handled a second, over the last five.
+    pub handled_per_s: f64,
     /// Handlers that failed or threw.
     pub failed: u64,
     /// Engines that died.
     pub deaths: u64,
+    /// Engines that took over from one before, whatever became of that.
+    pub restarts: u64,
     /// Letters that wait.
     pub letters: u64,
+    /// Letters that are kept, at most.
+    pub max_letters: u64,
     /// Triggers without a position that were dropped since its queue was full.
     pub dropped: u64,
+    /// Bytes of triggers without a position that wait.
+    pub queue_bytes: u64,
+    /// How many may.
+    pub max_queue_bytes: u64,
     /// The engine's process, if there is one.
     pub pid: Option<u32>,
     /// Its resident memory in bytes.
     pub memory: Option<u64>,
+    /// Bytes that it may have; 0 is without limit.
+    pub max_memory: u64,
+    /// Limits that are near, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<String>,
     /// What its program was warned of when it was loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
@@ -374,6 +389,21 @@ pub struct SpaceInfo {
     pub log_bytes: u64,
     /// Bytes that its disk has free.
     pub free_bytes: u64,
+    /// Bytes that must stay free: below, writes are refused.
+    pub min_free_bytes: u64,
+    /// Commands applied a second, over the last five.
+    pub commands_per_s: f64,
+    /// Proposals under way.
+    pub proposals: u64,
+    /// How many may be.
+    pub max_proposals: u64,
+    /// Bytes of them.
+    pub proposal_bytes: u64,
+    /// How many they may have.
+    pub max_proposal_bytes: u64,
+    /// Limits that are near, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<String>,
     /// Why writes are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<String>,

@@ -6,9 +6,10 @@ pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
     self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest, LogLine, Once,
-    Reloaded, RetriedLetter, RunRequest, Status,
+    Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
 };
 use crate::folder::{Folder, FolderError, random};
+use crate::rates;
 use crate::space::{
     Ended, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
 };
@@ -16,7 +17,7 @@ use bytes::Bytes;
 pub(crate) use log::told;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
 use synod_core::apply::{Outcome, Refusal};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
@@ -84,6 +85,12 @@ impl Node {
             StartError::Folder(FolderError::Io(PathBuf::new(), e))
         })??;
         let spaces = node.spaces();
+        tokio::spawn(sample(Arc::downgrade(&node.0)));
+        tracing::info!(
+            "node {}: data folder {}",
+            node.0.folder.name,
+            node.0.folder.root().display()
+        );
         node.0.agents.start_kept(|name| spaces.get(name).cloned());
         Ok(node)
     }
@@ -126,6 +133,11 @@ impl Node {
         let full =
             spaces.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.read_only.as_ref()?)));
         let mut warnings: Vec<String> = full.collect();
+        let near = |name: &str, near: &[String]| -> Vec<String> {
+            near.iter().map(|near| format!("{name}: {near}")).collect()
+        };
+        warnings.extend(spaces.iter().flat_map(|s: &SpaceInfo| near(&s.name, &s.near)));
+        warnings.extend(agents.iter().flat_map(|a| near(&a.name, &a.near)));
         for agent in &agents {
             if let ("failed" | "waiting", Some(why)) = (&*agent.state, &agent.why) {
                 warnings.push(format!("{}: {why}", agent.name));
@@ -339,6 +351,17 @@ impl Node {
             let text = format!("this node has no space {name}; it has {}", known.join(", "));
             error("not_found", text)
         })
+    }
+}
+
+/// Looks at what is counted, for as long as the node is there.
+async fn sample(node: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(rates::SAMPLE_EVERY);
+    loop {
+        let now = ticks.tick().await.into_std();
+        let Some(node) = node.upgrade() else { return };
+        Node(Arc::clone(&node)).spaces().values().for_each(|space| space.sample(now));
+        node.agents.sample(now);
     }
 }
 

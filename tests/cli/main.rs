@@ -8,6 +8,7 @@ mod log;
 mod propose;
 mod requests;
 mod run;
+mod status;
 mod verbs;
 mod watch;
 #[allow(dead_code, reason = "another test binary uses the rest of it")]

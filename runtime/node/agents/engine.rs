@@ -70,7 +70,7 @@ impl Engine {
         socket.set_nonblocking(true)?;
         let (reading, writing) = tokio::net::UnixStream::from_std(socket)?.into_split();
         let (sender, frames) = mpsc::channel(FRAMES);
-        tokio::spawn(read_frames(reading, sender));
+        tokio::spawn(read_frames(pid, reading, sender));
         let mut engine = Self {
             space,
             child: Arc::new(Mutex::new(child)),
@@ -119,7 +119,10 @@ impl Engine {
         let sent = match frame.encode() {
             Ok(bytes) => self.socket.write_all(&bytes).await.is_ok(),
             Err(e) => {
-                tracing::error!("a frame cannot be sent to an engine: {e}");
+                tracing::error!(
+                    "engine {}: a frame cannot be sent to it: {e}; it is ended",
+                    self.pid
+                );
                 self.kill();
                 false
             }
@@ -200,7 +203,7 @@ fn wait(child: &Mutex<Child>) -> Death {
     }
 }
 
-async fn read_frames(mut socket: OwnedReadHalf, frames: mpsc::Sender<FromEngine>) {
+async fn read_frames(pid: u32, mut socket: OwnedReadHalf, frames: mpsc::Sender<FromEngine>) {
     loop {
         let mut prefix = [0; frame::PREFIX];
         if socket.read_exact(&mut prefix).await.is_err() {
@@ -208,7 +211,7 @@ async fn read_frames(mut socket: OwnedReadHalf, frames: mpsc::Sender<FromEngine>
         }
         let mut bytes = match frame::length(prefix) {
             Ok(length) => vec![0; length],
-            Err(e) => return tracing::error!("an engine does not speak its protocol: {e}"),
+            Err(e) => return tracing::error!("engine {pid} does not speak its protocol: {e}"),
         };
         if socket.read_exact(&mut bytes).await.is_err() {
             return;
@@ -219,7 +222,7 @@ async fn read_frames(mut socket: OwnedReadHalf, frames: mpsc::Sender<FromEngine>
                     return;
                 }
             }
-            Err(e) => return tracing::error!("an engine does not speak its protocol: {e}"),
+            Err(e) => return tracing::error!("engine {pid} does not speak its protocol: {e}"),
         }
     }
 }

@@ -154,6 +154,8 @@ impl Task {
         {
             self.cursor = to;
             self.log("error", &format!("an event is put aside as a letter: {reason}"));
+            let name = &self.definition.name;
+            tracing::info!("agent {name}: an event is put aside: synod agent letters {name}");
         }
     }
 

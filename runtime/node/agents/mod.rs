@@ -10,6 +10,7 @@ mod definition;
 mod effects;
 mod engine;
 mod handing;
+mod info;
 mod letters;
 mod load;
 mod log;
@@ -31,6 +32,7 @@ pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
 use engine::Engine;
+pub(crate) use info::resident;
 pub(crate) use load::problems;
 use load::{LoadError, Loaded};
 pub(crate) use log::AgentLog;
@@ -175,7 +177,10 @@ impl Agents {
             let definition: Definition = match serde_json::from_slice(&bytes) {
                 Ok(definition) => definition,
                 Err(e) => {
-                    let why = format!("{}: {e}", folder.join(KEPT).display());
+                    let why = format!(
+                        "{} cannot be read, and its agent is not started: {e}; run the agent again",
+                        folder.join(KEPT).display()
+                    );
                     tracing::error!("{why}");
                     if let Some(space) = space_of(LOCAL) {
                         self.show_broken(&folder, space, &why);
@@ -442,41 +447,6 @@ impl Agents {
             }
         }
     }
-
-    async fn info(&self, agent: &Registered) -> AgentInfo {
-        let name = agent.definition.name.clone();
-        let instance = format!("{name}@{}", self.context.node());
-        let look = agent.space.look(move |state| {
-            let agents = state.agents();
-            let known = agents.get(&name).or_else(|| agents.get(&instance)).cloned();
-            (known, state.index())
-        });
-        let (known, index) = look.await.unwrap_or_default();
-        let shown = agent.view.shown();
-        let (handled, failed, deaths) = agent.view.counts();
-        AgentInfo {
-            name: agent.definition.name.clone(),
-            space: agent.definition.space.clone(),
-            state: if shown.state.is_empty() { "starting" } else { shown.state }.to_owned(),
-            why: shown.why,
-            program: agent.definition.program.display().to_string(),
-            holder: known.as_ref().and_then(|known| known.holder.clone()),
-            epoch: known.as_ref().map_or(0, |known| known.epoch),
-            cursor: known.as_ref().map_or_else(String::new, |known| known.cursor.to_string()),
-            lag: known.as_ref().map_or(0, |known| {
-                // A cursor is moved past what concerns its agent, and only now and then past more.
-                index.saturating_sub(agent.view.passed().max(known.cursor.index.saturating_sub(1)))
-            }),
-            handled,
-            failed,
-            deaths,
-            letters: known.as_ref().map_or(0, |known| known.letters.len() as u64),
-            dropped: agent.mailbox.dropped(),
-            warnings: agent.view.warnings(),
-            pid: shown.pid,
-            memory: shown.pid.and_then(resident),
-        }
-    }
 }
 
 fn exists(name: &str, known: &Registered) -> ErrorBody {
@@ -549,13 +519,6 @@ fn term_text(bytes: &[u8]) -> String {
         }
         Err(e) => format!("(cannot be read: {e})"),
     }
-}
-
-/// A process's resident memory in bytes.
-pub(crate) fn resident(pid: u32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 fn stopping() -> ErrorBody {

@@ -122,6 +122,10 @@ impl Task {
                 // What killed the program before need not kill this one.
                 self.suspects.iter_mut().for_each(|suspect| suspect.deaths = 0);
                 self.log("info", "the program has changed: it goes on in a new epoch");
+                let (name, epoch) = (&self.definition.name, self.epoch);
+                tracing::info!(
+                    "agent {name}: its program has changed, and goes on in epoch {epoch}"
+                );
             }
             // Its own text is the same; that of a file that it loads may be another.
             How::Renew | How::Reload => self.claimed = loaded,

@@ -109,7 +109,11 @@ enum Pause {
 impl Task {
     /// Runs the agent with an engine that has loaded its program, until it is stopped.
     pub(super) async fn run(mut self, engine: Engine) {
+        let name = self.definition.name.clone();
+        tracing::info!("agent {name}: runs in epoch {}, from {}", self.epoch, self.cursor);
         self.run_with(engine).await;
+        let why = self.view().shown().why.unwrap_or_default();
+        tracing::info!("agent {name}: runs no more: {why}");
         // Whoever follows the log sees that nothing more comes.
         self.registered.log.close();
     }
@@ -148,6 +152,8 @@ impl Task {
                 Left::Died(why) => {
                     self.renewal_is_void();
                     self.view().died(&why);
+                    let name = &self.definition.name;
+                    tracing::info!("agent {name}: the engine {why}; a fresh one follows");
                     self.log("warning", &format!("the engine {why}; a fresh one follows"));
                     self.after_death(&why).await;
                     self.view().waiting(&why);
@@ -236,7 +242,7 @@ impl Task {
     }
 
     async fn drive(&mut self, engine: &mut Engine) -> Left {
-        self.view().running(engine.pid);
+        self.view().taken_over(engine.pid);
         match self.exchange(engine).await {
             Ok(left) => left,
             Err(EngineError::Behind) => Left::Behind,
@@ -361,6 +367,8 @@ impl Task {
     }
 
     pub(super) fn log(&self, level: &str, text: &str) {
+        // Its own log tells it to people; how fast that grows is the program's affair.
+        tracing::debug!("agent {}: {level}: {text}", self.definition.name);
         self.registered.log.line(level, text);
     }
 }

@@ -1,8 +1,10 @@
 //! What people are shown of an agent: counters and a state, kept by its task, read by anyone.
 
 use crate::api::Problem;
+use crate::rates::Meter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// The state of an agent on this node.
@@ -12,6 +14,9 @@ pub(super) struct View {
     handled: AtomicU64,
     failed: AtomicU64,
     deaths: AtomicU64,
+    /// Engines that handled what happens, the first one included.
+    engines: AtomicU64,
+    meter: Meter,
     /// The index up to which all that the agent handles has been handled.
     passed: watch::Sender<u64>,
     /// What its program was warned of when it was loaded.
@@ -93,6 +98,27 @@ impl View {
     pub(super) async fn passes(&self, index: u64) {
         // The sender is here: the wait cannot fail.
         drop(self.passed.subscribe().wait_for(|passed| *passed >= index).await);
+    }
+
+    /// An engine has taken over.
+    pub(super) fn taken_over(&self, pid: u32) {
+        self.engines.fetch_add(1, Ordering::Relaxed);
+        self.running(pid);
+    }
+
+    /// Engines that took over from one before.
+    pub(super) fn restarts(&self) -> u64 {
+        self.engines.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Notes how much has been handled, for the rate.
+    pub(super) fn sample(&self, now: Instant) {
+        self.meter.sample(now, self.handled.load(Ordering::Relaxed));
+    }
+
+    /// Triggers handled a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.meter.rate(Instant::now(), self.handled.load(Ordering::Relaxed))
     }
 
     /// Triggers handled, handlers that did not succeed, engines that died.

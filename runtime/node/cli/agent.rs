@@ -18,18 +18,19 @@ pub(crate) enum Agent {
     Stop(Named),
     /// Begin an agent anew with its program as it is now
     ///
-    /// A fresh engine takes over, in a new epoch: on(start) runs again, and timers, watches and subscriptions
-    /// begin with nothing. A handler that runs is given up, and its event handled by the new program. What
-    /// does not load leaves the old program running.
+    /// A fresh engine takes over, in a new epoch: on(start) runs again, and timers, watches and
+    /// subscriptions begin with nothing. A handler that runs is given up, and its event handled by
+    /// the new program. What does not load leaves the old program running.
     #[command(verbatim_doc_comment)]
     Restart(Named),
     /// Take an agent's changed program over between two events, and go on
     ///
-    /// A fresh engine loads the program beside the one that runs, and takes over when no handler runs: no event
-    /// is lost or handled twice. Timers, watches, subscriptions and messages that wait are kept, and on(start)
-    /// does not run again; on(engine) does, as in every engine. If the program's own text has changed, or it
-    /// declares other predicates or keys, that is a new epoch of the agent. A program that does not load is
-    /// refused with file, line and column, and the one from before goes on.
+    /// A fresh engine loads the program beside the one that runs, and takes over when no handler
+    /// runs: no event is lost or handled twice. Timers, watches, subscriptions and messages that wait
+    /// are kept, and on(start) does not run again; on(engine) does, as in every engine. If the
+    /// program's own text has changed, or it declares other predicates or keys, that is a new epoch
+    /// of the agent. A program that does not load is refused with file, line and column, and the one
+    /// from before goes on.
     #[command(verbatim_doc_comment)]
     Reload(Named),
     /// Print an agent's log

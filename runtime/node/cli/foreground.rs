@@ -135,19 +135,51 @@ pub(crate) fn block_on<T>(
     quietest: LevelFilter,
     verb: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let level = match (global.verbose, quietest) {
-        (0, level) => level,
-        (1, LevelFilter::WARN) => LevelFilter::INFO,
-        (1, _) | (2, LevelFilter::WARN) => LevelFilter::DEBUG,
-        (2.., _) => LevelFilter::TRACE,
-    };
+    let asked = std::env::var("SYNOD_LOG").unwrap_or_default();
+    let level = level(&asked, global.verbose, quietest)?;
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal);
-    log.with_max_level(level).init();
+    let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(has_colour);
+    log.with_max_level(level).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::error(format!("the runtime: {error}")))?;
     let ended = runtime.block_on(verb);
     // A thread that waits for a terminal or a disk does not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// What the node's log tells: as `SYNOD_LOG` says; without it as the verb does, and more with `-v`.
+fn level(asked: &str, verbose: u8, quietest: LevelFilter) -> Result<LevelFilter, Failure> {
+    if asked.is_empty() {
+        return Ok(match (verbose, quietest) {
+            (0, level) => level,
+            (1, LevelFilter::WARN) => LevelFilter::INFO,
+            (1, _) | (2, LevelFilter::WARN) => LevelFilter::DEBUG,
+            (2.., _) => LevelFilter::TRACE,
+        });
+    }
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = levels.contains(&asked.to_ascii_lowercase().as_str());
+    let level = known.then(|| asked.parse().ok()).flatten();
+    level.ok_or_else(|| {
+        Failure::error(format!("SYNOD_LOG is {asked:?}; the levels are {}", levels.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_as_loud_as_was_asked() {
+        let loud = |asked, verbose, quietest| level(asked, verbose, quietest).ok();
+        assert_eq!(loud("", 0, LevelFilter::WARN), Some(LevelFilter::WARN));
+        assert_eq!(loud("", 1, LevelFilter::WARN), Some(LevelFilter::INFO));
+        assert_eq!(loud("", 2, LevelFilter::INFO), Some(LevelFilter::TRACE));
+        assert_eq!(loud("debug", 0, LevelFilter::WARN), Some(LevelFilter::DEBUG));
+        assert_eq!(loud("OFF", 2, LevelFilter::WARN), Some(LevelFilter::OFF));
+        assert_eq!(loud("loud", 0, LevelFilter::WARN), None);
+        assert_eq!(loud("3", 0, LevelFilter::WARN), None);
+    }
 }

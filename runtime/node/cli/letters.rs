@@ -7,10 +7,10 @@ use synod::api::{LetterInfo, LettersRequest, RetriedLetter};
 
 /// Print what an agent could not handle, and why; hand it to the handler again, or drop it
 ///
-/// An event that three engines have died on is put aside as a letter. Mend the program and take it over
-/// (synod agent reload), then retry: the handler is called once more with what the letter is of. The
-/// letter goes in the same step in which what the handler wrote is committed, so it is handled once. If
-/// the handler fails, throws or kills its engine again, the letter stays. Exit 1 if any stays.
+/// An event that three engines have died on is put aside as a letter. Mend the program and take it
+/// over (synod agent reload), then retry: the handler is called once more with what the letter is of.
+/// The letter goes in the same step in which what the handler wrote is committed, so it is handled
+/// once. If the handler fails, throws or kills its engine again, the letter stays. Exit 1 if any stays.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Letters {

@@ -64,7 +64,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
 
   --data DIR      the data folder [default: synod in the XDG data folder]
   --json          print JSON, one object a line
-  -v              say more on stderr; twice for still more
+  -v              say more on stderr; twice for still more (or SYNOD_LOG=debug)
 
 synod help VERB says more. Every flag has an environment variable: --max-time
 is SYNOD_MAX_TIME. Exit: 0 yes, 1 no (a goal failed, nothing found), 2 error.
@@ -107,8 +107,7 @@ enum Verb {
     Up(up::Up),
     /// Stop the node
     Down,
-    /// Show the node, its spaces and agents
-    Status,
+    Status(status::Status),
     Query(query::Query),
     Transact(transact::Transact),
     Broadcast(broadcast::Broadcast),
@@ -151,7 +150,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(run) => run.run(&global),
         Verb::Up(up) => up.run(&global),
         Verb::Down => client::block_on(down::run(&global)),
-        Verb::Status => client::block_on(status::run(&global)),
+        Verb::Status(status) => client::block_on(status.run(&global)),
         Verb::Query(query) => client::block_on(query.run(&global)),
         Verb::Transact(transact) => client::block_on(transact.run(&global)),
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),

@@ -5,25 +5,44 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::{Stdout, Write, stdout};
+use std::io::{IsTerminal, Stdout, Write, stdout};
 
 /// stdout, as text or as JSON.
 #[derive(Debug)]
 pub(crate) struct Out {
     stdout: Stdout,
     is_json: bool,
+    is_terminal: bool,
     /// Whether the last text ended its line.
     is_at_line_start: bool,
 }
 
 impl Out {
     pub(crate) fn new(is_json: bool) -> Self {
-        Self { stdout: stdout(), is_json, is_at_line_start: true }
+        let stdout = stdout();
+        let is_terminal = stdout.is_terminal();
+        Self { stdout, is_json, is_terminal, is_at_line_start: true }
     }
 
     /// Whether `--json` was asked for.
     pub(crate) fn is_json(&self) -> bool {
         self.is_json
+    }
+
+    /// Whether a person reads it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Text that stands out where a terminal can show that (<https://no-color.org>).
+    pub(crate) fn marked(&self, text: &str) -> String {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if self.is_terminal && !is_dumb && !is_set("NO_COLOR") {
+            format!("\x1b[33m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A line of its own.

@@ -6,22 +6,33 @@ use super::{Failure, Out};
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    /// Which of them a person should look at.
+    marked: Vec<bool>,
 }
 
 impl Table {
     /// A table with a head.
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.map(str::to_owned).to_vec()] }
+        Self { rows: vec![head.map(str::to_owned).to_vec()], marked: vec![false] }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, row: [String; N]) {
+        self.marked_row(false, row);
+    }
+
+    /// A row that stands out on a terminal, if it is marked.
+    pub(crate) fn marked_row<const N: usize>(&mut self, is_marked: bool, row: [String; N]) {
         self.rows.push(row.to_vec());
+        self.marked.push(is_marked);
     }
 
     /// Prints it; nothing at all if it has no rows.
     pub(crate) fn print(&self, out: &mut Out) -> Result<(), Failure> {
         if self.rows.len() > 1 {
-            self.lines().iter().try_for_each(|line| out.line(line))?;
+            for (line, is_marked) in self.lines().into_iter().zip(&self.marked) {
+                let line = if *is_marked { out.marked(&line) } else { line };
+                out.line(line)?;
+            }
         }
         Ok(())
     }

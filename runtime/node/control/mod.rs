@@ -4,6 +4,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`api::Status`] |
+//! | `GET /metrics` | | the same in Prometheus' text format 0.0.4 |
 //! | `POST /v1/session` | [`api::SessionRequest`] | [`api::SessionOpened`] |
 //! | `POST /v1/broadcast` | [`api::BroadcastRequest`] | [`api::Outcome`] |
 //! | `POST /v1/query`, `/v1/transact` | [`api::GoalRequest`] | a stream of [`api::GoalEvent`] |
@@ -62,6 +63,7 @@ mod error;
 mod goals;
 pub mod limits;
 mod log;
+mod metrics;
 pub mod propose;
 mod routes;
 mod socket;

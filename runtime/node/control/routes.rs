@@ -4,7 +4,7 @@ use super::body::Input;
 use super::error::ApiError;
 use super::goals::{answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
-use super::{cbor, log, propose};
+use super::{cbor, log, metrics, propose};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
     Outcome, Problem, PublishRequest, Published, Reloaded, RetriedLetter, RunRequest,
@@ -56,6 +56,7 @@ pub(super) fn router(node: Node) -> Router {
         .layer(from_fn_with_state(places, admit));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/metrics", get(prometheus))
         .route("/v1/shutdown", post(shutdown))
         .merge(bounded)
         .fallback(no_such_path)
@@ -73,6 +74,10 @@ pub(super) struct InSpace {
 
 async fn status(State(node): State<Node>) -> Json<Status> {
     Json(node.status().await)
+}
+
+async fn prometheus(State(node): State<Node>) -> Response {
+    metrics::answer(&node.status().await)
 }
 
 async fn shutdown(State(node): State<Node>) -> Json<Value> {

@@ -23,7 +23,9 @@ pub(crate) mod snapshots;
 mod tests;
 
 use crate::api::{ErrorBody, SpaceInfo};
+use crate::near;
 use crate::past::{Past, PastError};
+use crate::rates::Meter;
 use apply_thread::ApplyInput;
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
@@ -43,8 +45,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use synod_core::apply::State;
+use std::time::Instant;
+use synod_core::apply::{MAX_AGENTS, MAX_MODULES, State};
 use synod_core::command::Command;
+use synod_core::kb::MAX_PREDICATES;
 use tokio::sync::oneshot;
 
 /// A space that is open. Cheap to clone.
@@ -63,6 +67,7 @@ struct Inner {
     snapshots: Arc<Snapshots>,
     node_session: NodeSession,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    meter: Meter,
 }
 
 impl Space {
@@ -179,9 +184,25 @@ impl Space {
 
     /// The space as `status` shows it.
     pub async fn info(&self) -> Option<SpaceInfo> {
-        let (index, facts) = self.look(|state| (state.index(), state.kb().len() as u64)).await?;
+        let look = |state: &State| {
+            let sizes =
+                [state.kb().predicates().len(), state.agents().len(), state.modules().len()];
+            (state.index(), state.kb().len() as u64, sizes.map(|size| size as u64))
+        };
+        let (index, facts, [predicates, agents, modules]) = self.look(look).await?;
         let shared = &self.inner.shared;
         let (role, term) = shared.role();
+        let (proposals, proposal_bytes) = shared.under_way.counts();
+        let (max_proposals, max_proposal_bytes) = (MAX_PROPOSALS as u64, MAX_PROPOSAL_BYTES as u64);
+        let (free_bytes, min_free_bytes) = (shared.free_bytes(), shared.min_free());
+        let near = [
+            near::disk(free_bytes, min_free_bytes),
+            near::limit("proposals", proposals, max_proposals),
+            near::limit("bytes of proposals", proposal_bytes, max_proposal_bytes),
+            near::limit("predicates", predicates, MAX_PREDICATES as u64),
+            near::limit("agents", agents, MAX_AGENTS as u64),
+            near::limit("modules", modules, MAX_MODULES as u64),
+        ];
         Some(SpaceInfo {
             name: self.inner.name.clone(),
             id: hex(&self.inner.id),
@@ -190,9 +211,21 @@ impl Space {
             index,
             facts,
             log_bytes: shared.log_bytes(),
-            free_bytes: shared.free_bytes(),
+            free_bytes,
+            min_free_bytes,
+            commands_per_s: self.inner.meter.rate(Instant::now(), index),
+            proposals,
+            max_proposals,
+            proposal_bytes,
+            max_proposal_bytes,
+            near: near.into_iter().flatten().collect(),
             read_only: shared.why_full(),
         })
+    }
+
+    /// Notes how many commands were applied, for the rate.
+    pub(crate) fn sample(&self, now: Instant) {
+        self.inner.meter.sample(now, self.inner.feed.applied());
     }
 
     /// Closes the space in order: what is proposed already is decided, the log is marked as whole.

@@ -240,6 +240,7 @@ impl OpenSpace {
             snapshots,
             node_session: NodeSession::new(self.node, self.seed),
             threads: Mutex::new(threads),
+            meter: Default::default(),
         };
         // A sole voter elects itself and finds that all of its log is committed: whoever opens the
         // space sees what was acknowledged before.

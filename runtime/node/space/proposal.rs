@@ -86,6 +86,14 @@ pub(super) struct UnderWay {
     bytes: AtomicUsize,
 }
 
+impl UnderWay {
+    /// Proposals, and their bytes.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let read = |n: &AtomicUsize| n.load(Ordering::Relaxed) as u64;
+        (read(&self.proposals), read(&self.bytes))
+    }
+}
+
 /// How a proposal ended, as far as this node knows. One that is never told of is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -99,6 +99,11 @@ impl Shared {
         self.set_full(why);
     }
 
+    /// Bytes that must stay free on the disk.
+    pub(super) fn min_free(&self) -> u64 {
+        self.min_free
+    }
+
     pub(super) fn free_bytes(&self) -> u64 {
         self.disk.free_space().unwrap_or(0)
     }
