@@ -1,8 +1,11 @@
 //! Letters: what killed three engines is handed out again once its program has been mended, exactly
 //! once; or dropped.
 
-use crate::world::{Node, World};
+use crate::random::Random;
+use crate::world::{Node, World, kill};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const PROGRAM: &str = r#"
 :- use_module(library(synod)).
@@ -80,6 +83,35 @@ fn a_letter_is_handled_again_exactly_once() {
     node.run_agent(world.path().join("a.pl").to_str().unwrap(), "a", json!({}));
     assert_eq!(node.query("a", "said(_, X)"), ["X = 0", "X = 2", "X = 1", "X = 3"]);
     assert!(node.letters("a").is_empty());
+    node.down();
+}
+
+#[test]
+fn a_node_that_is_killed_meanwhile_handles_each_letter_once() {
+    let world = World::new();
+    let mut node = with_letters(&world, 4);
+    mend(&world, &node, &program("true"));
+    let mut random = Random::new(11);
+    let mut kills = 0;
+    while !node.letters("a").is_empty() {
+        std::thread::scope(|scope| {
+            let retry = scope.spawn(|| {
+                // It is answered or not.
+                drop(node.ask("POST", "/v1/agents/a/letters/retry", &json!({ "all": true })));
+            });
+            std::thread::sleep(Duration::from_micros(random.below(30_000)));
+            kill(node.pid(), Signal::KILL);
+            retry.join().unwrap();
+        });
+        kills += 1;
+        node.kill();
+        node = world.up(&[]);
+        node.run_agent(world.path().join("a.pl").to_str().unwrap(), "a", json!({}));
+        assert!(kills < 100, "{:?}", node.letters("a"));
+    }
+    let mut handled = node.query("a", "said(_, X)");
+    handled.sort();
+    assert_eq!(handled, ["X = 1", "X = 2", "X = 3", "X = 4"], "after {kills} kills");
     node.down();
 }
 

@@ -80,6 +80,8 @@ impl Agents {
         let mut how = BTreeMap::new();
         loop {
             let end = tokio::select! {
+                // What was told before the task ended counts.
+                biased;
                 end = ends.recv() => end,
                 // An order that its task never saw may stay in the queue.
                 () = agent.orders.closed() => None,

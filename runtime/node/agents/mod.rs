@@ -275,6 +275,7 @@ impl Agents {
         let (done, loaded) = oneshot::channel();
         agent.orders.send(Order::Load { how, done }).await.ok()?;
         let result = tokio::select! {
+            biased;
             result = loaded => result.ok(),
             // An order that its task never saw may stay in the queue for as long as anybody can send.
             () = agent.orders.closed() => None,
