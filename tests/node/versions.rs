@@ -69,9 +69,9 @@ fn an_engine_that_dies_is_followed_by_the_program_as_it_is_then_in_an_epoch_of_i
 
     world.program("jobs.pl", &keyed());
     kill(pid(&node).unwrap(), Signal::KILL);
-    node.wait_query("jobs", "starts(2)");
-    assert!(epoch(&node) > first);
+    node.wait_agent("jobs", |agent| agent["epoch"].as_u64().unwrap() > first);
     node.broadcast("job(3, ann)");
+    node.wait_query("jobs", "job(3, ann, open), starts(1)");
     assert_eq!(node.wait_query("jobs", "job(3, _, open), job(N, ann, open)").len(), 3);
     node.down();
 }
