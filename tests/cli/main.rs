@@ -9,6 +9,9 @@ mod propose;
 mod requests;
 mod run;
 mod status;
+#[allow(dead_code, reason = "another test binary uses the rest of it")]
+#[path = "../support/mod.rs"]
+mod support;
 mod verbs;
 mod watch;
 #[allow(dead_code, reason = "another test binary uses the rest of it")]

@@ -105,10 +105,9 @@ fn limits_that_are_near_are_marked_in_words_and_by_colour_on_a_terminal_only() {
         script.env("TERM", "xterm").env_remove("NO_COLOR").envs(variables.iter().copied());
         String::from_utf8_lossy(&script.output().unwrap().stdout).into_owned()
     };
-    if !std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|folder| folder.join("script").is_file())
-    {
-        return eprintln!("skipped: `script` is not installed");
+    if !crate::support::installed("script") {
+        let test = "limits_that_are_near_are_marked_in_words_and_by_colour_on_a_terminal_only";
+        return crate::support::skip(test, "`script` is not installed (Debian's bsdutils)");
     }
     assert!(on_terminal(&[]).contains("\x1b[33mwarning: local"));
     for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {

@@ -299,7 +299,7 @@ fn peer(arguments: &[&str], input: &str) -> Option<String> {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        println!("skipped: there is no python3 here");
+        samples::skip("python3 is not installed: data codec against cbor2");
         return None;
     };
     let mut stdin = child.stdin.take().unwrap();
@@ -311,7 +311,7 @@ fn peer(arguments: &[&str], input: &str) -> Option<String> {
     let fed = feed.join().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("No module named 'cbor2'") {
-        println!("skipped: this python3 has no cbor2");
+        samples::skip("this python3 has no cbor2: data codec against it");
         return None;
     }
     assert!(output.status.success() && fed.is_ok(), "{said}");

@@ -130,7 +130,7 @@ fn echoed(datagrams: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     let child =
         Command::new("swipl").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = child else {
-        println!("skipped: there is no swipl here");
+        crate::term::samples::skip("swipl is not installed: its datagrams");
         return None;
     };
     let mut lines = Vec::new();
