@@ -9,7 +9,6 @@ mod propose;
 mod requests;
 mod run;
 mod status;
-#[allow(dead_code, reason = "another test binary uses the rest of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod verbs;
