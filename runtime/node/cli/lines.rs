@@ -30,7 +30,7 @@ pub(crate) fn print_output(out: &mut Out, line: &LogLine, begins: u64) -> Result
 
 /// What a program was warned of when it was loaded, on stderr.
 pub(crate) fn warn(warnings: &[Problem]) {
-    warnings.iter().for_each(|warning| eprintln!("{}", in_file(warning)));
+    warnings.iter().for_each(|warning| say(format_args!("{}", in_file(warning))));
 }
 
 /// The line as a log has it: `2025-01-31T09:30:00.000123Z warning TEXT`.

@@ -1,5 +1,6 @@
 //! `synod run --watch`: takes the program over again when a file of it is saved.
 
+use super::say::say;
 use super::{Failure, sources};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use rustix::io::Errno;
@@ -60,11 +61,11 @@ impl Watch {
             match reload().await {
                 // Its warnings are in its log, which is shown too.
                 Ok(Reloaded { epoch, .. }) => {
-                    eprintln!("[watch] {names} changed: reloaded, epoch {epoch}");
+                    say(format_args!("[watch] {names} changed: reloaded, epoch {epoch}"));
                 }
                 Err(Failure::Error { line, details }) => {
-                    eprintln!("[watch] {names} changed: {line}");
-                    details.iter().for_each(|detail| eprintln!("{detail}"));
+                    say(format_args!("[watch] {names} changed: {line}"));
+                    details.iter().for_each(|detail| say(format_args!("{detail}")));
                 }
                 Err(failure @ Failure::PipeClosed) => return failure,
             }

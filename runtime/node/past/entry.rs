@@ -98,10 +98,11 @@ fn describe(entry: &mut LogEntry, command: Command, session: Option<String>) {
                 Origin::Session { id, .. } => {
                     entry.by = session.unwrap_or_else(|| format!("session {id}"));
                 }
-                Origin::Agent { name, from, to, record, .. } => {
+                Origin::Agent { name, from, to, record, letter, .. } => {
                     if to > from {
                         entry.handled = Some(format!("{from}-{to}"));
                     }
+                    entry.what = letter.map(|at| format!("handles the letter at {at}"));
                     entry.triggers = record.triggers.iter().map(|term| shown(term)).collect();
                     entry.sent = record.sent.iter().map(|term| shown(term)).collect();
                     of_agent(entry, name);
