@@ -107,3 +107,27 @@ fn programs_that_die_loop_or_do_not_load_end_in_a_report() {
     let ran = world.run(["replay", "--agent", &broken, "--name", "nobody"]);
     assert!(ran.stderr.contains("the log has: bank"), "{ran:?}");
 }
+
+#[test]
+fn a_letter_that_was_handled_after_all_is_replayed() {
+    let world = World::new();
+    let program = r#"
+:- use_module(library(synod)).
+:- replicated(said/1).
+on(event(_, _, say(X))) :- ( X == poison, \+ said(cured) -> halt(1) ; assertz(said(X)) ).
+"#;
+    let node = world.up_with("a", program);
+    node.broadcast("say(poison)");
+    node.wait_agent("a", |agent| agent["letters"] == 1);
+    node.broadcast("say(cured)");
+    node.wait_query("a", "said(cured)");
+    world.yes(["agent", "letters", "a", "--retry", "--all"]);
+    node.wait_query("a", "said(poison)");
+    let path = world.path().join("a.pl").to_string_lossy().into_owned();
+    let ran = world.run(["replay", "--agent", &path, "--all"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let said = &ran.stdout;
+    assert_eq!(said.matches("    assertz(said(poison))").count(), 1, "{said}");
+    assert_eq!(said.matches("!   the program called halt(1)").count(), 1, "{said}");
+    node.down();
+}
