@@ -156,10 +156,7 @@ fn an_export_comes_back_as_the_same_space() {
     let node = online.up(&[]);
     let refused = online.run(["log", "import", part]);
     assert!(refused.code == 2 && refused.stderr.contains("begins at index 3"), "{refused:?}");
-    assert_eq!(
-        jsons(&online.yes(["log", "import", file, "--json"])),
-        std::slice::from_ref(&imported)
-    );
+    assert_eq!(jsons(&online.yes(["log", "import", file, "--json"]))[0], imported);
     let again = online.run(["log", "import", file]);
     assert!(again.code == 2 && again.stderr.contains(&format!("at index {last}")), "{again:?}");
     node.down();

@@ -60,7 +60,7 @@ Usage: synod VERB ... [--data DIR] [--json] [-v]
   log ...         show, tail, export, import, verify: what was done, and when
   replay          the facts as they were at any index or time, and goals on them
   module ...      publish, list, get
-  bench ...       write, transact, update, lookup: measure this machine
+  bench ...       write, transact, update, lookup, export, replay: measure
 
   --data DIR      the data folder [default: synod in the XDG data folder]
   --json          print JSON, one object a line

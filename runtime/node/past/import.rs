@@ -7,7 +7,8 @@
 
 use crate::api::Imported;
 use crate::folder::{self, FolderError};
-use crate::space::hex;
+use crate::space::snapshots::Snapshots;
+use crate::space::{SNAPSHOT_BYTES, hex};
 use crate::store::FsDisk;
 use bytes::Bytes;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -15,7 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use synod_core::apply::State;
-use synod_core::command::Batch;
+use synod_core::command::{Batch, Command};
 use synod_core::export::{End, Envelope, ExportError, Header, Item, Reader};
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{AppendError, Entry, HardState, Limits, Log, OpenError, Position, SyncError};
@@ -89,6 +90,8 @@ pub struct Import {
     batch: Batch,
     batch_bytes: usize,
     unsynced: usize,
+    /// Bytes of commands since the last snapshot.
+    since_snapshot: usize,
     entries: u64,
     is_done: bool,
 }
@@ -109,6 +112,7 @@ impl Import {
             batch: Batch { time: 0, commands: Vec::new() },
             batch_bytes: 0,
             unsynced: 0,
+            since_snapshot: 0,
             entries: 0,
             is_done: false,
         })
@@ -165,16 +169,24 @@ impl Import {
         disk.create(Path::new(crate::space::BEGUN))?;
         disk.sync_dir(Path::new(""))?;
         self.state = State::new(header.space);
+        self.state.be_quiet(true);
         Ok(())
     }
 
     fn command(&mut self, envelope: Envelope) -> Result<(), ImportError> {
         let Envelope { time, command, .. } = envelope;
-        self.state.apply(time, &command);
         let is_full = self.batch.commands.len() >= ENTRY_COMMANDS
             || self.batch_bytes + command.len() > ENTRY_BYTES;
         if time != self.batch.time || is_full {
             self.close_batch()?;
+            if self.since_snapshot >= SNAPSHOT_BYTES {
+                self.snapshot()?;
+            }
+        }
+        self.since_snapshot += command.len();
+        // The chain has been followed by the reader already.
+        if let Some(place) = self.reader.place() {
+            self.state.apply_followed(place, Command::decode(&command).ok());
         }
         self.batch.time = time;
         self.batch_bytes += command.len();
@@ -197,6 +209,17 @@ impl Import {
             log.sync()?;
         }
         Ok(())
+    }
+
+    /// As a node does now and then, so that the past is told of as quickly.
+    fn snapshot(&mut self) -> Result<(), ImportError> {
+        self.since_snapshot = 0;
+        if let Some(log) = &mut self.log {
+            log.sync()?;
+        }
+        let snapshots = Snapshots::read_only(FsDisk::new(&self.aside), genesis_of(&self.aside)?);
+        let at = Position { term: TERM, index: self.entries };
+        Ok(snapshots.write_now(&mut self.state, at).map_err(PastError::from)?)
     }
 
     fn install(&mut self) -> Result<(), ImportError> {

@@ -151,7 +151,8 @@ fn apply(
                 if !header.is_whole() {
                     return Err(ReplayError::Partial(header.first));
                 }
-                let state = State::new(header.space);
+                let mut state = State::new(header.space);
+                state.be_quiet(true);
                 *found = Some((header, state));
             }
             (Step::Commands(group), Some((_, state))) => {

@@ -158,6 +158,7 @@ impl Past {
     /// The state as of a point.
     pub fn state_at(&self, at: At) -> Result<State, PastError> {
         let (mut state, mut commands) = self.state_before(at)?;
+        state.be_quiet(true);
         while let Some((stamp, command)) = commands.next_command()? {
             let is_in = match at {
                 At::Index(index) => state.index() < index,

@@ -14,7 +14,7 @@ use synod_core::command::Batch;
 use synod_core::order::Position;
 
 /// Bytes of commands after which a snapshot is taken without being asked for.
-const SNAPSHOT_BYTES: usize = 32 << 20;
+pub(crate) const SNAPSHOT_BYTES: usize = 32 << 20;
 /// How long the thread works on a snapshot at a time, when commands wait.
 const SNAPSHOT_STEP: Duration = Duration::from_millis(1);
 

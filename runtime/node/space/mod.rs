@@ -27,6 +27,7 @@ use crate::near;
 use crate::past::{Past, PastError};
 use crate::rates::Meter;
 use apply_thread::ApplyInput;
+pub(crate) use apply_thread::SNAPSHOT_BYTES;
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
 pub use history::History;

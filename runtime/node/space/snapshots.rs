@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use synod_core::apply::{Chain, Restore, RestoreError, State};
 use synod_core::log::Position;
-use synod_core::log::disk::{Disk, DiskError};
+use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order;
 use synod_core::snapshot::SnapshotError as FileError;
 use synod_core::snapshot::{self, Meta, Reader, Writer};
 use tokio::sync::watch;
 
-/// Snapshots that are kept: the newest, and older ones for who looks at the past.
-const KEPT: usize = 4;
+/// Snapshots that are kept, at most: the newest, and older ones for who looks at the past. They are taken
+/// every 32 MiB of commands; when there are too many those go that leave the smallest gaps, so that
+/// what is kept stays spread evenly over the log.
+const KEPT: usize = 64;
+/// Bytes of snapshots that are kept, at most, but for the newest two.
+const KEPT_BYTES: u64 = 2 << 30;
 /// Files with states of the past that are kept.
 const KEPT_PAST: usize = 16;
 /// Items that wait to be written, at most.
@@ -194,18 +198,32 @@ impl Snapshots {
 
     /// Writes a state of the past to a file of its own, and returns its absolute path.
     pub(super) fn write_past(&self, mut state: State) -> Result<PathBuf, SnapshotError> {
-        self.disk.create_dir(past())?;
+        let path = self.write_to(past(), &mut state, Position::default())?;
+        snapshot::sweep(&self.disk, past(), KEPT_PAST)?;
+        Ok(self.disk.root().join(path))
+    }
+
+    /// Writes a state whose commands end with the entry `at` of Raft's log. Blocks.
+    pub(crate) fn write_now(&self, state: &mut State, at: Position) -> Result<(), SnapshotError> {
+        self.write_to(folder(), state, at)?;
+        thin(&self.disk)
+    }
+
+    fn write_to(
+        &self,
+        folder: &Path,
+        state: &mut State,
+        at: Position,
+    ) -> Result<PathBuf, SnapshotError> {
+        self.disk.create_dir(folder)?;
         let (index, chain) = (state.index(), state.chain());
-        let at = Position::default();
         let meta = Meta { space: self.space, index, chain, at, members: Bytes::new() };
-        let mut writer = Writer::create(&self.disk, past(), &meta)?;
+        let mut writer = Writer::create(&self.disk, folder, &meta)?;
         state.begin_snapshot();
         while let Some(item) = state.snapshot_step() {
             writer.chunk(SECTION, &item)?;
         }
-        let path = writer.finish()?;
-        snapshot::sweep(&self.disk, past(), KEPT_PAST)?;
-        Ok(self.disk.root().join(path))
+        Ok(writer.finish()?)
     }
 
     fn load(&self, path: &Path) -> Result<(State, order::Position), SnapshotError> {
@@ -261,7 +279,7 @@ fn write(
     while let Ok(item) = items.recv() {
         if item.is_empty() {
             let path = writer.finish()?;
-            if let Err(e) = snapshot::sweep(disk, folder(), KEPT) {
+            if let Err(e) = thin(disk) {
                 tracing::warn!("old snapshots were not removed: {e}");
             }
             return Ok(Some(path));
@@ -270,4 +288,65 @@ fn write(
     }
     writer.abandon()?;
     Ok(None)
+}
+
+/// Removes the snapshots that are too many, and what unfinished ones left.
+fn thin(disk: &FsDisk) -> Result<(), SnapshotError> {
+    let mut kept = Vec::new();
+    for (index, path) in snapshot::list(disk, folder())? {
+        kept.push((index, disk.open_read(&path)?.len()?, path));
+    }
+    let sizes: Vec<(u64, u64)> = kept.iter().map(|(index, bytes, _)| (*index, *bytes)).collect();
+    for place in too_many(&sizes, KEPT, KEPT_BYTES) {
+        disk.remove(&kept[place].2)?;
+    }
+    snapshot::sweep(disk, folder(), KEPT)?;
+    Ok(())
+}
+
+/// Which of these snapshots go, by their places: of index and size, newest first. The newest two stay in
+/// any case, for one of them may be damaged; else the one goes whose neighbours are closest.
+fn too_many(kept: &[(u64, u64)], most: usize, most_bytes: u64) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..kept.len()).collect();
+    let mut gone = Vec::new();
+    loop {
+        let bytes: u64 = left.iter().map(|&place| kept[place].1).sum();
+        if left.len() <= 2 || left.len() <= most && bytes <= most_bytes {
+            return gone;
+        }
+        // Before the first snapshot is the log's beginning.
+        let index = |n: usize| left.get(n).map_or(0, |&place| kept[place].0);
+        let closest = (2..left.len()).min_by_key(|&n| index(n - 1) - index(n + 1));
+        let Some(closest) = closest else { return gone };
+        gone.push(left.remove(closest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_spread_evenly_and_bounded() {
+        let mut kept: Vec<(u64, u64)> = Vec::new();
+        for n in 1..=1000u64 {
+            kept.insert(0, (n * 10, 1));
+            let gone = too_many(&kept, 8, u64::MAX);
+            let indexes: Vec<u64> = gone.iter().map(|&place| kept[place].0).collect();
+            kept.retain(|(index, _)| !indexes.contains(index));
+            assert!(kept.len() <= 8 && kept[0].0 == n * 10);
+        }
+        let mut gaps: Vec<u64> = kept.windows(2).map(|two| two[0].0 - two[1].0).collect();
+        gaps.push(kept.last().unwrap().0);
+        assert!(gaps.iter().all(|gap| *gap <= 10_000 / 2), "{gaps:?}");
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_for_the_newest_two() {
+        let kept: Vec<(u64, u64)> = (1..=10).rev().map(|n| (n, 100)).collect();
+        assert_eq!(too_many(&kept, 64, 1000), Vec::<usize>::new());
+        assert_eq!(too_many(&kept, 64, 450).len(), 6);
+        let gone = too_many(&kept, 64, 0);
+        assert!(gone.len() == 8 && !gone.contains(&0) && !gone.contains(&1));
+    }
 }

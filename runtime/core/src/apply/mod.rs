@@ -26,6 +26,7 @@ mod tests;
 use crate::command::{Claim, Command, Declaration, Letter, Op, Origin, Transaction};
 use crate::kb::key::{self, Key, Keyer};
 use crate::kb::{Fact, Indicator, Kb, MAX_KEYS, MAX_PREDICATES, Position};
+use crate::term::shape;
 pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
 pub use chain::{Chain, link};
@@ -61,7 +62,7 @@ pub struct Applied {
 }
 
 /// The state of a space.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct State {
     index: u64,
     time: u64,
@@ -75,6 +76,30 @@ pub struct State {
     declared: BTreeMap<u64, u64>,
     /// A snapshot that is being taken while commands go on.
     snapshot: Option<SnapshotJob>,
+    /// The predicate that was written to last: often it is the next one's too.
+    recent: Option<Indicator>,
+    /// Whether nobody wants to know what commands change.
+    is_quiet: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            time: 0,
+            chain: [0; 32],
+            // Calls are made on replicas: here facts are only written.
+            kb: Kb::unindexed(),
+            stamps: Stamps::default(),
+            sessions: sessions::Sessions::default(),
+            agents: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            declared: BTreeMap::new(),
+            snapshot: None,
+            recent: None,
+            is_quiet: false,
+        }
+    }
 }
 
 impl State {
@@ -138,6 +163,13 @@ impl State {
             Err(_) => (self.refused(Refusal::Malformed), None),
         };
         Applied { index: self.index, time: self.time, outcome, change }
+    }
+
+    /// Leaves out, or no longer, what only matters to who follows command by command: what each changes, and
+    /// the facts' digest, which is then computed when it is asked for.
+    pub fn be_quiet(&mut self, is_quiet: bool) {
+        self.is_quiet = is_quiet;
+        self.kb.leave_digest(is_quiet);
     }
 
     /// As [`State::apply`], of a command that whoever followed the chain has decoded, if it could be, and
@@ -248,6 +280,12 @@ impl State {
         if let Some(refusal) = self.invalidates(transaction) {
             return (self.refused(refusal), None);
         }
+        if self.is_quiet {
+            for (n, op) in (0..).zip(&transaction.ops) {
+                self.write(n, op);
+            }
+            return (Outcome::Committed(self.index), None);
+        }
         let by = match &transaction.origin {
             Origin::Session { id, .. } => self.session(*id).map(|session| session.label.clone()),
             Origin::Agent { name, .. } => Some(name.clone()),
@@ -260,7 +298,7 @@ impl State {
         (Outcome::Committed(self.index), (!transaction.ops.is_empty()).then_some(change))
     }
 
-    fn invalidates(&self, transaction: &Transaction) -> Option<Refusal> {
+    fn invalidates(&mut self, transaction: &Transaction) -> Option<Refusal> {
         let Transaction { origin: _, version, reads, ops } = transaction;
         if *version >= self.index {
             return Some(Refusal::Malformed);
@@ -279,7 +317,8 @@ impl State {
         if !self.has_room_for(ops.len(), written) {
             return Some(Refusal::Full(bound::PREDICATES));
         }
-        let stale = |&key: &u64| self.stamps.is_newer(key, *version);
+        let stamps = &mut self.stamps;
+        let stale = |key: &u64| stamps.is_newer(*key, *version);
         let mut keys: BTreeSet<u64> = reads.iter().copied().filter(stale).collect();
         for op in ops {
             if let Op::Retract { predicate, order } = op {
@@ -310,13 +349,14 @@ impl State {
             Op::Emit { event } => Some(Effect::Emitted { event: Bytes::copy_from_slice(event) }),
             Op::Assert { end, fact } => {
                 // `invalidates` has refused what is neither an atom nor a compound.
-                let predicate = Indicator::of(fact)?;
+                let predicate = self.predicate_of(fact)?;
                 // A copy, so that the fact does not keep the whole log record in memory.
                 let fact = Bytes::copy_from_slice(fact);
-                let new = Fact { id: Position { index, n }, bytes: fact.clone() };
+                let told = (!self.is_quiet).then(|| fact.clone());
+                let new = Fact { id: Position { index, n }, bytes: fact };
                 let raise = |key| self.stamps.raise(key, index);
                 let order = self.kb.assert_raising(&predicate, *end, new, raise);
-                Some(Effect::Asserted { predicate, order, fact })
+                told.map(|fact| Effect::Asserted { predicate, order, fact })
             }
             Op::Retract { predicate, order } => {
                 let raise = |key| self.stamps.raise(key, index);
@@ -328,6 +368,20 @@ impl State {
                 Some(Effect::Retracted { predicate, order: *order, fact: fact.bytes })
             }
         }
+    }
+
+    /// The predicate of a fact. Its name is not copied if it was the last one's too.
+    fn predicate_of(&mut self, fact: &[u8]) -> Option<Indicator> {
+        let (name, arity) = shape::predicate(fact)?;
+        let arity = u32::try_from(arity).ok()?;
+        if let Some(recent) = &self.recent
+            && (&*recent.name, recent.arity) == (name, arity)
+        {
+            return Some(recent.clone());
+        }
+        let predicate = Indicator::new(name, arity);
+        self.recent = Some(predicate.clone());
+        Some(predicate)
     }
 
     fn claim(&mut self, claim: Claim) -> Outcome {

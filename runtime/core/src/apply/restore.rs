@@ -4,7 +4,7 @@ use super::rest::{self, kind};
 use super::stamps::{MAX_STAMPS, Stamps};
 use super::{Chain, State};
 use crate::cbor::{Error, Reader};
-use crate::kb::{Fact, Indicator, Position};
+use crate::kb::{Fact, Indicator, Kb, Position};
 use crate::term::shape;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -50,7 +50,8 @@ impl Restore {
 
     /// Reads the facts of these predicates only: what an engine's replica starts from.
     pub fn replica(wanted: BTreeSet<Indicator>) -> Self {
-        Self { wanted: Some(wanted), ..Self::default() }
+        let state = State { kb: Kb::new(), ..State::default() };
+        Self { state, wanted: Some(wanted), ..Self::default() }
     }
 
     /// Takes in the next item. Facts are kept as slices of it.

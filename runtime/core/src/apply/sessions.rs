@@ -73,7 +73,10 @@ impl Sessions {
         session.used = index;
         if acked > session.acked && acked < seq {
             session.acked = acked;
-            session.outcomes = session.outcomes.split_off(&(acked + 1));
+            // Nearly always it is one: splitting the map would make another.
+            while session.outcomes.first_key_value().is_some_and(|(&seq, _)| seq <= acked) {
+                session.outcomes.pop_first();
+            }
         }
         if let Some(outcome) = session.outcomes.get(&seq) {
             return Some(Admission::Again(outcome.clone()));

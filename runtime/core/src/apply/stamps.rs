@@ -15,14 +15,21 @@ use std::collections::{HashMap, VecDeque};
 pub const MAX_STAMPS: usize = 1 << 19;
 /// Entries that are hashed together.
 const BLOCK: u64 = 1024;
+/// Entries of one index that are gone through one by one.
+const FEW: usize = 16;
 
 /// The last index at which each key was written, for the newest keys.
 #[derive(Clone, Debug)]
 pub(super) struct Stamps {
-    /// Looked up only, never gone through: its order differs between replicas.
+    /// Looked up only, never gone through: its order differs between replicas. Of the first `known`
+    /// entries of the queue: it is brought up to date when somebody asks, and a log in which nobody reads
+    /// is applied without it.
     last: HashMap<u64, u64, KeyHash>,
-    /// (index, key) in the order of writing. An entry that `last` has a newer index for is stale.
+    /// (index, key) in the order of writing. An entry with a newer one of its key is stale.
     queue: VecDeque<(u64, u64)>,
+    known: usize,
+    /// How many of the last entries are of the newest index.
+    of_newest: usize,
     /// How many entries were dropped from the queue's front: the number of the first one in it.
     dropped: u64,
     /// The hashes of the whole blocks in the queue, in order.
@@ -43,6 +50,8 @@ impl Stamps {
         Self {
             last: HashMap::default(),
             queue: VecDeque::new(),
+            known: 0,
+            of_newest: 0,
             dropped: 0,
             blocks: VecDeque::new(),
             floor: 0,
@@ -52,7 +61,7 @@ impl Stamps {
 
     /// Raises a key's stamp.
     pub(super) fn raise(&mut self, key: Key, index: u64) {
-        if self.last.insert(key.0, index) == Some(index) {
+        if self.is_raised(key.0, index) {
             return;
         }
         self.push(index, key.0);
@@ -62,14 +71,39 @@ impl Stamps {
                 self.blocks.pop_front();
             }
             self.dropped += 1;
-            if self.last.get(&key) == Some(&old) {
-                self.last.remove(&key);
+            if self.known > 0 {
+                self.known -= 1;
+                if self.last.get(&key) == Some(&old) {
+                    self.last.remove(&key);
+                }
             }
             self.floor = old;
         }
     }
 
+    /// Whether a key has been raised to this very index.
+    fn is_raised(&mut self, key: u64, index: u64) -> bool {
+        if self.queue.back().is_none_or(|&(newest, _)| newest != index) {
+            return false;
+        }
+        if self.of_newest > FEW {
+            self.know_all();
+            return self.last.get(&key) == Some(&index);
+        }
+        self.queue.iter().rev().take(self.of_newest).any(|&(_, raised)| raised == key)
+    }
+
+    /// Brings the map up to date.
+    fn know_all(&mut self) {
+        for &(index, key) in self.queue.range(self.known..) {
+            self.last.insert(key, index);
+        }
+        self.known = self.queue.len();
+    }
+
     fn push(&mut self, index: u64, key: u64) {
+        let is_newest = self.queue.back().is_some_and(|&(newest, _)| newest == index);
+        self.of_newest = if is_newest { self.of_newest + 1 } else { 1 };
         self.queue.push_back((index, key));
         let len = self.queue.len();
         let is_full = (self.dropped + len as u64).is_multiple_of(BLOCK);
@@ -89,7 +123,10 @@ impl Stamps {
     }
 
     /// Whether a key was written after `version`. Means nothing below the floor.
-    pub(super) fn is_newer(&self, key: u64, version: u64) -> bool {
+    pub(super) fn is_newer(&mut self, key: u64, version: u64) -> bool {
+        if self.known < self.queue.len() {
+            self.know_all();
+        }
         self.last.get(&key).is_some_and(|&index| index > version)
     }
 
@@ -116,9 +153,7 @@ impl Stamps {
     /// As a snapshot says.
     pub(super) fn restore(floor: u64, dropped: u64, entries: Vec<(u64, u64)>) -> Self {
         let mut stamps = Self { floor, dropped, ..Self::default() };
-        stamps.last.reserve(entries.len());
         for (index, key) in entries {
-            stamps.last.insert(key, index);
             stamps.push(index, key);
         }
         stamps
@@ -188,6 +223,29 @@ mod tests {
                 assert_eq!(restored.is_newer(n % 4001, n - 9), stamps.is_newer(n % 4001, n - 9));
                 restored.raise(Key(n % 4001), n + 1);
                 stamps.raise(Key(n % 4001), n + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_raised_once_an_index_however_many_are_and_whoever_asks() {
+        for asks in [false, true] {
+            let mut stamps = Stamps::bounded(3000);
+            for index in 1..200 {
+                for key in (0..index % 40).chain(0..index % 40) {
+                    stamps.raise(Key(key), index);
+                    assert!(!asks || stamps.is_newer(key, index - 1));
+                }
+            }
+            let mut entries: Vec<_> = stamps.entries().into();
+            let len = entries.len();
+            entries.dedup();
+            entries.sort_unstable();
+            entries.dedup();
+            assert_eq!(entries.len(), len);
+            for key in 0..39 {
+                let last = (1..200).rev().find(|index| key < index % 40).unwrap();
+                assert!(stamps.is_newer(key, last - 1) && !stamps.is_newer(key, last), "{key}");
             }
         }
     }

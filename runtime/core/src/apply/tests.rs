@@ -387,3 +387,35 @@ fn updates_of_one_key_leave_nothing_behind_and_cost_the_same_for_ever() {
     let predicate = space.state.kb().predicate(&p2()).unwrap();
     assert_eq!(predicate.ends(), (-1, 5001), "orders go on, and are all that does");
 }
+
+#[test]
+fn a_quiet_state_comes_to_the_same_and_may_go_on_aloud() {
+    let mut space = Space::new();
+    let mut quiet = State::new([0; 32]);
+    quiet.apply(0, &space.last);
+    quiet.be_quiet(true);
+    for n in 0..300u64 {
+        let fact = Term::structure("p", [Term::integer(n % 7), Term::integer(n)]);
+        let fact = fact.encode().unwrap().into();
+        let mut ops = vec![Op::Assert { end: End::Last, fact }];
+        if n % 3 == 2 {
+            let order = i64::try_from(n - 2).unwrap();
+            ops.push(Op::Retract { predicate: Indicator::new("p", 2), order });
+        }
+        // Every fifth reads what the one before wrote, and so is refused.
+        let reads = if n % 5 == 4 { vec![key::whole(&Indicator::new("p", 2)).0] } else { vec![] };
+        let version = space.state.index() - u64::from(n % 5 == 4);
+        let outcome = space.propose(Draft { version, reads, ops });
+        let applied = quiet.apply(0, &space.last);
+        assert_eq!(applied.outcome, outcome, "{n}");
+        assert_eq!(applied.change.is_none(), n < 200 || matches!(outcome, Outcome::Refused(..)));
+        if n == 100 {
+            assert_eq!(quiet.digest(), space.state.digest(), "asked for in between");
+        }
+        if n == 199 {
+            quiet.be_quiet(false);
+        }
+    }
+    assert_eq!(quiet.digest(), space.state.digest());
+    assert_eq!(quiet.place(), space.state.place());
+}

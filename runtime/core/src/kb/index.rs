@@ -53,6 +53,13 @@ impl ArgumentIndex {
         entries.into_iter().for_each(|(key, order)| self.add(key, order));
     }
 
+    /// Tells the keys that a fact writes, and takes nothing in.
+    pub(crate) fn written(&self, fact: &[u8], raise: impl FnMut(Key)) {
+        if let Some(value) = argument_of(fact, self.argument) {
+            self.keyer.written(value).iter().for_each(raise);
+        }
+    }
+
     /// Takes a fact in, and tells the keys that it writes.
     pub(crate) fn insert(&mut self, fact: &[u8], order: i64, mut raise: impl FnMut(Key)) {
         let Some(value) = argument_of(fact, self.argument) else { return };

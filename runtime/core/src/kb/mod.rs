@@ -121,12 +121,28 @@ pub struct Fact {
 pub struct Kb {
     predicates: BTreeMap<Indicator, Predicate>,
     digest: SetDigest,
+    /// Whether facts are found by scans alone: nobody looks for any.
+    is_unindexed: bool,
+    /// Whether the digest is computed when it is asked for.
+    is_undigested: bool,
 }
 
 impl Kb {
     /// Without any fact.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Without any fact, and without indexes: of a state that is applied to and not read from. What
+    /// calls would read is told as ever, and facts are found by scans.
+    pub(crate) fn unindexed() -> Self {
+        Self { is_unindexed: true, ..Self::default() }
+    }
+
+    /// Leaves the digest until it is asked for, and then computes it from all facts; or keeps it up to date.
+    pub(crate) fn leave_digest(&mut self, leaves: bool) {
+        self.digest = self.digest();
+        self.is_undigested = leaves;
     }
 
     /// A predicate, if anything was ever written to it or declared of it.
@@ -164,7 +180,9 @@ impl Kb {
 
     /// The predicate, made if it is new.
     pub fn define(&mut self, indicator: &Indicator) -> &mut Predicate {
-        self.predicates.entry(indicator.clone()).or_insert_with(|| Predicate::new(indicator))
+        let is_unindexed = self.is_unindexed;
+        let new = || Predicate::of_kb(indicator, is_unindexed);
+        self.predicates.entry(indicator.clone()).or_insert_with(new)
     }
 
     /// Declares that reads of a predicate are told apart by this argument too. Says whether that is
@@ -188,6 +206,7 @@ impl Kb {
         fact: Fact,
         raise: impl FnMut(Key),
     ) -> i64 {
+        let is_digested = !self.is_undigested;
         let predicate = self.define(indicator);
         let order = match end {
             End::First => {
@@ -199,34 +218,36 @@ impl Kb {
                 predicate.above - 1
             }
         };
-        let hash = fact_hash(predicate.whole, order, &fact);
+        let hash = is_digested.then(|| fact_hash(predicate.whole, order, &fact));
         predicate.insert(order, fact, raise);
-        self.digest.add(hash);
+        hash.into_iter().for_each(|hash| self.digest.add(hash));
         order
     }
 
     /// Adds a fact whose clause order is known: what a snapshot or another replica says.
     pub fn place(&mut self, indicator: &Indicator, order: i64, fact: Fact) {
+        let is_digested = !self.is_undigested;
         let predicate = self.define(indicator);
         predicate.reach(order, order);
-        let hash = fact_hash(predicate.whole, order, &fact);
+        let hash = is_digested.then(|| fact_hash(predicate.whole, order, &fact));
         predicate.insert(order, fact, |_| {});
-        self.digest.add(hash);
+        hash.into_iter().for_each(|hash| self.digest.add(hash));
     }
 
     /// Adds many facts of one predicate, in any order: faster than one by one where it has none.
     pub fn place_all(&mut self, indicator: &Indicator, mut facts: Vec<(i64, Fact)>) {
         facts.sort_unstable_by_key(|&(order, _)| order);
-        let predicate =
-            self.predicates.entry(indicator.clone()).or_insert_with(|| Predicate::new(indicator));
-        if !predicate.is_empty() {
+        if !self.define(indicator).is_empty() {
             facts.into_iter().for_each(|(order, fact)| self.place(indicator, order, fact));
             return;
         }
-        for (order, fact) in &facts {
-            self.digest.add(fact_hash(predicate.whole, *order, fact));
+        if !self.is_undigested {
+            let whole = key::whole(indicator);
+            for (order, fact) in &facts {
+                self.digest.add(fact_hash(whole, *order, fact));
+            }
         }
-        predicate.fill(facts);
+        self.define(indicator).fill(facts);
     }
 
     /// Sets a predicate's order counters, which may stand further out than its facts.
@@ -250,7 +271,9 @@ impl Kb {
     ) -> Option<Fact> {
         let predicate = self.predicates.get_mut(indicator)?;
         let fact = predicate.remove(order, raise)?;
-        self.digest.remove(fact_hash(predicate.whole, order, &fact));
+        if !self.is_undigested {
+            self.digest.remove(fact_hash(predicate.whole, order, &fact));
+        }
         Some(fact)
     }
 
@@ -263,7 +286,16 @@ impl Kb {
 
     /// The digest of all facts, each with its predicate, clause order and id.
     pub fn digest(&self) -> SetDigest {
-        self.digest
+        if !self.is_undigested {
+            return self.digest;
+        }
+        let mut digest = SetDigest::default();
+        for predicate in self.predicates.values() {
+            for (order, fact) in predicate.facts_after(None) {
+                digest.add(fact_hash(predicate.whole, order, fact));
+            }
+        }
+        digest
     }
 }
 

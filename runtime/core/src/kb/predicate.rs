@@ -26,6 +26,8 @@ pub struct Predicate {
     declared: Vec<u32>,
     /// For each argument, how many scans had it bound and unindexed.
     scans: Vec<u32>,
+    /// Whether the indexes only make keys, and find nothing.
+    is_unindexed: bool,
 }
 
 impl Predicate {
@@ -42,7 +44,13 @@ impl Predicate {
             indexes: first.into_iter().collect(),
             declared: Vec::new(),
             scans: Vec::new(),
+            is_unindexed: false,
         }
+    }
+
+    /// Of a knowledge base that keeps indexes or does not.
+    pub(super) fn of_kb(indicator: &Indicator, is_unindexed: bool) -> Self {
+        Self { is_unindexed, ..Self::new(indicator) }
     }
 
     /// How many facts there are.
@@ -95,7 +103,7 @@ impl Predicate {
         let keys = |(_, index, argument): (Binding, &ArgumentIndex, &[u8])| {
             (index.argument(), index.keyer().read(argument))
         };
-        let lookup = lookup.map(keys);
+        let lookup = lookup.map(keys).filter(|_| !self.is_unindexed);
         let reads = reads.map(|best| match (best.1, lookup) {
             (index, Some((by, keys))) if by == index.argument() => (index, keys),
             (index, _) => (index, keys(best).1),
@@ -133,7 +141,7 @@ impl Predicate {
 
     /// Notes that a call of `goal` had to scan; indexes an argument that calls keep asking for.
     pub(super) fn note_scan(&mut self, indicator: &Indicator, goal: &[u8]) {
-        if self.len() < FACTS_BEFORE_INDEX {
+        if self.is_unindexed || self.len() < FACTS_BEFORE_INDEX {
             return;
         }
         self.scans.resize(indicator.arity as usize, 0);
@@ -172,11 +180,15 @@ impl Predicate {
         raise(self.whole);
         let of_state = self.indexes_of_state();
         for (n, index) in self.indexes.iter_mut().enumerate() {
-            index.insert(&fact.bytes, order, |key| {
+            let raise = |key| {
                 if n < of_state {
                     raise(key);
                 }
-            });
+            };
+            match self.is_unindexed {
+                true => index.written(&fact.bytes, raise),
+                false => index.insert(&fact.bytes, order, raise),
+            }
         }
         self.facts.insert(order, fact);
     }
@@ -186,7 +198,8 @@ impl Predicate {
         if let (Some((first, _)), Some((last, _))) = (facts.first(), facts.last()) {
             self.reach(*first, *last);
         }
-        for index in &mut self.indexes {
+        let indexes = self.indexes.iter_mut().filter(|_| !self.is_unindexed);
+        for index in indexes {
             index.fill(facts.iter().map(|(order, fact)| (*order, &fact.bytes)));
         }
         // From ascending entries a map is built whole; inserting into it is slower.
@@ -199,11 +212,15 @@ impl Predicate {
         raise(self.whole);
         let of_state = self.indexes_of_state();
         for (n, index) in self.indexes.iter_mut().enumerate() {
-            index.remove(&fact.bytes, order, |key| {
+            let raise = |key| {
                 if n < of_state {
                     raise(key);
                 }
-            });
+            };
+            match self.is_unindexed {
+                true => index.written(&fact.bytes, raise),
+                false => index.remove(&fact.bytes, order, raise),
+            }
         }
         Some(fact)
     }
@@ -224,7 +241,9 @@ impl Predicate {
             return;
         }
         let mut index = ArgumentIndex::new(Keyer::new(indicator, argument), argument);
-        index.fill(self.facts.iter().map(|(&order, fact)| (order, &fact.bytes)));
+        if !self.is_unindexed {
+            index.fill(self.facts.iter().map(|(&order, fact)| (order, &fact.bytes)));
+        }
         self.indexes.push(index);
     }
 }

@@ -1,4 +1,4 @@
-//! `synod bench write|transact|update|lookup|reach`: what this machine does with Synod.
+//! `synod bench write|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -6,13 +6,16 @@
 //! without Synod. Where others use the machine too, the ratio to the floor says more than the
 //! figure.
 
+mod export;
 mod floor;
+mod history;
 mod latency;
 mod load;
 mod lookup;
 mod machine;
 mod node;
 mod reach;
+mod replay;
 mod report;
 mod stream;
 mod transact;
@@ -33,6 +36,8 @@ pub(crate) enum Bench {
     Update(update::Update),
     Lookup(lookup::Lookup),
     Reach(reach::Reach),
+    Export(export::Export),
+    Replay(replay::Replay),
 }
 
 impl Bench {
@@ -49,6 +54,8 @@ impl Bench {
                 Self::Update(update) => update.run(&folder, &mut report).await,
                 Self::Lookup(lookup) => lookup.run(&folder, &mut report).await,
                 Self::Reach(reach) => reach.run(&folder, &mut report).await,
+                Self::Export(export) => export.run(&folder, &mut report),
+                Self::Replay(replay) => replay.run(&folder, &mut report).await,
             }
         };
         tokio::select! {
@@ -64,6 +71,8 @@ impl Bench {
             Self::Update(_) => "update",
             Self::Lookup(_) => "lookup",
             Self::Reach(_) => "reach",
+            Self::Export(_) => "export",
+            Self::Replay(_) => "replay",
         }
     }
 }

@@ -198,6 +198,7 @@ impl BenchNode {
             agent: Some(AGENT.to_owned()),
             space: None,
             limit: Some(1),
+            as_of: None,
             min_index: 0,
             as_of: None,
             once: None,

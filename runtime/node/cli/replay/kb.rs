@@ -13,7 +13,8 @@ use synod::past::{At, Filter, Span};
 use synod::scratch::{Limits, Scratch, ScratchError};
 use synod_core::apply::State;
 use synod_core::export::MEDIA_TYPE;
-use synod_core::term::text::write_encoded;
+use synod_core::term::Term;
+use synod_core::term::text::{WriteOptions, write};
 
 impl Replay {
     pub(super) async fn kb(self, global: &Global) -> Result<Verdict, Failure> {
@@ -86,9 +87,10 @@ fn print_facts(state: &State, limit: Option<u64>, out: &mut Out) -> Result<Verdi
         for (_, fact) in predicate.facts_after(None) {
             let Some(less) = left.checked_sub(1) else { return Ok(Verdict::Yes) };
             left = less;
-            let mut text = String::new();
             let unread = |e: synod_core::cbor::Error| Failure::error(format!("{indicator}: {e}"));
-            write_encoded(&fact.bytes, &mut text, "_").map_err(unread)?;
+            let term = Term::decode(&fact.bytes).map_err(unread)?;
+            let mut text = String::new();
+            write(&term, &mut text, WriteOptions::PRETTY);
             if out.is_json() {
                 out.json(&json!({
                     "fact": text,
@@ -96,7 +98,13 @@ fn print_facts(state: &State, limit: Option<u64>, out: &mut Out) -> Result<Verdi
                     "position": fact.id.to_string(),
                 }))?;
             } else {
-                out.line(format_args!("{text}."))?;
+                // A full stop behind a symbol would be part of it.
+                let gap = if text.ends_with(|c: char| "+-*/\\^<>=~:.?@#&$".contains(c)) {
+                    " "
+                } else {
+                    ""
+                };
+                out.line(format_args!("{text}{gap}."))?;
             }
         }
     }
