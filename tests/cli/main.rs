@@ -6,9 +6,12 @@ mod http;
 mod limits;
 mod log;
 mod propose;
+mod pty;
+mod repl;
 mod requests;
 mod run;
 mod status;
+mod tools;
 mod verbs;
 mod watch;
 #[allow(dead_code, reason = "another test binary uses the rest of it")]

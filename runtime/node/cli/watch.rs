@@ -66,7 +66,7 @@ impl Watch {
                     eprintln!("[watch] {names} changed: {line}");
                     details.iter().for_each(|detail| eprintln!("{detail}"));
                 }
-                Err(failure @ Failure::PipeClosed) => return failure,
+                Err(failure @ (Failure::PipeClosed | Failure::Told)) => return failure,
             }
         }
     }
