@@ -13,12 +13,14 @@ visible_predicates(Predicates) :-
     '$get_db_refs'(Module, _, _, PIs),
     findall(
         p(Name, Arity, IsReplicated),
-        visible(PIs, Name, Arity, IsReplicated),
+        visible(PIs, Module, Name, Arity, IsReplicated),
         Predicates
     ).
 
-visible(PIs, Name, Arity, IsReplicated) :-
-    (   member(Name/Arity, PIs)
+visible(PIs, Module, Name, Arity, IsReplicated) :-
+    (   member(Name/Arity, PIs),
+        % Not one that is only called.
+        synod_calls:defines(Module, Name, Arity)
     ;   built_in(PIs1),
         member(Name/Arity, PIs1)
     ),
@@ -39,7 +41,7 @@ built_in([
     current_input/1, current_op/3, current_output/1, current_predicate/1, current_prolog_flag/2,
     fail/0, false/0, findall/3, findall/4, float/1, flush_output/0, flush_output/1, functor/3,
     get_byte/1, get_byte/2, get_char/1, get_char/2, get_code/1, get_code/2, ground/1, halt/0, halt/1,
-    integer/1, is_list/1, keysort/2, nl/0, nl/1, nonvar/1, number/1, number_chars/2, number_codes/2,
+    integer/1, keysort/2, nl/0, nl/1, nonvar/1, number/1, number_chars/2, number_codes/2,
     once/1, op/3, open/3, open/4, peek_byte/1, peek_byte/2, peek_char/1, peek_char/2, peek_code/1,
     peek_code/2, put_byte/1, put_byte/2, put_char/1, put_char/2, put_code/1, put_code/2, rational/1,
     read/1, read/2, read_term/2, read_term/3, repeat/0, retract/1, retractall/1, set_input/1,
