@@ -12,7 +12,7 @@ pub(super) fn unknown(name: &str, arity: u32, names: &[(String, u32)]) -> String
     let meant = meant(name, arity, names);
     match meant.as_slice() {
         [] => format!("unknown procedure {name}/{arity}"),
-        [some @ ..] => {
+        some => {
             format!("unknown procedure {name}/{arity}; did you mean {}?", some.join(" or "))
         }
     }
