@@ -19,6 +19,7 @@ loaded.
 :- use_module(library(error)).
 :- use_module(library(iso_ext), [bb_get/2, bb_put/2]).
 :- use_module(library(lists), [member/2]).
+:- use_module(library(synod_calls)).
 :- use_module(library(synod_host)).
 
 :- dynamic(checked/1).          % File
@@ -66,6 +67,7 @@ check_next(Stream, File, Kind, End) :-
             )
         ;   End = false,
             check_singletons(Singletons, File, From, To),
+            note_clause(Term, File, From, To),
             check_term(Term, Names, File, Kind, From)
         )
     ;   End = true
@@ -180,6 +182,9 @@ check_directive(Directive, _, _, _, _) :-
 check_directive(module(Module, Exports), _, File, Kind, From) :-
     !,
     (   Kind == program, atom(Module) -> bb_put(synod_module, Module)
+    ;   true
+    ),
+    (   atom(Module) -> note_module(File, Module)
     ;   true
     ),
     (   catch(( member(op(P, T, O), Exports), op(P, T, O), fail ; true ), _, fail) -> true

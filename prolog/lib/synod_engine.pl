@@ -9,6 +9,7 @@ host.
 
 :- use_module(library(iso_ext), [call_residue_vars/2, call_with_inference_limit/3, copy_term/3]).
 :- use_module(library(lists), [append/2, append/3, member/2]).
+:- use_module(library(synod_calls)).
 :- use_module(library(synod_check)).
 :- use_module(library(synod_host)).
 
@@ -52,6 +53,7 @@ used(Ball, _) :-
 used(_, Module) :-
     assertz(program_module(Module)),
     dispatched(Module),
+    tell_unknown(Module),
     host(loaded, true).
 
 dispatched(Module) :-

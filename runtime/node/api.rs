@@ -94,6 +94,10 @@ pub struct GoalRequest {
     /// For `transact`: makes it happen once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// A name of the client's own, of up to 64 bytes: after an answer the goal waits, and goes on
+    /// when `POST /v1/goals/NAME/more` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
 }
 
 /// One event of the stream that a goal's solution is.
@@ -107,6 +111,8 @@ pub enum GoalEvent {
         /// As text; bytes that are not UTF-8 are replaced.
         text: String,
     },
+    /// The goal waits to be asked for more: see [`GoalRequest::step`].
+    More,
     /// No further answer. The last event but in an error.
     End {
         /// Whether there was an answer at all.
@@ -131,6 +137,45 @@ pub struct Answer {
     /// Constraints on variables that are not bound, as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub residuals: Vec<String>,
+}
+
+/// A predicate that a program sees.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PredicateInfo {
+    /// Its name.
+    pub name: String,
+    /// Its arity.
+    pub arity: u32,
+    /// Whether its clauses are facts of the space.
+    pub replicated: bool,
+}
+
+/// One event of the stream of a space's changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ChangeEvent {
+    /// A fact was added.
+    Asserted(FactChange),
+    /// A fact was taken away.
+    Retracted(FactChange),
+    /// Whoever reads was too slow: changes behind this index were passed over. The last event.
+    Missed {
+        /// The index.
+        after: u64,
+    },
+}
+
+/// A change of one fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactChange {
+    /// The index of the command that made it.
+    pub index: u64,
+    /// Its place in the command.
+    pub n: u32,
+    /// Who made it: an agent's name, or a session's label.
+    pub by: String,
+    /// The fact as text.
+    pub fact: String,
 }
 
 /// What went wrong.

@@ -7,6 +7,7 @@
 //! DATA/control.sock   the control API
 //! DATA/spaces/NAME/   genesis.json, log/, snapshots/, as-of/
 //! DATA/agents/NAME/   agent.json (started with the node), log, modules/
+//! DATA/cli/           what the command line remembers: last indexes, the history of the toplevel
 //! ```
 
 use crate::node::LOCAL;

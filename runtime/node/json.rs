@@ -53,6 +53,14 @@ fn value(term: &Term, levels: usize) -> Option<Value> {
     })
 }
 
+/// An encoded term as text for people.
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    match Term::decode(bytes) {
+        Ok(term) => written(&term),
+        Err(e) => format!("(cannot be read: {e})"),
+    }
+}
+
 fn written(term: &Term) -> String {
     let mut out = String::new();
     text::write(term, &mut out, text::WriteOptions { operators: true, ..Default::default() });

@@ -5,8 +5,8 @@ mod log;
 pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
-    self, AgentInfo, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest, LogLine, Once,
-    Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
+    self, AgentInfo, ChangeEvent, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest,
+    LogLine, Once, PredicateInfo, Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
 };
 use crate::folder::{Folder, FolderError, random};
 use crate::rates;
@@ -21,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
 use synod_core::apply::{Outcome, Refusal};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
+use synod_core::kb::Indicator;
 use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
@@ -210,6 +211,26 @@ impl Node {
         goal: GoalRequest,
     ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
         self.0.agents.solve(kind, goal)
+    }
+
+    /// Asks a goal for more that goes on answer by answer.
+    pub fn more(&self, goal: &str) -> Result<(), ErrorBody> {
+        self.0.agents.more(goal)
+    }
+
+    /// The predicates that an agent's program sees.
+    pub async fn predicates(&self, agent: &str) -> Result<Vec<PredicateInfo>, ErrorBody> {
+        self.0.agents.predicates(agent).await
+    }
+
+    /// The changes of a space's facts, as they come; of one predicate, or of all.
+    pub fn changes(
+        &self,
+        space: Option<&str>,
+        predicate: Option<Indicator>,
+        after: Option<u64>,
+    ) -> Result<mpsc::Receiver<ChangeEvent>, ErrorBody> {
+        Ok(self.space(space)?.watch(predicate, after))
     }
 
     /// Runs a program as an agent; returns once it is loaded and claimed, or with its problems.

@@ -6,11 +6,14 @@ mod http;
 mod limits;
 mod log;
 mod propose;
+mod pty;
+mod repl;
 mod requests;
 mod run;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 mod verbs;
 mod watch;
 #[allow(dead_code, reason = "another test binary uses the rest of it")]

@@ -212,3 +212,46 @@ fn a_reader_of_the_output_that_goes_ends_the_run() {
     assert_eq!(ended.unwrap().code(), Some(0));
     assert!(started.elapsed() < PATIENCE);
 }
+
+#[test]
+fn warnings_of_the_program_are_seen_with_their_places() {
+    let world = World::new();
+    let program = world.program(
+        "typo.pl",
+        ":- use_module(library(synod)).\n:- use_module(library(lists)).\non(start) :- write(begun), nl.\n\
+         p(X) :- apend([], [], _).\nq.\np(1).\n",
+    );
+    let mut run = Process::start(world.command(["run", &program]), true);
+    run.until("begun");
+    for text in [
+        "typo.pl:4:1: singleton variable X",
+        "typo.pl:4:9: unknown procedure apend/3; did you mean append/3?",
+        "typo.pl:6:1: clauses of p/1 do not stand together",
+    ] {
+        let said =
+            || run.seen.iter().any(|line| line.starts_with("[warning] ") && line.contains(text));
+        if !said() {
+            run.until(text);
+        }
+    }
+    let log = world.yes(["agent", "logs", "typo"]);
+    assert!(log.contains("typo.pl:4:9: unknown procedure apend/3"), "{log}");
+}
+
+#[test]
+fn the_examples_are_without_warnings() {
+    let world = World::new();
+    let node = world.up(&[]);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for (name, file) in [
+        ("hello", "hello.pl"),
+        ("bank", "bank.pl"),
+        ("counter", "counter.pl"),
+        ("prices", "prices/prices.pl"),
+    ] {
+        let options = serde_json::json!({"max_time_ms": 60_000});
+        node.run_agent(root.join(file).to_str().unwrap(), name, options);
+        let log = node.log(name);
+        assert!(!log.iter().any(|line| line.starts_with("warning ")), "{name}: {log:?}");
+    }
+}

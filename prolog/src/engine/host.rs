@@ -254,6 +254,10 @@ impl Host {
             }
             "not_loaded" => self.not_loaded(chars(&arg)),
             "refused" => self.refused(chars(&arg)),
+            "names" => {
+                self.loading.set_names(&arg);
+                Ok(Answer::Done)
+            }
             "operators" => {
                 self.loading.set_operators(&arg);
                 Ok(Answer::Done)

@@ -2,6 +2,7 @@
 
 use super::errors::Ball;
 use super::host::{Answer, Host, arity_of, chars};
+use super::near;
 use super::run::Phase;
 use super::{exit, sandbox};
 use crate::frame::{FromEngine, Mode, Problem, Role, Severity};
@@ -27,6 +28,8 @@ pub(super) struct Loading {
     texts: BTreeMap<String, String>,
     /// The operators that the machine knows now.
     operators: BTreeSet<String>,
+    /// The predicates that the program sees.
+    names: Vec<(String, u32)>,
 }
 
 impl Loading {
@@ -37,6 +40,18 @@ impl Loading {
     pub(super) fn set_operators(&mut self, names: &Term) {
         let Term::List(names) = names else { return };
         self.operators = names.iter().map(chars).collect();
+    }
+
+    pub(super) fn set_names(&mut self, names: &Term) {
+        let Term::List(names) = names else { return };
+        let pair = |term: &Term| match term {
+            Term::Compound(_, args) => match args.as_slice() {
+                [name, arity] => Some((chars(name), arity_of(arity).ok()?)),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.names = names.iter().filter_map(pair).collect();
     }
 
     pub(super) fn set_records(&mut self, records: bool) {
@@ -140,6 +155,13 @@ impl Host {
         }
         if self.loading.problems.len() < MAX_PROBLEMS {
             let source = self.loading.text(&file);
+            let (from, to, text) = match unknown(what) {
+                Some((name, arity)) => {
+                    let at = near::place(&source, from, to, &name);
+                    (at, at, near::unknown(&name, arity, &self.loading.names))
+                }
+                None => (from, to, text),
+            };
             let to = if is_syntax(what) { self.loading.gave_up(&source, from, to) } else { to };
             let (line, column) = line_and_column(&source, from);
             let (to_line, to_column) = line_and_column(&source, to);
@@ -211,6 +233,9 @@ impl Host {
             return Ok(Answer::Term(Term::atom("false")));
         }
         let output = program_output(self.output.drain());
+        // As one reads the program: what is unknown was found when all else was done.
+        let order = |p: &Problem| (p.file.clone(), p.line, p.column);
+        self.loading.problems.sort_by_cached_key(order);
         self.link.send(&FromEngine::Loaded {
             declared: self.facts.replica.declarations(),
             mode: self.loading.mode.clone().unwrap_or(Mode::One),
@@ -292,6 +317,17 @@ fn line_and_column(text: &str, offset: u64) -> (u32, u32) {
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     (small(line), small(column))
+}
+
+/// The predicate of `unknown(Name, Arity)`.
+fn unknown(what: &Term) -> Option<(String, u32)> {
+    match (what.predicate(), what) {
+        (Some(("unknown", 2)), Term::Compound(_, args)) => match args.as_slice() {
+            [name, arity] => Some((chars(name), arity_of(arity).ok()?)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn is_syntax(what: &Term) -> bool {

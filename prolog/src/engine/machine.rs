@@ -7,14 +7,16 @@ use std::io::Read;
 
 /// Our libraries. They are loaded from their text, each after those it uses: `use_module(library(N))`
 /// finds a module that is there under that name. `synod` comes last, for it hooks into the loader.
-const LIBRARIES: [(&str, &str); 7] = [
+const LIBRARIES: [(&str, &str); 9] = [
     ("synod_host", include_str!("../../lib/synod_host.pl")),
     ("synod_copies", include_str!("../../lib/synod_copies.pl")),
     // Holds copies of facts, and nothing that could have the name of one.
     ("synod_copy", ":- module(synod_copy, [])."),
     ("cbor", include_str!("../../lib/cbor.pl")),
+    ("synod_calls", include_str!("../../lib/synod_calls.pl")),
     ("synod_check", include_str!("../../lib/synod_check.pl")),
     ("synod_engine", include_str!("../../lib/synod_engine.pl")),
+    ("synod_names", include_str!("../../lib/synod_names.pl")),
     ("synod", SYNOD),
 ];
 

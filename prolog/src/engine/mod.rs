@@ -24,6 +24,7 @@ mod link;
 mod loading;
 mod machine;
 mod matching;
+mod near;
 mod output;
 mod replica;
 mod reply;

@@ -8,6 +8,8 @@ crate::tests! {
     all_syntax_errors_are_told_with_line_and_column
     operators_of_the_file_and_its_libraries_are_obeyed
     singletons_and_scattered_clauses_are_warnings
+    unknown_procedures_are_warnings
+    what_is_known_in_some_way_is_no_unknown_procedure
     what_the_loader_stops_at_is_told_by_name
     a_clause_of_a_replicated_predicate_is_refused
     writes_during_loading_are_refused
@@ -92,6 +94,102 @@ apart(2).
             ),
         ]
     );
+}
+
+fn unknown_procedures_are_warnings() {
+    let program = "
+:- use_module(library(synod)).
+:- use_module(library(lists)).
+:- use_module(library(dcgs)).
+:- replicated(account/2).
+on(event(_, _, a(X))) :- acount(X, _), apend([], X, _).
+p(Xs) :- maplist(nosuch(1), Xs), \\+ gone, findall(X, member(x, X), _).
+q --> \"a\", rest, { also(gone) }.
+p :- ( a -> b ; transaction((c, account(d, _))) ).
+a. b.
+:- initialization(catch(begin, _, true)).
+r(X) :- length(X).
+";
+    let said = |name: &str| format!("unknown procedure {name}");
+    assert_eq!(
+        warnings(program),
+        [
+            (6, 26, said("acount/2; did you mean account/2?")),
+            (6, 40, said("apend/3; did you mean append/3?")),
+            (7, 18, said("nosuch/2")),
+            (7, 37, said("gone/0")),
+            (8, 12, said("rest/2")),
+            (8, 20, said("also/1")),
+            (9, 30, said("c/0")),
+            (11, 25, said("begin/0")),
+            (12, 9, said("length/1; did you mean length/2?")),
+        ]
+    );
+}
+
+fn what_is_known_in_some_way_is_no_unknown_procedure() {
+    let mut options = Options::agent();
+    let other = ":- module(other, [r/1]).\n:- use_module(library(lists)).\nr(X) :- s(X), t(X).
+s(X) :- append(X, [], _).\nt(_).\n";
+    options.files.push(("other.pl", other.into()));
+    let program = "
+:- module(prog, [main/0]).
+:- use_module(library(synod)).
+:- use_module(library(lists)).
+:- use_module(library(dcgs)).
+:- use_module(library(clpz)).
+:- use_module(library(lambda)).
+:- use_module(library(format)).
+:- use_module(library(reif)).
+:- use_module(library(tabling)).
+:- use_module(library(assoc)).
+:- use_module(library(dif)).
+:- use_module(library(iso_ext)).
+:- use_module(other).
+:- dynamic(state/1).
+:- discontiguous(later/1).
+:- replicated((account/2, job/3+key(2))).
+:- meta_predicate(twice(0)).
+:- table path/2.
+:- op(700, xfx, ===>).
+main :- state(_), later(1), account(_, _), job(_, _, _), fresh(1), other:none, M = user, M:anything.
+more(X, Y) :- X #> Y + 1, Y #\\= 3, label([X, Y]), X in 0..9, dif(X, Y), r(X), X ===> Y.
+A ===> B :- A = B.
+meta(Gs, G) :- call(G), call(G, 1), maplist(\\X^(X = 1), Gs), maplist(=(1), Gs), foldl(add, Gs, 0, _),
+    setof(X-Y, Z^more3(X, Y, Z), _), forall(member(X, Gs), X = 1), G, \\+ \\+ fail, once(!).
+add(X, Y, Z) :- Z is X + Y.
+more3(_, _, _).
+twice(G) :- call(G), call(G).
+two :- twice(assertz(fresh(1))), twice(( write(a), nl )).
+greeting --> \"hello \", name(X), { atom(X) }, !, [], ( \"a\" | \"b\" ), \\+ \"c\", call(rest, x), seq(_), ... .
+name(x) --> [].
+rest(_, S, S).
+use :- phrase(greeting, _), phrase(name(x), _, _), catch(optional(1), error(existence_error(_, _), _), true).
+ask :- ( current_predicate(plugin/1) -> plugin(1) ; true ), if_(1 = 1, true, fail).
+path(X, Y) :- edge(X, Y).
+path(X, Y) :- path(X, Z), edge(Z, Y).
+edge(a, b).
+all(X) :- transaction(( retract(account(X, _)), assertz(account(X, 1)) )), retractall(cache(_)), cache(X),
+    bob::anything(X), linearizable(account(X, _)), as_of(1, account(X, _)), broadcast(x), X == 1, X @< 2,
+    functor(X, _, _), arg(1, X, _), X =.. [_], copy_term(X, _), atom_chars(_, \"a\"), number_codes(_, _),
+    setof(A, B^account(A, B), _), catch(halt, _, true), sort([], _), X =:= 1, X >= 2, var(X), keysort([], _),
+    list_to_assoc([], _), format(\"~w\", [X]), throw(x), findall(A, account(A, _), _, []), ground(X),
+    bagof(A, account(A, B), _), sub_atom(a, _, _, _, _), read_term(_, []), term_variables(X, _), compare(_, X, X),
+    unify_with_occurs_check(X, X), call_cleanup(true, true), op(1, fx, a), number_vars(X).
+number_vars(X) :- ( var(X), ! ; nonvar(X) -> integer(X) ; atomic(X), compound(X), callable(X) ).
+";
+    match Node::launch(program, options).next_said() {
+        FromEngine::Loaded { warnings, .. } => {
+            let said = |p: &Problem| format!("{}:{}: {}", p.line, p.column, p.text);
+            let unknown: Vec<_> =
+                warnings.iter().map(said).filter(|text| text.contains("unknown")).collect();
+            assert_eq!(unknown, Vec::<String>::new());
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nobody knows what a program with expansions of its own calls.
+    let program = "user:term_expansion(make(X), p(X)).\nmake(1).\nq :- nosuch, p(1).\n";
+    assert_eq!(warnings(program), []);
 }
 
 fn what_the_loader_stops_at_is_told_by_name() {

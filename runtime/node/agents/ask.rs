@@ -72,6 +72,7 @@ pub(super) async fn answer(
                 as_of: None,
                 once: None,
                 depth: engine.depth + 1,
+                step: None,
             };
             let events = callee.solve(context, solve);
             engine.calls.insert(call, OpenCall { events, chunk, patience });
@@ -112,7 +113,7 @@ async fn more(engine: &mut Engine, call: u64) -> Result<(), EngineError> {
                 }
                 (true, None)
             }
-            Ok(Some(SideEvent::Output(_))) => continue,
+            Ok(Some(SideEvent::Output(_) | SideEvent::More)) => continue,
             Ok(Some(SideEvent::Threw { term, text })) => {
                 let ball = term.or_else(|| Term::string(&*text).encode().ok());
                 (false, ball)

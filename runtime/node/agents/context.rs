@@ -4,6 +4,7 @@ use super::definition::Definition;
 use super::log::AgentLog;
 use super::mailbox::Mailbox;
 use super::side::Sides;
+use super::step::Steps;
 use super::task::Order;
 use super::view::View;
 use crate::space::Space;
@@ -24,6 +25,8 @@ pub(crate) struct Context {
     pub(super) executable: PathBuf,
     /// The folder of the agents' own folders.
     pub(super) folder: PathBuf,
+    /// Goals that are asked for answer by answer.
+    pub(super) steps: Steps,
     agents: Mutex<BTreeMap<String, Registered>>,
     is_stopping: watch::Sender<bool>,
 }
@@ -44,7 +47,7 @@ pub(super) struct Registered {
 impl Context {
     pub(super) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
         let (agents, is_stopping) = (Mutex::default(), watch::Sender::new(false));
-        Self { node, executable, folder, agents, is_stopping }
+        Self { node, executable, folder, steps: Steps::default(), agents, is_stopping }
     }
 
     /// The node's name.

@@ -15,7 +15,9 @@ mod letters;
 mod load;
 mod log;
 mod mailbox;
+mod names;
 mod side;
+mod step;
 mod takeover;
 mod task;
 mod timers;
@@ -42,7 +44,6 @@ use side::{SideEvent, Solve};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
-use synod_core::term::text;
 use synod_prolog::frame::{GoalKind, GoalText};
 use takeover::How;
 use task::{Order, Task};
@@ -359,6 +360,7 @@ impl Agents {
         request: GoalRequest,
     ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
         let agent = self.for_goal(request.agent.as_deref(), request.space.as_deref())?;
+        let step = request.step.map(|name| self.context.steps.begin(name)).transpose()?;
         let solve = Solve {
             kind: match kind {
                 SolveKind::Query => GoalKind::Query,
@@ -371,6 +373,7 @@ impl Agents {
             as_of: request.as_of.filter(|_| kind == SolveKind::Query),
             once: request.once,
             depth: 0,
+            step: step.map(Arc::new),
         };
         let mut events = agent.solve(&self.context, solve);
         let (sender, receiver) = mpsc::channel(EVENTS);
@@ -387,6 +390,11 @@ impl Agents {
             }
         });
         Ok(receiver)
+    }
+
+    /// Asks a goal that waits for more; see [`GoalRequest::step`].
+    pub(crate) fn more(&self, name: &str) -> Result<(), ErrorBody> {
+        self.context.steps.more(name)
     }
 
     /// Ends all agents; they start again with the node if they are kept.
@@ -496,6 +504,7 @@ fn goal_event(event: SideEvent) -> GoalEvent {
         SideEvent::Output(bytes) => {
             GoalEvent::Output { text: String::from_utf8_lossy(&bytes).into_owned() }
         }
+        SideEvent::More => GoalEvent::More,
         SideEvent::End { succeeded, more, index } => GoalEvent::End { succeeded, more, index },
         SideEvent::Threw { text, .. } => GoalEvent::Error(error("threw", text)),
         SideEvent::Failed(body) => GoalEvent::Error(body),
@@ -506,19 +515,6 @@ fn describe(problem: &Problem) -> String {
     match problem.line {
         0 => format!("{}: {}", problem.file, problem.text),
         line => format!("{}:{line}:{}: {}", problem.file, problem.column, problem.text),
-    }
-}
-
-/// An encoded term as text for people.
-fn term_text(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    match synod_core::term::Term::decode(bytes) {
-        Ok(term) => {
-            let options = text::WriteOptions { operators: true, ..Default::default() };
-            text::write(&term, &mut out, options);
-            out
-        }
-        Err(e) => format!("(cannot be read: {e})"),
     }
 }
 

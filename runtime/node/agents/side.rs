@@ -7,6 +7,7 @@ use super::commit::resource_error;
 use super::context::{Context, Registered};
 use super::engine::{Engine, EngineError};
 use super::load::problems;
+use super::step::Step;
 use crate::api::{ErrorBody, Once};
 use crate::node::told;
 use crate::scratch::past_error;
@@ -60,6 +61,7 @@ pub(super) struct Solve {
     pub(super) once: Option<Once>,
     /// Calls of agents that it stands behind.
     pub(super) depth: u32,
+    pub(super) step: Option<Arc<Step>>,
 }
 
 /// What comes of a goal.
@@ -67,6 +69,8 @@ pub(super) struct Solve {
 pub(super) enum SideEvent {
     Answer(Answer),
     Output(Vec<u8>),
+    /// The goal waits to be asked for more.
+    More,
     /// No further answer; the last event.
     End {
         succeeded: bool,
@@ -321,7 +325,13 @@ impl Goal<'_> {
                             self.tell(SideEvent::End { succeeded, more: true, index }).await;
                             return Ok(true);
                         }
-                        End::More => engine.send(&ToEngine::More { id: ID }).await?,
+                        End::More => {
+                            if let Some(step) = &self.solve.step {
+                                self.tell(SideEvent::More).await;
+                                step.asked().await;
+                            }
+                            engine.send(&ToEngine::More { id: ID }).await?;
+                        }
                         End::Running => {}
                         End::Done | End::False => {
                             self.tell(SideEvent::End { succeeded, more: cut, index }).await;

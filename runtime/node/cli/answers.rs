@@ -60,6 +60,8 @@ pub(crate) fn show(out: &mut Out, goal: &str, event: GoalEvent) -> Result<Option
         GoalEvent::Answer(answer) => out.line(format_args!("{}.", answer.text))?,
         GoalEvent::Output { text } if out.is_json() => eprint!("{text}"),
         GoalEvent::Output { text } => out.text(&text)?,
+        // Only of a goal that was asked to go on answer by answer.
+        GoalEvent::More => {}
         GoalEvent::Error(error) => return Err(Failure::told_of_text(error, goal)),
         GoalEvent::End { succeeded, more, index } => {
             if !succeeded && !out.is_json() {

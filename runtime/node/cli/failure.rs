@@ -10,6 +10,8 @@ use synod::api::{ErrorBody, Problem};
 pub(crate) enum Failure {
     /// The reader of stdout has seen enough, which is no error.
     PipeClosed,
+    /// An error that has been told.
+    Told,
     /// An error: one line that says what to do, and what it is about in lines of their own.
     Error {
         /// The line, without `synod: `.
@@ -55,6 +57,7 @@ impl Failure {
     pub(crate) fn tell(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
+            Self::Told => ExitCode::from(2),
             Self::Error { line, details } => {
                 say(format_args!("synod: {line}"));
                 details.iter().for_each(|detail| say(format_args!("{detail}")));

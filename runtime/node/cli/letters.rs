@@ -29,6 +29,11 @@ pub(crate) struct Letters {
 }
 
 impl Letters {
+    /// All of an agent's, to be printed.
+    pub(crate) fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), retry: None, drop: None, all: false }
+    }
+
     pub(crate) async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
         let Self { name, retry, drop, all } = self;
         let path = format!("/v1/agents/{}/letters", encode(&name));

@@ -12,17 +12,20 @@ mod broadcast;
 mod client;
 mod detach;
 mod down;
+mod examples;
 mod failure;
 mod foreground;
 mod letters;
 mod lines;
 mod log;
+mod manual;
 mod memory;
 mod module;
 mod out;
 mod outcome;
 mod progress;
 mod query;
+mod repl;
 mod replay;
 mod run;
 mod say;
@@ -36,7 +39,7 @@ mod up;
 mod watch;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use failure::Failure;
 pub(crate) use out::Out;
 use std::path::PathBuf;
@@ -45,27 +48,26 @@ use std::process::ExitCode;
 /// `synod help`: one screen.
 const HELP: &str = "\
 Prolog programs as distributed agents that agree.
-
 Usage: synod VERB ... [--data DIR] [--json] [-v]
 
-  run FILE        run a program as an agent, here or in the node that runs
-  up              start the node of a data folder
-  down            stop it
-  status          show it, its spaces and agents
-  query GOAL      print the answers of a goal
-  transact GOAL   run a goal once, as one transaction
-  broadcast TERM  put an event in a space's order
-  outcome ID      ask how a transaction ended
-  agent ...       list, stop, restart, reload; logs, letters
-  log ...         show, tail, export, import, verify: what was done, and when
-  replay          the facts as they were at any index or time, and goals on them
-  module ...      publish, list, get
-  bench ...       write, transact, update, lookup, export, replay: measure
+Run     run FILE           run a program as an agent, here or in a running node
+        up, down           start the node of a data folder, stop it
+        status             show it, its spaces and agents
+        agent ...          list, stop, restart, reload; logs, letters
+Ask     query GOAL         print the answers of a goal
+        repl               a Prolog toplevel on an agent's program and facts
+Tell    broadcast TERM     put an event in a space's order
+        transact GOAL      run a goal once, as one transaction
+        outcome ID         ask how a transaction ended
+Keep    log ...            show, tail, export, import, verify: what was done
+        replay             facts as of then, or what another program would do
+        module ...         publish, list, get
+Tools   bench ...          write, transact, lookup, reach, replay, ...: measure
+        completions, man   for a shell; manual pages
 
-  --data DIR      the data folder [default: synod in the XDG data folder]
-  --json          print JSON, one object a line
-  -v              say more on stderr; twice for still more (or SYNOD_LOG=debug)
-
+  --data DIR   the data folder [default: synod in the XDG data folder]
+  --json       print JSON, one object a line
+  -v           say more on stderr; twice for still more (or SYNOD_LOG=debug)
 synod help VERB says more. Every flag has an environment variable: --max-time
 is SYNOD_MAX_TIME. Exit: 0 yes, 1 no (a goal failed, nothing found), 2 error.
 ";
@@ -109,6 +111,7 @@ enum Verb {
     Down,
     Status(status::Status),
     Query(query::Query),
+    Repl(repl::Repl),
     Transact(transact::Transact),
     Broadcast(broadcast::Broadcast),
     Outcome(outcome::Outcome),
@@ -121,6 +124,8 @@ enum Verb {
     Module(module::Module),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Completions(manual::Completions),
+    Man(manual::Man),
     /// An agent's engine; the node starts it
     #[command(hide = true)]
     Engine,
@@ -136,9 +141,15 @@ pub(crate) enum Verdict {
     No,
 }
 
+/// All that the arguments may be, with an example for each verb.
+pub(crate) fn command() -> clap::Command {
+    examples::with_examples(Cli::command())
+}
+
 /// Parses, does what the verb says, and gives the exit status.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -152,6 +163,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Down => client::block_on(down::run(&global)),
         Verb::Status(status) => client::block_on(status.run(&global)),
         Verb::Query(query) => client::block_on(query.run(&global)),
+        Verb::Repl(repl) => client::block_on(repl.run(&global)),
         Verb::Transact(transact) => client::block_on(transact.run(&global)),
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
@@ -160,6 +172,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Replay(replay) => client::block_on(replay.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),
         Verb::Bench(bench) => client::block_on(bench.run(&global)),
+        Verb::Completions(completions) => completions.run(),
+        Verb::Man(man) => man.run(),
         // Seen to above: an engine ends with a status of its own.
         Verb::Engine => Ok(Verdict::No),
     };
@@ -226,20 +240,23 @@ fn one_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn help_fits_a_screen_and_names_every_verb_and_flag() {
         assert!(HELP.lines().count() <= 24, "{HELP}");
         assert!(HELP.lines().all(|line| line.chars().count() <= 80), "{HELP}");
-        let command = Cli::command();
+        let command = command();
         for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-            assert!(HELP.contains(&format!("\n  {} ", verb.get_name())), "{}", verb.get_name());
+            let is_named = HELP.lines().any(|line| {
+                let column = line.get(8..27).unwrap_or_default();
+                column.split([' ', ',']).any(|word| word == verb.get_name())
+            });
+            assert!(is_named, "{}", verb.get_name());
         }
         for flag in command.get_arguments() {
             let is_named = match (flag.get_short(), flag.get_long()) {

@@ -54,6 +54,11 @@ impl Out {
         Ok(self.stdout.flush()?)
     }
 
+    /// Ends the line that has been begun, if one has.
+    pub(crate) fn begin_line(&mut self) -> Result<(), Failure> {
+        if self.is_at_line_start { Ok(()) } else { self.text("\n") }
+    }
+
     /// Text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(last) = text.as_bytes().last() {

@@ -51,6 +51,7 @@ impl Query {
             min_index: if as_of.is_some() { 0 } else { memory.index() },
             as_of,
             once: None,
+            step: None,
         };
         let events = client.post_events("/v1/query", &request).await;
         let ended = answers::print(&mut global.out(), &request.goal, events).await;

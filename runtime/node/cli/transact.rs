@@ -73,6 +73,7 @@ impl Transact {
             min_index: memory.index(),
             as_of: None,
             once: Some(once),
+            step: None,
         };
         let events = client.post_events("/v1/transact", &request).await;
         let ended = answers::print(&mut global.out(), &request.goal, events).await;

@@ -67,7 +67,7 @@ impl Watch {
                     say(format_args!("[watch] {names} changed: {line}"));
                     details.iter().for_each(|detail| say(format_args!("{detail}")));
                 }
-                Err(failure @ Failure::PipeClosed) => return failure,
+                Err(failure @ (Failure::PipeClosed | Failure::Told)) => return failure,
             }
         }
     }

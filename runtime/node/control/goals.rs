@@ -4,7 +4,7 @@
 use super::cbor::accepts;
 use super::error::ApiError;
 use super::limits::COLLECTED_BYTES;
-use crate::api::{Answers, ErrorBody, GoalEvent, LogLine, Once};
+use crate::api::{Answers, ChangeEvent, ErrorBody, GoalEvent, LogLine, Once};
 use axum::Json;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
@@ -80,6 +80,11 @@ pub(super) async fn answer_results<T: Serialize + Send + 'static>(
     Ok(Json(collected).into_response())
 }
 
+/// Answers with a space's changes. They have no end, so there is no collecting them.
+pub(super) fn answer_changes(changes: Receiver<ChangeEvent>) -> Response {
+    stream_all(None, changes)
+}
+
 fn wants_one_object(headers: &HeaderMap) -> bool {
     let one = accepts(headers, "application/json") || accepts(headers, "application/cbor");
     one && !accepts(headers, "text/event-stream")
@@ -113,6 +118,8 @@ async fn collect_goal(
                 bytes += text.len();
                 all.output.push_str(&text);
             }
+            // Goes on when another request says so.
+            GoalEvent::More => {}
             GoalEvent::End { succeeded, more, index } => {
                 return Ok(Answers { succeeded, more, index, ..all });
             }

@@ -2,13 +2,13 @@
 
 use super::body::Input;
 use super::error::ApiError;
-use super::goals::{answer_goal, answer_lines};
+use super::goals::{answer_changes, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
 use super::{cbor, log, metrics, propose};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
-    Outcome, Problem, PublishRequest, Published, Reloaded, RetriedLetter, RunRequest,
-    SessionOpened, SessionRequest, Status,
+    Outcome, PredicateInfo, Problem, PublishRequest, Published, Reloaded, RetriedLetter,
+    RunRequest, SessionOpened, SessionRequest, Status,
 };
 use crate::node::{Node, SolveKind};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -22,6 +22,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use synod_core::kb::Indicator;
 use synod_core::term::text::{self, Dialect};
 use tokio::sync::Semaphore;
 
@@ -37,6 +38,8 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/broadcast", post(broadcast))
         .route("/v1/query", post(query))
         .route("/v1/transact", post(transact))
+        .route("/v1/goals/{name}/more", post(more))
+        .route("/v1/changes", get(changes))
         .route("/v1/outcome/{id}", get(outcome))
         .route("/v1/run", post(run))
         .route("/v1/agents", get(agents))
@@ -50,6 +53,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/log", get(log::log))
         .route("/v1/log/place", get(log::place))
         .route("/v1/log/import", post(log::import))
+        .route("/v1/agents/{name}/predicates", get(predicates))
         .route("/v1/modules", get(modules).post(publish))
         .route("/v1/modules/{name}", get(module))
         .route("/v1/propose", post(propose::propose))
@@ -117,6 +121,51 @@ async fn transact(
 ) -> Result<Response, ApiError> {
     let once = goal.once;
     answer_goal(&headers, once, node.solve(SolveKind::Transact, goal).await?).await
+}
+
+async fn more(State(node): State<Node>, name: InPath) -> Answer<Value> {
+    let Path(name) = name?;
+    node.more(&name)?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Watched {
+    space: Option<String>,
+    predicate: Option<String>,
+    after: Option<u64>,
+}
+
+async fn changes(
+    State(node): State<Node>,
+    watched: InQuery<Watched>,
+) -> Result<Response, ApiError> {
+    let Query(Watched { space, predicate, after }) = watched?;
+    let predicate = predicate.map(|text| indicator(&text)).transpose()?;
+    Ok(answer_changes(node.changes(space.as_deref(), predicate, after)?))
+}
+
+/// `Name/Arity`. The name may hold slashes, and is quoted if Prolog wants it quoted.
+fn indicator(text: &str) -> Result<Indicator, ApiError> {
+    let bad = || {
+        let why = format!("`{text}` is no predicate: those are NAME/ARITY, as in account/2");
+        ApiError::new("bad_request", why)
+    };
+    let (name, arity) = text.rsplit_once('/').ok_or_else(bad)?;
+    let arity = arity.parse::<u32>().map_err(|_| bad())?;
+    match text::read(name, Dialect::Scryer) {
+        Ok(term) => match term.predicate() {
+            Some((name, 0)) => Ok(Indicator::new(name, arity)),
+            _ => Err(bad()),
+        },
+        Err(_) => Err(bad()),
+    }
+}
+
+async fn predicates(State(node): State<Node>, name: InPath) -> Answer<Vec<PredicateInfo>> {
+    let Path(name) = name?;
+    Ok(Json(node.predicates(&name).await?))
 }
 
 async fn outcome(State(node): State<Node>, id: InPath, query: InQuery<InSpace>) -> Answer<Outcome> {

@@ -21,6 +21,7 @@ mod shared;
 pub(crate) mod snapshots;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use crate::api::{ErrorBody, SpaceInfo};
 use crate::near;

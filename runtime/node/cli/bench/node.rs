@@ -198,17 +198,17 @@ impl BenchNode {
             agent: Some(AGENT.to_owned()),
             space: None,
             limit: Some(1),
-            as_of: None,
             min_index: 0,
             as_of: None,
             once: None,
+            step: None,
         };
         let mut events = self.client.post_events::<GoalEvent>("/v1/query", &request).await?;
         while let Some(event) = events.next().await? {
             match event {
                 GoalEvent::End { succeeded: true, .. } => return Ok(()),
                 GoalEvent::Error(error) => return Err(Failure::told(error)),
-                GoalEvent::Answer(_) | GoalEvent::Output { .. } => {}
+                GoalEvent::Answer(_) | GoalEvent::Output { .. } | GoalEvent::More => {}
                 GoalEvent::End { .. } => break,
             }
         }
