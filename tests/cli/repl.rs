@@ -149,11 +149,11 @@ fn the_past_can_be_asked_and_changes_watched() {
     repl.until("\n   false.\n");
     repl.says(
         "assertz(stock(gin, 1)).",
-        "\n   error(permission_error(modify,past,as_of),synod).\n",
+        "\n   error(permission_error(modify,past,facts),synod).\n",
     );
     repl.says(":as_of 99999", "?- ");
     repl.keys("true.\r");
-    repl.until("the space stands at index ");
+    repl.until(" index ");
     repl.says(":as_of now", "?- ");
     repl.keys("stock(coffee, N).\r");
     repl.until("\n   N = 4.\n");
