@@ -24,7 +24,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("log export", &["synod log export bank.cbor"]),
     ("log import", &["synod log import bank.cbor"]),
     ("log verify", &["synod log verify"]),
-    ("replay", &["synod replay --until 40 -q 'account(X, Y)'"]),
+    (
+        "replay",
+        &[
+            "synod replay --until 40 -q 'account(X, Y)'",
+            "synod replay yesterday.cbor --agent bank.pl",
+        ],
+    ),
     ("module publish", &["synod module publish prices prices.pl"]),
     ("module list", &["synod module list"]),
     ("module get", &["synod module get prices"]),
@@ -33,6 +39,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bench update", &["synod bench update"]),
     ("bench lookup", &["synod bench lookup"]),
     ("bench reach", &["synod bench reach"]),
+    ("bench export", &["synod bench export"]),
+    ("bench replay", &["synod bench replay"]),
     ("completions", &["synod completions bash > ~/.local/share/bash-completion/completions/synod"]),
     ("man", &["synod man | man -l -", "synod man ~/.local/share/man/man1"]),
 ];

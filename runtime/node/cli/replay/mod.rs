@@ -19,7 +19,7 @@ library(lists); it cannot write. Works on an export, or on a space with a node a
 
 With --agent the triggers that the agent handled are given to another program, each at the version at \
 which it was handled, and what that would have written and sent is shown beside what was. Exits 1 if they \
-differ: `synod export yesterday.log`, then `synod replay yesterday.log --agent bank.pl`, is a test.")]
+differ: what `synod log export` wrote yesterday is a test of today's program.")]
 pub(crate) struct Replay {
     /// An export [default: the space's own log]
     file: Option<PathBuf>,
