@@ -88,7 +88,10 @@ fn programs_that_die_loop_or_do_not_load_end_in_a_report() {
     let world = World::new();
     let (node, _) = yesterday(&world);
     node.down();
+    let elsewhere = world.path().join("elsewhere");
+    let writes = format!("N =:= 7 -> open('{}', write, _)", elsewhere.display());
     for (change, code, said) in [
+        (writes.as_str(), 1, "permission_error(open,source_sink,"),
         ("N =:= 7 -> halt(1)", 1, "!   the program called halt(1)"),
         ("N =:= 7 -> '$no_such_call'(1)", 1, "existence_error(procedure,"),
         ("N =:= 7 -> repeat, fail", 1, "!   the engine took more time than allowed"),
@@ -100,6 +103,7 @@ fn programs_that_die_loop_or_do_not_load_end_in_a_report() {
         assert_eq!(ran.code, code, "{change}: {ran:?}");
         assert!(ran.stdout.contains(said), "{change}: {ran:?}");
     }
+    assert!(!elsewhere.exists(), "a replay writes nothing");
     let broken = world.program("broken.pl", &BANK.replace("open(A))) :-", "open(A))) -"));
     let ran = world.run(["replay", "--agent", &broken, "--name", "bank"]);
     assert_eq!(ran.code, 2, "{ran:?}");
