@@ -1,7 +1,7 @@
 //! Goals on a state that no node holds: one of the past. An engine of its own, with a program that declares
 //! all predicates of the state, answers them; whoever started it is its node. Nothing can be written.
 
-use crate::agents::problems;
+use crate::agents::{existence_error, problems};
 use crate::api::{ErrorBody, GoalEvent};
 use crate::folder;
 use crate::json;
@@ -287,13 +287,19 @@ impl Drop for Scratch {
 
 /// A folder that only this user may look into.
 #[derive(Debug)]
-struct Files(PathBuf);
+pub struct Files(PathBuf);
 
 impl Files {
-    fn create() -> Result<Self, ScratchError> {
+    /// A new one, under a name that nobody can guess. Removed when dropped.
+    pub fn create() -> Result<Self, folder::FolderError> {
         let path = std::env::temp_dir().join(format!("synod-{}", hex(&folder::random()?)));
         folder::make(&path)?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -350,11 +356,6 @@ fn program_of(state: &State) -> String {
 pub(crate) fn past_error() -> Term {
     let formal = [Term::atom("modify"), Term::atom("past"), Term::atom("facts")];
     Term::structure("error", [Term::structure("permission_error", formal), Term::atom("synod")])
-}
-
-fn existence_error(kind: &str, culprit: Term) -> Term {
-    let formal = Term::structure("existence_error", [Term::atom(kind), culprit]);
-    Term::structure("error", [formal, Term::atom("synod")])
 }
 
 /// Terms that are made here are small and without cycles.

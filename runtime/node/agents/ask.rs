@@ -210,7 +210,7 @@ fn integer(n: u64) -> Term {
     Term::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn existence_error(kind: &str, culprit: Term) -> Term {
+pub(crate) fn existence_error(kind: &str, culprit: Term) -> Term {
     error_term(Term::structure("existence_error", [Term::atom(kind), culprit]))
 }
 

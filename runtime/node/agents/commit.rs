@@ -5,6 +5,7 @@ use super::load::{LoadError, Loaded};
 use super::takeover::How;
 use super::task::{Left, Order, Task};
 use super::triggers::Item;
+use crate::json::text_of;
 use crate::space::{Ended, NotProposed, Space};
 use bytes::Bytes;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use synod_core::command::{
     Claim, Command, MAX_RECORD_BYTES, MAX_RECORD_TERMS, Origin, Record, Transaction,
 };
 use synod_core::kb::Position;
-use synod_core::term::{Term, text};
+use synod_core::term::Term;
 use synod_core::transaction::Draft;
 use synod_prolog::frame::{self, Effect, Run, ToEngine, Trigger};
 use synod_prolog::trigger_term;
@@ -259,12 +260,7 @@ fn sent_term(effect: &Effect) -> Option<Option<Vec<u8>>> {
 
 /// A trigger as a log names it.
 fn in_short(item: &Item) -> String {
-    let term = trigger_term(&item.trigger).and_then(|term| Term::decode(&term).ok());
-    let mut text = String::new();
-    if let Some(term) = term {
-        let options = text::WriteOptions { operators: true, ..Default::default() };
-        text::write(&term, &mut text, options);
-    }
+    let mut text = trigger_term(&item.trigger).map_or_else(String::new, |term| text_of(&term));
     if text.len() > MAX_SHOWN {
         text.truncate(text.floor_char_boundary(MAX_SHOWN));
         text.push('…');

@@ -29,6 +29,7 @@ use crate::api::{AgentOptions, Reloaded, RunRequest};
 use crate::node::LOCAL;
 use crate::space::{Space, error};
 use crate::{json, multicast};
+pub(crate) use ask::existence_error;
 use commit::claim;
 pub(crate) use context::Context;
 use context::Registered;

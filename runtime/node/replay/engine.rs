@@ -1,6 +1,7 @@
 //! The scratch engine of a replay: the frames that a node would send, in lock step.
 
 use super::run::{Line, Would};
+use crate::agents::existence_error;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -252,7 +253,7 @@ impl Engine {
                     Ask::Members => Ok(Term::list(vec![])),
                     Ask::Fate { .. } => Ok(Term::atom("unknown")),
                     Ask::Agent { .. } => Ok(Term::atom("true")),
-                    Ask::AsOf { index } => Err(existence("index", Term::integer(index))),
+                    Ask::AsOf { index } => Err(existence_error("index", Term::integer(index))),
                     Ask::Module { name } => module(state, program, &name),
                 };
                 let (answer, error) = match answer {
@@ -262,7 +263,7 @@ impl Engine {
                 self.send(&ToEngine::Reply { answer, error })
             }
             FromEngine::Call { call, agent, .. } => {
-                let error = existence("agent", Term::atom(agent)).encode().ok();
+                let error = existence_error("agent", Term::atom(agent)).encode().ok();
                 let answers = Vec::new();
                 self.send(&ToEngine::CallAnswers { call, answers, more: false, error })
             }
@@ -400,7 +401,7 @@ impl Handled {
 
 /// Puts a module of the space where the engine may read it.
 fn module(state: &State, program: Option<&Program>, name: &str) -> Result<Term, Term> {
-    let gone = || existence("module", Term::atom(name));
+    let gone = || existence_error("module", Term::atom(name));
     let is_plain = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
     let (text, program) = state.modules().get(name).zip(program).ok_or_else(gone)?;
     let path = program.modules.join(format!("{name}.pl"));
@@ -414,11 +415,6 @@ fn refused(what: &str) -> Outcome {
     let culprit = [Term::atom("modify"), Term::atom("facts"), Term::atom(what)];
     let error = [Term::structure("permission_error", culprit), Term::atom("replay")];
     Outcome::Refused { error: Term::structure("error", error).encode().unwrap_or_default() }
-}
-
-fn existence(kind: &str, culprit: Term) -> Term {
-    let formal = Term::structure("existence_error", [Term::atom(kind), culprit]);
-    Term::structure("error", [formal, Term::atom("replay")])
 }
 
 #[cfg(test)]

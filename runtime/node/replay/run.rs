@@ -1,10 +1,10 @@
 //! One run of an agent, as it was and as it would be.
 
+use crate::json::text_of;
 use serde::Serialize;
 use synod_core::apply::Effect;
 use synod_core::command::Op;
 use synod_core::kb::{End, Kb};
-use synod_core::term::{Term, text};
 use synod_prolog::frame::Trigger;
 use synod_prolog::trigger_term;
 
@@ -85,7 +85,7 @@ impl Line {
 
     /// Of `publish(Topic, Term)` or `send(Agent, Term)`, encoded.
     pub(super) fn sent(term: &[u8]) -> Self {
-        Self(term_text(term))
+        Self(text_of(term))
     }
 }
 
@@ -169,23 +169,11 @@ fn by_table(a: &[Line], b: &[Line]) -> Vec<(Mark, Line)> {
 /// The argument of `on/1`, as text.
 pub(super) fn trigger_text(trigger: &Trigger) -> String {
     let term = trigger_term(trigger);
-    term.map_or_else(|| "a trigger that is too large".to_owned(), |term| term_text(&term))
+    term.map_or_else(|| "a trigger that is too large".to_owned(), |term| text_of(&term))
 }
 
 fn goal(name: &str, term: &[u8]) -> String {
-    format!("{name}({})", term_text(term))
-}
-
-pub(super) fn term_text(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    match Term::decode(bytes) {
-        Ok(term) => {
-            let options = text::WriteOptions { operators: true, ..Default::default() };
-            text::write(&term, &mut out, options);
-            out
-        }
-        Err(e) => format!("(cannot be read: {e})"),
-    }
+    format!("{name}({})", text_of(term))
 }
 
 #[cfg(test)]

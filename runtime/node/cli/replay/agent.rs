@@ -9,13 +9,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 use synod::past::export::Exporter;
 use synod::past::{At, Filter, Past, PastError, Span};
 use synod::replay::{Compared, Mark, Program, Told};
 use synod::rfc3339;
+use synod::scratch::Files;
 use synod_core::command::Command;
 use synod_core::export::{self, Item, MEDIA_TYPE};
 
@@ -62,13 +63,13 @@ impl Replay {
             }
         };
         let source = self.source(global).await?;
-        let folder = Modules::create()?;
+        let files = Files::create().map_err(|e| Failure::error(e.to_string()))?;
         let executable = std::env::current_exe()
             .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;
         let program = Program {
             executable,
             file,
-            modules: folder.0.clone(),
+            modules: files.path().to_owned(),
             space: self.space.space.clone().unwrap_or_else(|| "replay".to_owned()),
             max_time_ms: self.max_time.unwrap_or(0),
             max_memory: MAX_MEMORY,
@@ -78,7 +79,7 @@ impl Replay {
         let work = move || self.replay(source, program, &agent, out);
         let told = tokio::task::spawn_blocking(work).await;
         let told = told.map_err(|e| Failure::error(e.to_string()))??;
-        drop(folder);
+        drop(files);
         let mut out = global.out();
         if json {
             out.json(&Summary { agent: &name, told })?;
@@ -254,24 +255,5 @@ impl Read for Exported {
         let len = self.piece.len().min(buffer.len());
         buffer[..len].copy_from_slice(&self.piece.split_to(len));
         Ok(len)
-    }
-}
-
-/// A folder for modules of the space, gone when dropped.
-struct Modules(PathBuf);
-
-impl Modules {
-    fn create() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("synod-replay-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
-            .map_err(|e| Failure::error(format!("{}: {e}", path.display())))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Modules {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to clean.
-        drop(std::fs::remove_dir_all(&self.0));
     }
 }
