@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Instant;
-use synod_core::apply::{Outcome, Refusal};
+use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
 use synod_core::kb::Indicator;
 use synod_core::term::shape::is_variable;
@@ -28,6 +28,9 @@ use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 /// The space that every node has.
 pub const LOCAL: &str = "local";
+
+/// How often a module is published anew because somebody else was first.
+const MAX_PUBLICATIONS: usize = 8;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -310,15 +313,29 @@ impl Node {
         if text.trim().is_empty() {
             return Err(error("empty", format!("the module {name} has no text")));
         }
-        let publish = Command::PublishModule { name: name.to_owned(), text: text.to_owned() };
-        committed(self.space(space)?.commit(&publish).await)
+        let space = self.space(space)?;
+        let known = name.to_owned();
+        let look = move |state: &State| state.modules().get(&known).map(|module| module.index);
+        for _ in 0..MAX_PUBLICATIONS {
+            let after = space.look(look.clone()).await.ok_or_else(stopping)?.unwrap_or(0);
+            let (name, text) = (name.to_owned(), text.to_owned());
+            let publish = Command::PublishModule { name, text, after };
+            match space.commit(&publish).await {
+                Some(Ended::Applied(Outcome::Refused(_, Refusal::StaleModule))) => {}
+                ended => return committed(ended),
+            }
+        }
+        let text =
+            format!("{name} is being published by somebody else at the same time: try again");
+        Err(error("busy", text))
     }
 
     /// The modules of a space: names and texts.
     pub async fn modules(&self, space: Option<&str>) -> Result<Vec<(String, String)>, ErrorBody> {
         let look = self.space(space)?;
         let seen = look.look(|state| state.modules().clone()).await;
-        Ok(seen.ok_or_else(stopping)?.into_iter().collect())
+        let modules = seen.ok_or_else(stopping)?;
+        Ok(modules.into_iter().map(|(name, module)| (name, module.text)).collect())
     }
 
     /// For clients with many proposals in flight.

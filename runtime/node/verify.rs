@@ -2,7 +2,7 @@
 //! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
 
 use crate::folder::genesis_id;
-use crate::past::{StreamError, kb};
+use crate::past::{StreamError, batch_of, kb};
 use crate::space::{closed_at, hex};
 use crate::store::FsDisk;
 use serde::Serialize;
@@ -117,11 +117,12 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
     for entry in reader.entries(recovered.first_index, u64::MAX)? {
         let entry = entry?;
         (entries, last) = (entries + 1, entry.index);
-        if entry.kind != 0 || entry.data.is_empty() {
+        let data = batch_of(&entry);
+        if data.is_empty() {
             continue;
         }
         let index = state.index() + 1;
-        let batch = Batch::decode(&entry.data);
+        let batch = Batch::decode(&data);
         let batch = batch.map_err(|why| Wrong::Entry { entry: entry.index, index, why })?;
         for command in &batch.commands {
             state.apply(batch.time, command);

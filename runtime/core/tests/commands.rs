@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cddl::Schema;
 use synod_core::apply::{Change, Outcome, Refusal, Restore, State};
 use synod_core::cbor::{Reader, Writer};
+use synod_core::command::{Admit, Configure, IssueTicket, Recover, Tag};
 use synod_core::command::{
     Batch, Claim, Command, Declaration, Letter, Mode, Op, Origin, Record, Transaction,
 };
@@ -122,9 +123,38 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::PublishModule {
                 name: "lists_more".to_owned(),
                 text: "p(\"x\").\n".to_owned(),
+                after: 7,
             },
         ),
+        ("admit-founder", Command::Admit(admit(None))),
+        ("admit", Command::Admit(admit(Some([4; 32])))),
+        (
+            "issue-ticket",
+            Command::IssueTicket(IssueTicket {
+                hash: [4; 32],
+                until: 1_700_000_000_000_000,
+                uses: 5,
+            }),
+        ),
+        ("revoke-tickets", Command::RevokeTickets { hashes: vec![[4; 32], [5; 32]] }),
+        (
+            "configure",
+            Command::Configure(Configure {
+                voters: [1, 3].into(),
+                learners: [4].into(),
+                removed: [2].into(),
+            }),
+        ),
+        (
+            "recover",
+            Command::Recover(Recover { generation: 1, voter: 3, words: "I know".to_owned() }),
+        ),
     ]
+}
+
+fn admit(ticket: Option<[u8; 32]>) -> Admit {
+    let (peer, node) = (Bytes::from_static(b"\x00\x24peer"), "athens".to_owned());
+    Admit { peer, node, nonce: [3; 16], ticket }
 }
 
 fn outcomes() -> Vec<(&'static str, Outcome)> {
@@ -224,9 +254,10 @@ fn samples() -> Vec<(&'static str, String, Vec<u8>)> {
         all.push(("command", name.to_owned(), command.encode().to_vec()));
     }
     let two = commands().into_iter().take(2).map(|(_, command)| command.encode()).collect();
-    let batch = Batch { time: 1_700_000_000_000_000, commands: two };
+    let tag = Tag { place: 1, count: 1, member: 2, boot: 77, first: 4 };
+    let batch = Batch { time: 1_700_000_000_000_000, tags: vec![tag], commands: two };
     all.push(("batch", "batch".to_owned(), batch.encode().to_vec()));
-    let empty = Batch { time: 0, commands: vec![] };
+    let empty = Batch { time: 0, tags: vec![], commands: vec![] };
     all.push(("batch", "batch-empty".to_owned(), empty.encode().to_vec()));
     let mut w = Writer::new();
     w.array(4);
@@ -294,12 +325,12 @@ fn everything_is_what_the_grammar_says_and_nothing_else() {
         assert!(!schema.matches(rule, &[&[bytes[0] + 1], &bytes[1..], &[0xf7]].concat()), "{name}");
     }
     let refused = [
-        ("command", "830760"),           // of a kind that there is not
+        ("command", "830c60"),           // of a kind that there is not
         ("command", "8300636162635001"), // a nonce that is too short
         ("command", "830002500101010101010101010101010101010101"), // a label that is no text
-        ("outcome", "820109"),           // a refusal that there is not
+        ("outcome", "82010c"),           // a refusal that there is not
         ("change", "83016080"),          // without effects
-        ("item", "82094100"),            // of a kind that there is not
+        ("item", "820b4100"),            // of a kind that there is not
     ];
     for (rule, hex) in refused {
         let bytes: Bytes = (0..hex.len() / 2)

@@ -167,7 +167,8 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
         }
         Ask::Module { name } => {
             let wanted = name.clone();
-            let look = space.look(move |state| state.modules().get(&wanted).cloned());
+            let look =
+                space.look(move |state| state.modules().get(&wanted).map(|m| m.text.clone()));
             let text = look.await.ok_or_else(closed)?;
             let text = text.ok_or_else(|| existence_error("module", Term::atom(&*name)))?;
             let folder = context.folder_of(agent).join("modules");

@@ -135,10 +135,42 @@ fn describe(entry: &mut LogEntry, command: Command, session: Option<String>) {
             entry.what = Some(positions.join(" "));
             of_agent(entry, agent);
         }
-        Command::PublishModule { name, text } => {
+        Command::PublishModule { name, text, after: _ } => {
             "module".clone_into(&mut entry.kind);
             entry.what = Some(format!("{} bytes", text.len()));
             entry.by = name;
+        }
+        Command::Admit(admit) => {
+            "admit".clone_into(&mut entry.kind);
+            entry.by = admit.node;
+        }
+        Command::IssueTicket(ticket) => {
+            "ticket".clone_into(&mut entry.kind);
+            let until = rfc3339::format(ticket.until);
+            entry.what = Some(format!("admits {} until {until}", ticket.uses));
+        }
+        Command::RevokeTickets { hashes } => {
+            "revoke_tickets".clone_into(&mut entry.kind);
+            let which = if hashes.is_empty() { "all".to_owned() } else { hashes.len().to_string() };
+            entry.what = Some(which);
+        }
+        Command::Configure(configure) => {
+            "members".clone_into(&mut entry.kind);
+            let sets = [
+                ("voters", &configure.voters),
+                ("learners", &configure.learners),
+                ("removed", &configure.removed),
+            ];
+            let named = sets.iter().filter(|(_, ids)| !ids.is_empty()).map(|(what, ids)| {
+                let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
+                format!("{what} {}", ids.join(" "))
+            });
+            entry.what = Some(named.collect::<Vec<_>>().join(", "));
+        }
+        Command::Recover(recover) => {
+            "recover".clone_into(&mut entry.kind);
+            let (generation, voter) = (recover.generation, recover.voter);
+            entry.what = Some(format!("generation {generation}, voter {voter}"));
         }
     }
 }

@@ -109,7 +109,7 @@ impl Import {
             reader: Reader::new(),
             log: None,
             state: State::default(),
-            batch: Batch { time: 0, commands: Vec::new() },
+            batch: Batch::default(),
             batch_bytes: 0,
             unsynced: 0,
             since_snapshot: 0,

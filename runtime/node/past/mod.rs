@@ -26,7 +26,7 @@ use std::sync::Arc;
 use synod_core::apply::{Chain, State};
 use synod_core::command::Batch;
 use synod_core::log::{self, Entries, OpenError, ReadError, Reader};
-use synod_core::order;
+use synod_core::order::{self, EntryKind};
 
 /// A point in a space's history: after the last command that is not behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +207,12 @@ impl Past {
     }
 }
 
+/// The batch of commands in an entry of the log; empty if it holds none.
+pub(crate) fn batch_of(entry: &log::Entry) -> Bytes {
+    let kind = EntryKind::from_number(u64::from(entry.kind));
+    kind.map(|kind| order::Entry::batch(kind, &entry.data)).unwrap_or_default()
+}
+
 /// Commands, one after the other, with the time that their leader stamped them with.
 #[derive(Debug)]
 pub struct Commands {
@@ -233,11 +239,12 @@ impl Commands {
             }
             let Some(entry) = self.entries.next().transpose()? else { return Ok(None) };
             self.next = entry.index + 1;
-            if entry.kind != 0 || entry.data.is_empty() {
+            let data = batch_of(&entry);
+            if data.is_empty() {
                 continue;
             }
             // An entry that is no batch changes nothing: every replica passes it over alike.
-            let Ok(batch) = Batch::decode(&entry.data) else { continue };
+            let Ok(batch) = Batch::decode(&data) else { continue };
             (self.stamp, self.batch) = (batch.time, batch.commands.into_iter());
         }
     }

@@ -403,9 +403,9 @@ impl Handled {
 fn module(state: &State, program: Option<&Program>, name: &str) -> Result<Term, Term> {
     let gone = || existence_error("module", Term::atom(name));
     let is_plain = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
-    let (text, program) = state.modules().get(name).zip(program).ok_or_else(gone)?;
+    let (module, program) = state.modules().get(name).zip(program).ok_or_else(gone)?;
     let path = program.modules.join(format!("{name}.pl"));
-    if !is_plain || std::fs::write(&path, text).is_err() {
+    if !is_plain || std::fs::write(&path, &module.text).is_err() {
         return Err(gone());
     }
     Ok(Term::string(&*path.to_string_lossy()))

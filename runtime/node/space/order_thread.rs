@@ -137,7 +137,8 @@ impl OrderThread {
         let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         for proposal in proposals.drain(..) {
             if bytes + proposal.command.len() > MAX_BATCH_BYTES && !commands.is_empty() {
-                let batch = Batch { time, commands: std::mem::take(&mut commands) };
+                let commands = std::mem::take(&mut commands);
+                let batch = Batch { time, tags: Vec::new(), commands };
                 let waiting = std::mem::take(&mut replies);
                 propose_batch(&mut self.order, &mut self.waiting, self.started, &batch, waiting);
                 bytes = 0;
@@ -147,7 +148,7 @@ impl OrderThread {
             replies.push(proposal.pending);
         }
         if !commands.is_empty() {
-            let batch = Batch { time, commands };
+            let batch = Batch { time, tags: Vec::new(), commands };
             propose_batch(&mut self.order, &mut self.waiting, self.started, &batch, replies);
         }
     }

@@ -184,7 +184,10 @@ impl World {
             (name, agent.epoch, agent.is_held, agent.cursor, letters)
         });
         assert_eq!(agents.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-        assert_eq!(*first.modules(), model.modules);
+        let texts =
+            first.modules().iter().map(|(name, m)| (name.clone(), (m.text.clone(), m.index)));
+        let known = model.modules.iter().map(|(n, (text, at, _))| (n.clone(), (text.clone(), *at)));
+        assert!(texts.eq(known), "modules");
     }
 
     /// Runs a goal on an engine's replica, and on the model of it.
@@ -282,6 +285,11 @@ impl World {
         let epoch = |agent: &str| self.model.agents.get(agent).map_or(0, |agent| agent.epoch);
         match command {
             steps::Other::Command(command) => command.clone(),
+            steps::Other::Publish(name, text, is_late) => {
+                let known = self.model.modules.get(name).filter(|_| !is_late);
+                let after = known.map_or(0, |(_, at, _)| *at);
+                Command::PublishModule { name: name.clone(), text: text.clone(), after }
+            }
             steps::Other::Claim(claim, is_late) => {
                 let after = if *is_late { 0 } else { epoch(&claim.agent) };
                 Command::Claim(Claim { after, ..claim.clone() })

@@ -14,6 +14,7 @@
 mod agents;
 mod chain;
 mod change;
+mod membership;
 mod outcome;
 mod rest;
 mod restore;
@@ -31,6 +32,7 @@ pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
 pub use chain::{Chain, link};
 pub use change::{Change, Effect};
+pub use membership::{MAX_ADMITTED, MAX_TICKETS, Member, Membership, Part, Ticket};
 use outcome::bound;
 pub use outcome::{Outcome, Refusal};
 pub use restore::{Restore, RestoreError};
@@ -47,6 +49,17 @@ pub const MAX_MODULES: usize = 1024;
 pub const MAX_MODULE_BYTES_IN_ALL: usize = 64 << 20;
 /// Keys that one refusal names, at most.
 pub const MAX_KEYS_NAMED: usize = 64;
+
+/// A published module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its Prolog text.
+    pub text: String,
+    /// The index at which it was published.
+    pub index: u64,
+    /// The index at which it had been before, 0 if it had not: what its command named.
+    pub(super) after: u64,
+}
 
 /// An applied command and what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +84,8 @@ pub struct State {
     stamps: Stamps,
     sessions: sessions::Sessions,
     agents: BTreeMap<String, Agent>,
-    modules: BTreeMap<String, String>,
+    modules: BTreeMap<String, Module>,
+    membership: Membership,
     /// For the key of each declared argument, since when stamps of it are kept.
     declared: BTreeMap<u64, u64>,
     /// A snapshot that is being taken while commands go on.
@@ -94,6 +108,7 @@ impl Default for State {
             sessions: sessions::Sessions::default(),
             agents: BTreeMap::new(),
             modules: BTreeMap::new(),
+            membership: Membership::default(),
             declared: BTreeMap::new(),
             snapshot: None,
             recent: None,
@@ -138,8 +153,8 @@ impl State {
         &self.agents
     }
 
-    /// The texts of published modules, by name.
-    pub fn modules(&self) -> &BTreeMap<String, String> {
+    /// Published modules, by name.
+    pub fn modules(&self) -> &BTreeMap<String, Module> {
         &self.modules
     }
 
@@ -198,7 +213,12 @@ impl State {
                 }
                 (Outcome::Committed(self.index), None)
             }
-            Command::PublishModule { name, text } => (self.publish(name, text), None),
+            Command::PublishModule { name, text, after } => (self.publish(name, text, after), None),
+            Command::Admit(admit) => (self.admit(admit), None),
+            Command::IssueTicket(issue) => (self.issue_ticket(&issue), None),
+            Command::RevokeTickets { hashes } => (self.revoke_tickets(&hashes), None),
+            Command::Configure(configure) => (self.configure(&configure), None),
+            Command::Recover(recover) => (self.recover(&recover), None),
         }
     }
 
@@ -489,18 +509,28 @@ impl State {
         }
     }
 
-    fn publish(&mut self, name: String, text: String) -> Outcome {
+    fn publish(&mut self, name: String, text: String, after: u64) -> Outcome {
+        let index = self.index;
+        if let Some(known) = self.modules.get(&name)
+            && known.after == after
+            && known.text == text
+        {
+            return Outcome::Committed(known.index);
+        }
+        if self.modules.get(&name).map_or(0, |known| known.index) != after {
+            return self.refused(Refusal::StaleModule);
+        }
         let others = self.modules.iter().filter(|(other, _)| **other != name);
         let (len, bytes) =
-            others.fold((0, 0), |(len, bytes), (_, text)| (len + 1, bytes + text.len()));
+            others.fold((0, 0), |(len, bytes), (_, known)| (len + 1, bytes + known.text.len()));
         if len >= MAX_MODULES {
             return self.refused(Refusal::Full(bound::MODULES));
         }
         if bytes + text.len() > MAX_MODULE_BYTES_IN_ALL {
             return self.refused(Refusal::Full(bound::MODULE_BYTES));
         }
-        self.modules.insert(name, text);
-        Outcome::Committed(self.index)
+        self.modules.insert(name, Module { text, index, after });
+        Outcome::Committed(index)
     }
 
     fn refused(&self, why: Refusal) -> Outcome {

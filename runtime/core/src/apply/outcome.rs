@@ -35,6 +35,15 @@ pub enum Refusal {
     /// The letter that it handles is gone: handled by another, or dropped.
     #[error("the letter is gone: it was dropped, or has been handled")]
     NoLetter,
+    /// The ticket that it joins by is unknown, used up, over or taken back.
+    #[error("its ticket is not, or no longer, good")]
+    NoTicket,
+    /// Another node of the space has its name.
+    #[error("another node of the space has its name")]
+    NameTaken,
+    /// A module was published since.
+    #[error("the module was published by somebody else meanwhile")]
+    StaleModule,
     /// A named bound of the space is reached.
     #[error("the space is full: {0}")]
     Full(&'static str),
@@ -47,10 +56,13 @@ pub enum Refusal {
 pub(super) mod bound {
     pub(crate) const AGENTS: &str = "agents";
     pub(crate) const KEYS: &str = "keys of a predicate";
+    pub(crate) const MEMBERS: &str = "members";
     pub(crate) const MODULE_BYTES: &str = "bytes of modules";
     pub(crate) const MODULES: &str = "modules";
     pub(crate) const PREDICATES: &str = "predicates";
-    pub(crate) const ALL: &[&str] = &[AGENTS, KEYS, MODULE_BYTES, MODULES, PREDICATES];
+    pub(crate) const TICKETS: &str = "tickets";
+    pub(crate) const ALL: &[&str] =
+        &[AGENTS, KEYS, MEMBERS, MODULE_BYTES, MODULES, PREDICATES, TICKETS];
 }
 
 const CONFLICT: u64 = 0;
@@ -62,6 +74,9 @@ const STALE_CURSOR: u64 = 5;
 const FULL: u64 = 6;
 const MALFORMED: u64 = 7;
 const NO_LETTER: u64 = 8;
+const NO_TICKET: u64 = 9;
+const NAME_TAKEN: u64 = 10;
+const STALE_MODULE: u64 = 11;
 
 impl Outcome {
     /// Appends one item: `[index]`, or `[index, reason, …]`.
@@ -92,6 +107,9 @@ impl Outcome {
             Refusal::StaleCursor => STALE_CURSOR,
             Refusal::Malformed => MALFORMED,
             Refusal::NoLetter => NO_LETTER,
+            Refusal::NoTicket => NO_TICKET,
+            Refusal::NameTaken => NAME_TAKEN,
+            Refusal::StaleModule => STALE_MODULE,
         };
         w.array(2).uint(index).uint(plain);
     }
@@ -120,6 +138,9 @@ impl Outcome {
             }
             (MALFORMED, 2) => Refusal::Malformed,
             (NO_LETTER, 2) => Refusal::NoLetter,
+            (NO_TICKET, 2) => Refusal::NoTicket,
+            (NAME_TAKEN, 2) => Refusal::NameTaken,
+            (STALE_MODULE, 2) => Refusal::StaleModule,
             _ => return Err(r.invalid("an unknown refusal")),
         };
         Ok(Self::Refused(index, refusal))

@@ -2,8 +2,9 @@
 //! takes them in. `commands.cddl` has the grammar.
 
 use super::agents::{Agent, DeadLetter};
+use super::membership::{write_member, write_ticket};
 use super::sessions::Session;
-use super::{Outcome, State};
+use super::{Module, Outcome, State};
 use crate::cbor::{Error, Reader, Writer};
 use crate::command::{Mode, codec};
 use crate::kb::key::Keyer;
@@ -24,9 +25,11 @@ pub(super) mod kind {
     pub(crate) const AGENTS: u64 = 3;
     pub(crate) const LETTERS: u64 = 4;
     pub(crate) const MODULES: u64 = 5;
-    pub(crate) const STAMPS: u64 = 6;
-    pub(crate) const FACTS: u64 = 7;
-    pub(crate) const END: u64 = 8;
+    pub(crate) const MEMBERS: u64 = 6;
+    pub(crate) const TICKETS: u64 = 7;
+    pub(crate) const STAMPS: u64 = 8;
+    pub(crate) const FACTS: u64 = 9;
+    pub(crate) const END: u64 = 10;
 }
 
 /// Makes items of one kind, each closed before it gets large.
@@ -71,8 +74,9 @@ impl Drop for Items<'_> {
 /// Everything but stamps and facts.
 pub(super) fn items(state: &State) -> Vec<Bytes> {
     let mut w = Writer::new();
-    w.array(6).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
+    w.array(8).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
     w.uint(state.stamps.floor()).uint(state.stamps.dropped());
+    state.membership.write_head(&mut w);
     let mut all = vec![w.into_vec().into()];
     let mut items = Items::new(kind::PREDICATES, &mut all);
     for (indicator, predicate) in state.kb.predicates() {
@@ -106,8 +110,19 @@ pub(super) fn items(state: &State) -> Vec<Bytes> {
     }
     drop(items);
     let mut items = Items::new(kind::MODULES, &mut all);
-    for (name, text) in &state.modules {
-        items.entry().array(2).text(name).text(text);
+    for (name, module) in &state.modules {
+        let w = items.entry().array(4).text(name).text(&module.text);
+        w.uint(module.index).uint(module.after);
+    }
+    drop(items);
+    let mut items = Items::new(kind::MEMBERS, &mut all);
+    for (&id, member) in state.membership.members() {
+        write_member(items.entry(), id, member);
+    }
+    drop(items);
+    let mut items = Items::new(kind::TICKETS, &mut all);
+    for (hash, &ticket) in state.membership.tickets() {
+        write_ticket(items.entry(), hash, ticket);
     }
     drop(items);
     all
@@ -133,10 +148,13 @@ pub(super) fn read(
             }
             kind::LETTERS => read_letter(state, r, item)?,
             kind::MODULES => {
-                r.array_of(2)?;
+                r.array_of(4)?;
                 let (name, text) = (codec::read_name(r)?, r.text()?.to_owned());
-                state.modules.insert(name, text).is_none()
+                let module = Module { text, index: r.uint()?, after: r.uint()? };
+                state.modules.insert(name, module).is_none()
             }
+            kind::MEMBERS => state.membership.restore_member(r)?,
+            kind::TICKETS => state.membership.restore_ticket(r)?,
             _ => return Err(r.invalid("an unknown kind of item")),
         };
         if !is_new {

@@ -105,12 +105,12 @@ impl Restore {
     }
 
     fn head(&mut self, entries: usize, r: &mut Reader<'_>) -> Result<(), Error> {
-        if entries != 5 {
+        if entries != 7 {
             return Err(r.invalid("a head of another length"));
         }
         (self.state.index, self.state.time, self.state.chain) = (r.uint()?, r.uint()?, r.fixed()?);
         (self.floor, self.dropped) = (r.uint()?, r.uint()?);
-        Ok(())
+        self.state.membership.read_head(r)
     }
 
     fn facts(

@@ -1,7 +1,8 @@
 //! A space's state as a file's items, taken while commands go on.
 //!
 //! ```text
-//! head, predicates*, sessions*, agents*, letters*, modules*, stamps*, facts*, end
+//! head, predicates*, sessions*, agents*, letters*, modules*, members*, tickets*, stamps*,
+//! facts*, end
 //! ```
 //! Each item is an array that begins with its kind; `commands.cddl` has the grammar. Facts name
 //! their predicate by its place among the predicates, and those of one predicate come in no

@@ -336,22 +336,27 @@ fn the_bounds_of_predicates_and_keys_hold_for_one_command_and_for_many() {
 #[test]
 fn the_bounds_of_modules_and_agents_hold() {
     let mut space = Space::new();
-    let publish = |n: usize, bytes: usize| {
+    let publish = |n: usize, bytes: usize, after: u64| {
         let (name, text) = (format!("m{n}"), "x".repeat(bytes));
-        Command::PublishModule { name, text }
+        Command::PublishModule { name, text, after }
     };
     let large = MAX_MODULE_BYTES_IN_ALL / (1 << 20);
     for n in 0..large {
-        space.expect(&publish(n, 1 << 20));
+        space.expect(&publish(n, 1 << 20, 0));
     }
-    space.refuses(&publish(large, 1), Refusal::Full("bytes of modules"));
-    space.expect(&publish(0, 1));
+    space.refuses(&publish(large, 1, 0), Refusal::Full("bytes of modules"));
+    space.expect(&publish(0, 1, space.state.modules()["m0"].index));
     for n in large..MAX_MODULES {
-        space.expect(&publish(n, 1));
+        space.expect(&publish(n, 1, 0));
     }
-    space.refuses(&publish(MAX_MODULES, 1), Refusal::Full("modules"));
-    space.expect(&publish(7, 2));
-    assert_eq!(space.state.modules()["m7"], "xx");
+    space.refuses(&publish(MAX_MODULES, 1, 0), Refusal::Full("modules"));
+    let before = space.state.modules()["m7"].index;
+    space.expect(&publish(7, 2, before));
+    assert_eq!(space.state.modules()["m7"].text, "xx");
+    let then = space.state.modules()["m7"].index;
+    let again = space.state.apply(0, &publish(7, 2, before).encode());
+    assert_eq!(again.outcome, Outcome::Committed(then), "a copy of it comes late");
+    space.refuses(&publish(7, 3, before), Refusal::StaleModule);
     for n in 0..MAX_AGENTS {
         space.expect(&Command::Claim(claim(&format!("a{n}"), 0)));
     }

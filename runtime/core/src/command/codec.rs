@@ -1,6 +1,7 @@
 //! Commands as bytes. A command is a CBOR array whose first item says which it is; a transaction
 //! names each predicate that it retracts from once, in a table.
 
+use super::{Admit, Configure, IssueTicket, MAX_PEER_BYTES, MAX_REVOKED, Recover};
 use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_MODULE_BYTES};
 use super::{MAX_NAME_BYTES, MAX_REASON_BYTES, MAX_RECORD_TERMS};
 use super::{Mode, Op, Origin, Record, Transaction};
@@ -21,51 +22,16 @@ const LETTER: u64 = 3;
 const RELEASE: u64 = 4;
 const DROP_LETTERS: u64 = 5;
 const PUBLISH_MODULE: u64 = 6;
+const ADMIT: u64 = 7;
+const ISSUE_TICKET: u64 = 8;
+const REVOKE_TICKETS: u64 = 9;
+const CONFIGURE: u64 = 10;
+const RECOVER: u64 = 11;
 
 const ASSERTZ: u64 = 0;
 const ASSERTA: u64 = 1;
 const RETRACT: u64 = 2;
 const EMIT: u64 = 3;
-
-/// The payload of one log record: commands that a leader put in order together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The leader's clock when it did, in microseconds since 1970 (UTC).
-    pub time: u64,
-    /// The commands, encoded.
-    pub commands: Vec<Bytes>,
-}
-
-impl Batch {
-    /// `[time, command…]`.
-    pub fn encode(&self) -> Bytes {
-        let size: usize = self.commands.iter().map(Bytes::len).sum();
-        let mut w = Writer::onto(Vec::with_capacity(size + 16));
-        w.array(1 + self.commands.len()).uint(self.time);
-        for command in &self.commands {
-            w.raw(command);
-        }
-        w.into_vec().into()
-    }
-
-    /// Reads the heads; the commands are left as slices of `payload`.
-    pub fn decode(payload: &Bytes) -> Result<Self, Error> {
-        let mut r = Reader::new(payload);
-        let len = r.array()?;
-        if len == 0 {
-            return Err(r.invalid("a batch without a time"));
-        }
-        let time = r.uint()?;
-        let mut commands = Vec::with_capacity(len - 1);
-        for _ in 1..len {
-            let from = r.position();
-            r.item()?;
-            commands.push(payload.slice(from..r.position()));
-        }
-        r.end()?;
-        Ok(Self { time, commands })
-    }
-}
 
 impl Command {
     /// The command's bytes. Equal commands have equal bytes.
@@ -90,8 +56,38 @@ impl Command {
                 w.array(3).uint(DROP_LETTERS).text(agent).array(positions.len());
                 positions.iter().for_each(|&position| write_position(&mut w, position));
             }
-            Self::PublishModule { name, text } => {
-                w.array(3).uint(PUBLISH_MODULE).text(name).text(text);
+            Self::PublishModule { name, text, after } => {
+                w.array(4).uint(PUBLISH_MODULE).text(name).text(text).uint(*after);
+            }
+            Self::Admit(admit) => {
+                let len = 4 + usize::from(admit.ticket.is_some());
+                w.array(len).uint(ADMIT).bytes(&admit.peer).text(&admit.node).bytes(&admit.nonce);
+                if let Some(hash) = &admit.ticket {
+                    w.bytes(hash);
+                }
+            }
+            Self::IssueTicket(ticket) => {
+                w.array(4).uint(ISSUE_TICKET).bytes(&ticket.hash).uint(ticket.until);
+                w.uint(u64::from(ticket.uses));
+            }
+            Self::RevokeTickets { hashes } => {
+                w.array(2).uint(REVOKE_TICKETS).array(hashes.len());
+                for hash in hashes {
+                    w.bytes(hash);
+                }
+            }
+            Self::Configure(configure) => {
+                w.array(4).uint(CONFIGURE);
+                for ids in [&configure.voters, &configure.learners, &configure.removed] {
+                    w.array(ids.len());
+                    for &id in ids {
+                        w.uint(id);
+                    }
+                }
+            }
+            Self::Recover(recover) => {
+                w.array(4).uint(RECOVER).uint(recover.generation).uint(recover.voter);
+                w.text(&recover.words);
             }
         }
         w.into_vec().into()
@@ -148,10 +144,42 @@ impl Command {
                 Self::DropLetters { agent, positions: positions.collect::<Result<_, _>>()? }
             }
             PUBLISH_MODULE => {
-                expect(3)?;
+                expect(4)?;
                 let name = read_name(&mut r)?;
                 let text = read_bounded(&mut r, MAX_MODULE_BYTES, "bytes of a module")?;
-                Self::PublishModule { name, text }
+                Self::PublishModule { name, text, after: r.uint()? }
+            }
+            ADMIT => {
+                let with_ticket = len == 5;
+                if !with_ticket {
+                    expect(4)?;
+                }
+                let (peer, node) = (read_peer(&mut r)?, read_name(&mut r)?);
+                let nonce = r.fixed()?;
+                let ticket = if with_ticket { Some(r.fixed()?) } else { None };
+                Self::Admit(Admit { peer, node, nonce, ticket })
+            }
+            ISSUE_TICKET => {
+                expect(4)?;
+                let (hash, until, uses) = (r.fixed()?, r.uint()?, r.uint32()?);
+                Self::IssueTicket(IssueTicket { hash, until, uses })
+            }
+            REVOKE_TICKETS => {
+                expect(2)?;
+                let len = array_up_to(&mut r, MAX_REVOKED, "tickets")?;
+                let hashes = (0..len).map(|_| r.fixed()).collect::<Result<_, _>>()?;
+                Self::RevokeTickets { hashes }
+            }
+            CONFIGURE => {
+                expect(4)?;
+                let voters = read_ids(&mut r)?;
+                let (learners, removed) = (read_ids(&mut r)?, read_ids(&mut r)?);
+                Self::Configure(Configure { voters, learners, removed })
+            }
+            RECOVER => {
+                expect(4)?;
+                let (generation, voter) = (r.uint()?, r.uint()?);
+                Self::Recover(Recover { generation, voter, words: read_reason(&mut r)? })
             }
             _ => return Err(Error { at, what: What::Invalid("an unknown command") }),
         };
@@ -184,7 +212,12 @@ impl Command {
             | Self::Claim(_)
             | Self::Release { .. }
             | Self::DropLetters { .. }
-            | Self::PublishModule { .. } => Ok(()),
+            | Self::PublishModule { .. }
+            | Self::Admit(_)
+            | Self::IssueTicket(_)
+            | Self::RevokeTickets { .. }
+            | Self::Configure(_)
+            | Self::Recover(_) => Ok(()),
         }
     }
 }
@@ -396,8 +429,35 @@ pub(crate) fn read_reason(r: &mut Reader<'_>) -> Result<String, Error> {
     read_bounded(r, MAX_REASON_BYTES, "bytes of a reason")
 }
 
+pub(crate) fn read_peer(r: &mut Reader<'_>) -> Result<Bytes, Error> {
+    let at = r.position();
+    let peer = r.bytes()?;
+    if peer.len() > MAX_PEER_BYTES {
+        let what = What::TooMany { bound: MAX_PEER_BYTES, of: "bytes of a peer's id" };
+        return Err(Error { at, what });
+    }
+    // A copy, so that a member does not keep the whole log record in memory.
+    Ok(Bytes::copy_from_slice(peer))
+}
+
+fn read_ids(r: &mut Reader<'_>) -> Result<BTreeSet<u64>, Error> {
+    let mut ids = BTreeSet::new();
+    for _ in 0..array_up_to(r, crate::order::MAX_CHANGES, "members")? {
+        let id = r.uint()?;
+        if ids.last().is_some_and(|&last| last >= id) {
+            return Err(r.invalid("ids that do not ascend"));
+        }
+        ids.insert(id);
+    }
+    Ok(ids)
+}
+
 /// The head of an array of no more than `bound` items.
-fn array_up_to(r: &mut Reader<'_>, bound: usize, of: &'static str) -> Result<usize, Error> {
+pub(crate) fn array_up_to(
+    r: &mut Reader<'_>,
+    bound: usize,
+    of: &'static str,
+) -> Result<usize, Error> {
     let at = r.position();
     let len = r.array()?;
     if len > bound { Err(Error { at, what: What::TooMany { bound, of } }) } else { Ok(len) }

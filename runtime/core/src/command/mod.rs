@@ -3,13 +3,17 @@
 //! A log record's payload is a [`Batch`]: the leader's time stamp and commands, each kept as the
 //! bytes that the chain hashes. `commands.cddl` describes both.
 
+mod batch;
 pub(crate) mod codec;
+mod membership;
 #[cfg(test)]
 mod tests;
 
 use crate::kb::{End, Indicator, Position};
+pub use batch::{Batch, MAX_TAGS, Tag};
 use bytes::Bytes;
-pub use codec::{Batch, MAX_COMMAND_BYTES};
+pub use codec::MAX_COMMAND_BYTES;
+pub use membership::{Admit, Configure, IssueTicket, MAX_PEER_BYTES, MAX_REVOKED, Recover};
 
 /// Bytes of a name (of an agent, a node, a session, a module), at most.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -60,7 +64,23 @@ pub enum Command {
         name: String,
         /// Its Prolog text.
         text: String,
+        /// The index at which the module was published before, 0 if it was not. Published since, it is
+        /// refused: so a copy of this command that comes late does not undo what came between.
+        after: u64,
     },
+    /// Gives a node an id of its own in the space's group.
+    Admit(Admit),
+    /// Lets nodes that know a secret be admitted.
+    IssueTicket(IssueTicket),
+    /// Takes tickets back.
+    RevokeTickets {
+        /// The hashes of their secrets; all of them if there are none here.
+        hashes: Vec<[u8; 32]>,
+    },
+    /// Says who votes and who follows. It comes with the change of Raft's members that makes it so.
+    Configure(Configure),
+    /// Says that the space was recovered by hand, after most of its voters were lost.
+    Recover(Recover),
 }
 
 /// A transaction's effects, with what they depend on.

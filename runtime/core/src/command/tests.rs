@@ -1,4 +1,4 @@
-use super::codec::Batch;
+use super::batch::{Batch, Tag};
 use super::*;
 use crate::apply::{Change, Effect, MAX_LETTERS, Outcome, Refusal};
 use crate::cbor::{Reader, What, Writer};
@@ -8,6 +8,7 @@ use crate::term::samples::{name, term};
 use crate::transaction::Draft;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn label() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[a-zé]{0,6}", 1 => Just("x".repeat(MAX_NAME_BYTES))]
@@ -95,6 +96,46 @@ fn claim() -> impl Strategy<Value = Claim> {
     )
 }
 
+fn ids() -> impl Strategy<Value = BTreeSet<u64>> {
+    btree_set(1..9u64, 0..4)
+}
+
+fn membership() -> impl Strategy<Value = Command> {
+    let hash = any::<[u8; 32]>;
+    let peer = vec(any::<u8>(), 0..=MAX_PEER_BYTES).prop_map(Bytes::from);
+    let admit = (peer, label(), any::<[u8; 16]>(), prop::option::of(hash()))
+        .prop_map(|(peer, node, nonce, ticket)| Admit { peer, node, nonce, ticket });
+    let issue = (hash(), any::<u64>(), any::<u32>()).prop_map(|(hash, until, uses)| IssueTicket {
+        hash,
+        until,
+        uses,
+    });
+    let configure = (ids(), ids(), ids()).prop_map(|(voters, learners, removed)| Configure {
+        voters,
+        learners,
+        removed,
+    });
+    let recover = (any::<(u64, u64)>(), ".{0,9}")
+        .prop_map(|((generation, voter), words)| Recover { generation, voter, words });
+    prop_oneof![
+        admit.prop_map(Command::Admit),
+        issue.prop_map(Command::IssueTicket),
+        vec(hash(), 0..3).prop_map(|hashes| Command::RevokeTickets { hashes }),
+        configure.prop_map(Command::Configure),
+        recover.prop_map(Command::Recover),
+    ]
+}
+
+/// Tags of runs that fit so many commands.
+fn tags(commands: usize, members: &[u64]) -> Vec<Tag> {
+    let places = (0..commands).step_by(2).zip(members);
+    let tag = |(place, &member): (usize, &u64)| {
+        let (place, count) = (u32::try_from(place).unwrap(), 1);
+        Tag { place, count, member, boot: member ^ 7, first: !member }
+    };
+    places.map(tag).collect()
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let transact = (origin(), draft()).prop_map(|(origin, Draft { version, reads, ops })| {
         Command::Transact(Transaction { origin, version, reads, ops })
@@ -111,8 +152,9 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (label(), any::<u64>()).prop_map(|(agent, epoch)| Command::Release { agent, epoch }),
         1 => (label(), vec(position(), 0..4))
             .prop_map(|(agent, positions)| Command::DropLetters { agent, positions }),
-        1 => (label(), any::<String>())
-            .prop_map(|(name, text)| Command::PublishModule { name, text }),
+        1 => (label(), any::<String>(), any::<u64>())
+            .prop_map(|(name, text, after)| Command::PublishModule { name, text, after }),
+        2 => membership(),
     ]
 }
 
@@ -227,12 +269,14 @@ proptest! {
     #[test]
     fn batches_drafts_changes_and_outcomes_come_back(
         (time, commands) in (any::<u64>(), vec(command(), 0..4)),
+        members in vec(any::<u64>(), 0..3),
         draft in draft(),
         change in change(),
         outcome in outcome(),
     ) {
-        let commands = commands.iter().map(Command::encode).collect();
-        let batch = Batch { time, commands };
+        let commands: Vec<_> = commands.iter().map(Command::encode).collect();
+        let tags = tags(commands.len(), &members);
+        let batch = Batch { time, tags, commands };
         prop_assert_eq!(Batch::decode(&batch.encode()), Ok(batch));
         let bytes = written(|w| draft.write(w));
         prop_assert_eq!(Draft::read(&bytes), Ok(draft));
@@ -345,7 +389,12 @@ fn what_passes_a_bound_is_refused_by_name() {
         agent: "a".to_owned(),
         positions: vec![position; letters],
     };
-    let publish = |bytes| Command::PublishModule { name: "m".to_owned(), text: "x".repeat(bytes) };
+    let publish =
+        |bytes| Command::PublishModule { name: "m".to_owned(), text: "x".repeat(bytes), after: 0 };
+    let admit = |bytes| {
+        let (peer, node) = (Bytes::from(vec![0; bytes]), "n".to_owned());
+        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None })
+    };
     let rows = [
         (Command::OpenSession { label: long, nonce: [0; 16] }, MAX_NAME_BYTES, "bytes of a name"),
         (claim(vec![declaration(MAX_KEYS + 1)]), MAX_KEYS, "keys of a predicate"),
@@ -354,6 +403,7 @@ fn what_passes_a_bound_is_refused_by_name() {
         (drop_letters(MAX_LETTERS + 1), MAX_LETTERS, "letters"),
         (publish(MAX_MODULE_BYTES + 1), MAX_MODULE_BYTES, "bytes of a module"),
         (publish(MAX_COMMAND_BYTES), MAX_COMMAND_BYTES, "bytes"),
+        (admit(MAX_PEER_BYTES + 1), MAX_PEER_BYTES, "bytes of a peer's id"),
     ];
     for (command, bound, of) in rows {
         let refused = Command::decode(&command.encode()).unwrap_err();

@@ -4,7 +4,7 @@
 //! a time moves at most one voter; several at once go through a joint configuration (Raft thesis
 //! §4.3), in which both the old and the new voters must agree and which Raft leaves by itself.
 
-use super::Entry;
+use super::{Entry, EntryKind};
 use crate::cbor::{Error, Reader, Writer};
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
@@ -90,6 +90,49 @@ impl Members {
     /// Whether `id` decides by itself, in both halves of a joint configuration.
     pub fn is_sole_voter(&self, id: u64) -> bool {
         self.is_voter(id) && self.voters.iter().chain(&self.outgoing).all(|&voter| voter == id)
+    }
+
+    /// The members after an entry of kind [`super::EntryKind::ConfChange`] with this data has been
+    /// committed, for whoever goes through a log without Raft: as Raft itself applies it.
+    #[must_use]
+    pub fn after_change(&self, data: &Bytes) -> Self {
+        match ChangeSet::decode(data) {
+            Ok(set) => self.after(&set.changes),
+            Err(_) => self.clone(),
+        }
+    }
+
+    fn after(&self, changes: &[Change]) -> Self {
+        let mut next = self.clone();
+        if changes.is_empty() {
+            // The end of a joint configuration.
+            next.outgoing.clear();
+            next.learners.append(&mut next.learners_next);
+            next.auto_leave = false;
+        } else {
+            if changes.len() > 1 {
+                next.outgoing.clone_from(&self.voters);
+                next.auto_leave = true;
+            }
+            changes.iter().for_each(|change| next.make(*change));
+        }
+        // One that cannot be made leaves all as it was.
+        let is_possible = changes.is_empty() == self.is_joint() && next.check().is_ok();
+        if is_possible { next } else { self.clone() }
+    }
+
+    fn make(&mut self, change: Change) {
+        let id = change.id();
+        for set in [&mut self.voters, &mut self.learners, &mut self.learners_next] {
+            set.remove(&id);
+        }
+        match change {
+            Change::Voter(_) => self.voters.insert(id),
+            // Who still votes in the outgoing half becomes a learner when that ends.
+            Change::Learner(_) if self.outgoing.contains(&id) => self.learners_next.insert(id),
+            Change::Learner(_) => self.learners.insert(id),
+            Change::Remove(_) => false,
+        };
     }
 
     /// Checks what Raft takes for granted.
@@ -258,6 +301,17 @@ impl ChangeSet {
 }
 
 impl Entry {
+    /// The batch of commands in an entry's data: the data itself, or what came with a change of
+    /// members. Empty if it holds none.
+    pub fn batch(kind: EntryKind, data: &Bytes) -> Bytes {
+        match kind {
+            EntryKind::Normal => data.clone(),
+            EntryKind::ConfChange => {
+                ChangeSet::decode(data).map(|set| set.context).unwrap_or_default()
+            }
+        }
+    }
+
     /// The changes that an entry of kind [`super::EntryKind::ConfChange`] makes, for whoever shows
     /// a log to people; none if it only ends a joint configuration.
     pub fn changes(&self) -> Result<Vec<Change>, Error> {

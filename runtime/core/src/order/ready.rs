@@ -176,11 +176,13 @@ impl Order {
             EntryKind::ConfChange => {
                 // Every replica reads the same bytes and finds the same errors in them.
                 let set = ChangeSet::decode(&data);
+                let expected = self.members.after_change(&data);
                 if let Ok(set) = &set
                     && let Ok(members) = self.raft.apply_conf_change(&set.to_raft())
                 {
                     self.members = Members::from_raft(&members);
                 }
+                debug_assert_eq!(self.members, expected, "as whoever reads the log takes it");
                 let data = set.map(|set| set.context).unwrap_or_default();
                 Some(Committed { index, term, data, members: Some(self.members.clone()) })
             }

@@ -209,6 +209,9 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::Full(_) => "full",
         Refusal::Malformed => "malformed",
         Refusal::NoLetter => "no_letter",
+        Refusal::NoTicket => "no_ticket",
+        Refusal::NameTaken => "name_taken",
+        Refusal::StaleModule => "stale_module",
     }
 }
 

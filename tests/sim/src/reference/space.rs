@@ -20,8 +20,8 @@ pub struct Space {
     pub sessions: Vec<Session>,
     /// All agents that were claimed.
     pub agents: BTreeMap<String, Agent>,
-    /// The texts of modules.
-    pub modules: BTreeMap<String, String>,
+    /// Modules: text, the index that published it, and the one that it named as before.
+    pub modules: BTreeMap<String, (String, u64, u64)>,
 }
 
 /// A call that a transaction made, and the keys that its replica knew to be declared.
@@ -63,6 +63,9 @@ pub enum Why {
     TooOld,
     NoSession,
     NoLetter,
+    NoTicket,
+    NameTaken,
+    StaleModule,
     OutOfWindow,
     StaleEpoch,
     StaleCursor,
@@ -86,6 +89,9 @@ impl From<&Outcome> for Verdict {
             Refusal::Full(_) => Why::Full,
             Refusal::Malformed => Why::Malformed,
             Refusal::NoLetter => Why::NoLetter,
+            Refusal::NoTicket => Why::NoTicket,
+            Refusal::NameTaken => Why::NameTaken,
+            Refusal::StaleModule => Why::StaleModule,
         };
         Self::Refused(index, why)
     }
@@ -170,11 +176,26 @@ impl Space {
                 }
                 committed
             }
-            Command::PublishModule { name, text } => {
-                self.modules.insert(name.clone(), text.clone());
-                committed
+            Command::PublishModule { name, text, after } => {
+                let was = self.modules.get(name).cloned();
+                match was {
+                    Some((known, at, since)) if known == *text && since == *after => {
+                        Verdict::Committed(at)
+                    }
+                    was if was.as_ref().map_or(0, |(_, at, _)| *at) == *after => {
+                        self.modules.insert(name.clone(), (text.clone(), index, *after));
+                        committed
+                    }
+                    _ => Verdict::Refused(index, Why::StaleModule),
+                }
             }
-            Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
+            // These have a model of their own.
+            Command::Admit(_)
+            | Command::Configure(_)
+            | Command::IssueTicket(_)
+            | Command::Recover(_)
+            | Command::RevokeTickets { .. }
+            | Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
         }
     }
 

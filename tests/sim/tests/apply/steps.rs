@@ -86,6 +86,8 @@ pub(crate) struct Turn {
 #[derive(Clone, Debug)]
 pub(crate) enum Other {
     Command(Command),
+    /// Of a module's text, with whether it is of one who does not know of the last.
+    Publish(String, String, bool),
     /// With whether it is of one who does not know the present epoch.
     Claim(Claim, bool),
     Letter {
@@ -182,13 +184,12 @@ fn agent() -> impl Strategy<Value = String> {
 fn other() -> impl Strategy<Value = Other> {
     let open =
         (0..2u8).prop_map(|n| Command::OpenSession { label: "b".to_owned(), nonce: [n; 16] });
-    let publish = (0..3u8).prop_map(|n| {
-        let (name, text) = (format!("m{}", n / 2), format!("p({n})."));
-        Command::PublishModule { name, text }
+    let publish = (0..3u8, any::<bool>()).prop_map(|(n, is_late)| {
+        Other::Publish(format!("m{}", n / 2), format!("p({n})."), is_late)
     });
     prop_oneof![
         2 => open.prop_map(Other::Command),
-        1 => publish.prop_map(Other::Command),
+        1 => publish,
         4 => (claim(), any::<bool>()).prop_map(|(claim, is_late)| Other::Claim(claim, is_late)),
         3 => (agent(), turn(), terms::argument())
             .prop_map(|(agent, turn, event)| Other::Letter { agent, turn, event }),

@@ -1,6 +1,8 @@
 //! Sessions and agents: what is far apart, and that a refusal is for ever.
 
 use super::*;
+use crate::apply::Part;
+use crate::command::{Admit, Configure, IssueTicket, Recover};
 
 #[test]
 fn an_opening_sent_twice_opens_one_session() {
@@ -278,4 +280,58 @@ fn the_oldest_letters_make_room_by_number_and_by_bytes() {
     }
     // Each is a little more than a fifth.
     assert_eq!(kept(&space).len(), 4);
+}
+
+#[test]
+fn the_log_hands_out_ids_by_tickets_and_never_twice() {
+    let mut space = Space::new();
+    let admit = |node: &str, nonce: u8, ticket: Option<[u8; 32]>| {
+        let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
+        Command::Admit(Admit { peer, node, nonce: [nonce; 16], ticket })
+    };
+    let issue = |until, uses| Command::IssueTicket(IssueTicket { hash: [9; 32], until, uses });
+    let good = Some([9; 32]);
+    space.expect(&admit("a", 0, None));
+    space.refuses(&admit("b", 0, None), Refusal::NoTicket);
+    space.refuses(&admit("b", 0, good), Refusal::NoTicket);
+    space.expect(&issue(1_000, 2));
+    space.expect(&admit("b", 0, good));
+    let since = space.state.index();
+    let again = space.state.apply(0, &admit("b", 0, good).encode());
+    assert_eq!(again.outcome, Outcome::Committed(since), "it has joined");
+    space.expect(&issue(1_000, 2));
+    space.expect(&admit("b", 1, good));
+    space.refuses(&admit("c", 0, good), Refusal::NoTicket);
+    let node = |space: &Space, id| space.state.membership().members()[&id].node.clone();
+    assert_eq!(
+        [1, 2, 3].map(|id| node(&space, id)),
+        ["a", "b", "b"],
+        "a lost disk is another member"
+    );
+    assert_eq!(space.state.membership().of_peer(b"b").unwrap().0, 3);
+
+    let ids = |ids: &[u64]| ids.iter().copied().collect();
+    let configure = Configure { voters: ids(&[1, 3]), learners: ids(&[]), removed: ids(&[2]) };
+    space.expect(&Command::Configure(configure));
+    let parts: Vec<_> =
+        space.state.membership().members().iter().map(|(&i, m)| (i, m.part)).collect();
+    assert_eq!(parts, [(1, Part::Voter), (3, Part::Voter)]);
+
+    space.expect(&Command::RevokeTickets { hashes: vec![] });
+    space.expect(&issue(1_000, u32::MAX));
+    space.state.apply(1_001, &Bytes::new());
+    space.refuses(&admit("c", 0, good), Refusal::NoTicket);
+    space.expect(&issue(9_000, 5));
+    let (peer, name) = (Bytes::from_static(b"x"), "a".to_owned());
+    let other = Admit { peer, node: name, nonce: [0; 16], ticket: good };
+    space.refuses(&Command::Admit(other), Refusal::NameTaken);
+    space.expect(&admit("c", 0, good));
+    assert_eq!(node(&space, 4), "c", "2 was handed out, and is never again");
+
+    let recover =
+        |generation| Command::Recover(Recover { generation, voter: 3, words: "I know".to_owned() });
+    space.expect(&recover(1));
+    space.refuses(&recover(1), Refusal::Malformed);
+    assert_eq!(space.state.membership().members().keys().collect::<Vec<_>>(), [&3]);
+    assert_eq!(space.state.membership().generation(), 1);
 }

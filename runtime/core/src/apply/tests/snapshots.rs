@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::apply::rest::{ITEM_BYTES, ITEM_ENTRIES};
+use crate::command::{Admit, IssueTicket};
 use proptest::prelude::*;
 
 fn rest(state: &mut State) -> Vec<Bytes> {
@@ -152,14 +153,18 @@ fn of_everything() -> Space {
     let letter =
         Letter { agent, epoch: here.index, seq: 1, from: here, to: here, event: p(1, 1), reason };
     space.expect(&Command::Letter(letter));
-    space.expect(&Command::PublishModule { name: "m".to_owned(), text: "p.".to_owned() });
+    space.expect(&publish("m".to_owned(), "p.".to_owned()));
     space
+}
+
+fn publish(name: String, text: String) -> Command {
+    Command::PublishModule { name, text, after: 0 }
 }
 
 #[test]
 fn the_digest_is_of_everything() {
     type Alter = fn(&mut State);
-    let alter: [(&str, Alter); 14] = [
+    let alter: [(&str, Alter); 17] = [
         ("index", |s| s.index += 1),
         ("time", |s| s.time += 1),
         ("chain", |s| s.chain[31] ^= 1),
@@ -173,7 +178,17 @@ fn the_digest_is_of_everything() {
         ("agents", |s| drop(s.agents.insert("b".to_owned(), s.agents["a"].clone()))),
         ("agent", |s| s.agents.get_mut("a").unwrap().cursor.n += 1),
         ("letters", |s| s.agents.get_mut("a").unwrap().letters.clear()),
-        ("modules", |s| drop(s.modules.insert("m".to_owned(), "q.".to_owned()))),
+        ("modules", |s| s.modules.get_mut("m").unwrap().text.clear()),
+        ("module", |s| s.modules.get_mut("m").unwrap().index += 1),
+        ("members", |s| {
+            let (peer, node) = (Bytes::from_static(b"peer"), "n".to_owned());
+            let admit = Admit { peer, node, nonce: [0; 16], ticket: None };
+            s.admit(admit);
+        }),
+        ("tickets", |s| {
+            let issue = IssueTicket { hash: [1; 32], until: 9, uses: 2 };
+            s.issue_ticket(&issue);
+        }),
     ];
     let state = of_everything().state;
     let mut digests = BTreeSet::from([state.digest()]);
@@ -195,7 +210,7 @@ fn a_state_of_large_parts_makes_no_item_that_a_file_would_not_take() {
     let mut space = Space::new();
     for n in 0..40 {
         let (name, text) = (format!("m{n}"), "x".repeat(1 << 20));
-        space.expect(&Command::PublishModule { name, text });
+        space.expect(&publish(name, text));
     }
     let large = Term::structure("large", [Term::string("x".repeat(1_000_000))]);
     for _ in 0..8 {

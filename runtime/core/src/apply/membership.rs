@@ -1,0 +1,239 @@
+//! Who takes part in a space, as the space itself knows it: ids that the log hands out and never uses
+//! again, and the tickets by which nodes join.
+//!
+//! The roles here follow from [`Command::Configure`](crate::command::Command::Configure), which comes
+//! with each change of Raft's members; Raft's own members are exact in the middle of a change, too.
+
+use super::outcome::bound;
+use super::{Outcome, Refusal, State};
+use crate::cbor::{Error, Reader, Writer};
+use crate::command::{Admit, Configure, IssueTicket, Recover, codec};
+use crate::order::{MAX_LEARNERS, MAX_VOTERS};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Members of a space, at most, those counted in that have been admitted and follow nothing yet.
+pub const MAX_ADMITTED: usize = MAX_VOTERS + MAX_LEARNERS;
+/// Tickets that may be open at once.
+pub const MAX_TICKETS: usize = 1024;
+
+/// What a member does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It has an id and is not among Raft's members yet.
+    Admitted,
+    /// It receives the log and does not vote.
+    Learner,
+    /// It votes.
+    Voter,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id in the network.
+    pub peer: Bytes,
+    /// Its node's name.
+    pub node: String,
+    /// Which of its joinings this is.
+    pub nonce: [u8; 16],
+    /// What it does.
+    pub part: Part,
+    /// The index at which it was admitted.
+    pub since: u64,
+}
+
+/// A ticket that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Until when, in microseconds since 1970 (UTC), by the time of the log.
+    pub until: u64,
+    /// How many nodes it may still admit.
+    pub uses: u32,
+}
+
+/// Who takes part in a space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    members: BTreeMap<u64, Member>,
+    /// The last id that was handed out.
+    last: u64,
+    /// By BLAKE3 of the secret.
+    tickets: BTreeMap<[u8; 32], Ticket>,
+    generation: u64,
+}
+
+impl Membership {
+    /// The members, by id.
+    pub fn members(&self) -> &BTreeMap<u64, Member> {
+        &self.members
+    }
+
+    /// The open tickets, by BLAKE3 of their secrets.
+    pub fn tickets(&self) -> &BTreeMap<[u8; 32], Ticket> {
+        &self.tickets
+    }
+
+    /// How often the space was recovered by hand.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The last id that was handed out.
+    pub fn last_id(&self) -> u64 {
+        self.last
+    }
+
+    /// The member that a node became by this joining.
+    pub fn joined(&self, peer: &[u8], nonce: &[u8; 16]) -> Option<(u64, &Member)> {
+        let is_it = |member: &Member| member.peer == peer && member.nonce == *nonce;
+        self.members.iter().find(|(_, member)| is_it(member)).map(|(&id, member)| (id, member))
+    }
+
+    /// The newest member that a node is, by its id in the network.
+    pub fn of_peer(&self, peer: &[u8]) -> Option<(u64, &Member)> {
+        let mut newest = self.members.iter().rev();
+        newest.find(|(_, member)| member.peer == peer).map(|(&id, member)| (id, member))
+    }
+
+    /// Why a node is not admitted; nothing if it may be, or has been by this very joining.
+    fn refuses(&self, admit: &Admit, time: u64) -> Option<Refusal> {
+        let is_other = |member: &Member| member.node == admit.node && member.peer != admit.peer;
+        if self.members.values().any(is_other) {
+            return Some(Refusal::NameTaken);
+        }
+        let is_open = match &admit.ticket {
+            // The founder needs none, and nobody else may do without.
+            None => self.last == 0,
+            Some(hash) => self.tickets.get(hash).is_some_and(|t| t.uses > 0 && time <= t.until),
+        };
+        if !is_open {
+            return Some(Refusal::NoTicket);
+        }
+        (self.members.len() >= MAX_ADMITTED).then_some(Refusal::Full(bound::MEMBERS))
+    }
+
+    pub(super) fn write_head(&self, w: &mut Writer) {
+        w.uint(self.last).uint(self.generation);
+    }
+
+    pub(super) fn read_head(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        (self.last, self.generation) = (r.uint()?, r.uint()?);
+        Ok(())
+    }
+
+    /// As a snapshot says; false if the member is there already.
+    pub(super) fn restore_member(&mut self, r: &mut Reader<'_>) -> Result<bool, Error> {
+        r.array_of(6)?;
+        let id = r.uint()?;
+        let (peer, node) = (codec::read_peer(r)?, codec::read_name(r)?);
+        let nonce = r.fixed()?;
+        let part = match r.uint()? {
+            0 => Part::Admitted,
+            1 => Part::Learner,
+            2 => Part::Voter,
+            _ => return Err(r.invalid("an unknown part of a member")),
+        };
+        if id == 0 || id > self.last || self.members.len() >= MAX_ADMITTED {
+            return Err(r.invalid("an id that was not handed out, or one member too many"));
+        }
+        let member = Member { peer, node, nonce, part, since: r.uint()? };
+        Ok(self.members.insert(id, member).is_none())
+    }
+
+    /// As a snapshot says; false if the ticket is there already.
+    pub(super) fn restore_ticket(&mut self, r: &mut Reader<'_>) -> Result<bool, Error> {
+        r.array_of(3)?;
+        let hash = r.fixed()?;
+        if self.tickets.len() >= MAX_TICKETS {
+            return Err(r.invalid("one ticket too many"));
+        }
+        let ticket = Ticket { until: r.uint()?, uses: r.uint32()? };
+        Ok(self.tickets.insert(hash, ticket).is_none())
+    }
+}
+
+pub(super) fn write_member(w: &mut Writer, id: u64, member: &Member) {
+    w.array(6).uint(id).bytes(&member.peer).text(&member.node).bytes(&member.nonce);
+    w.uint(match member.part {
+        Part::Admitted => 0,
+        Part::Learner => 1,
+        Part::Voter => 2,
+    });
+    w.uint(member.since);
+}
+
+pub(super) fn write_ticket(w: &mut Writer, hash: &[u8; 32], ticket: Ticket) {
+    w.array(3).bytes(hash).uint(ticket.until).uint(u64::from(ticket.uses));
+}
+
+impl State {
+    /// Who takes part in the space.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(super) fn admit(&mut self, admit: Admit) -> Outcome {
+        if let Some((_, member)) = self.membership.joined(&admit.peer, &admit.nonce) {
+            return Outcome::Committed(member.since);
+        }
+        if let Some(why) = self.membership.refuses(&admit, self.time) {
+            return self.refused(why);
+        }
+        let membership = &mut self.membership;
+        let ticket = admit.ticket.and_then(|hash| membership.tickets.get_mut(&hash));
+        if let Some(ticket) = ticket {
+            ticket.uses -= 1;
+        }
+        membership.last += 1;
+        let part = if admit.ticket.is_none() { Part::Voter } else { Part::Admitted };
+        let Admit { peer, node, nonce, ticket: _ } = admit;
+        let member = Member { peer, node, nonce, part, since: self.index };
+        membership.members.insert(membership.last, member);
+        Outcome::Committed(self.index)
+    }
+
+    pub(super) fn issue_ticket(&mut self, issue: &IssueTicket) -> Outcome {
+        let (tickets, time) = (&mut self.membership.tickets, self.time);
+        tickets.retain(|_, ticket| ticket.uses > 0 && time <= ticket.until);
+        if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&issue.hash) {
+            return self.refused(Refusal::Full(bound::TICKETS));
+        }
+        // Sent again it gives nothing back that was used meanwhile.
+        let ticket = Ticket { until: issue.until, uses: issue.uses };
+        tickets.entry(issue.hash).or_insert(ticket);
+        Outcome::Committed(self.index)
+    }
+
+    pub(super) fn revoke_tickets(&mut self, hashes: &[[u8; 32]]) -> Outcome {
+        let all = hashes.is_empty();
+        self.membership.tickets.retain(|hash, _| !all && !hashes.contains(hash));
+        Outcome::Committed(self.index)
+    }
+
+    pub(super) fn configure(&mut self, configure: &Configure) -> Outcome {
+        let members = &mut self.membership.members;
+        members.retain(|id, _| !configure.removed.contains(id));
+        for (id, member) in members {
+            if configure.voters.contains(id) {
+                member.part = Part::Voter;
+            } else if configure.learners.contains(id) {
+                member.part = Part::Learner;
+            }
+        }
+        Outcome::Committed(self.index)
+    }
+
+    /// The log goes on with one voter; the others, if they are ever seen again, join anew.
+    pub(super) fn recover(&mut self, recover: &Recover) -> Outcome {
+        if recover.generation <= self.membership.generation {
+            return self.refused(Refusal::Malformed);
+        }
+        self.membership.generation = recover.generation;
+        self.membership.members.retain(|&id, _| id == recover.voter);
+        for member in self.membership.members.values_mut() {
+            member.part = Part::Voter;
+        }
+        Outcome::Committed(self.index)
+    }
+}
