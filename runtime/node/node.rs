@@ -11,7 +11,7 @@ use crate::api::{
 use crate::folder::{Folder, FolderError, random};
 use crate::rates;
 use crate::space::{
-    Ended, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
+    Ended, Me, NoLinks, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
 };
 use bytes::Bytes;
 pub(crate) use log::told;
@@ -109,6 +109,8 @@ impl Node {
             min_free: config.min_free,
             node: folder.name.clone(),
             seed: random()?,
+            me: Me::alone(),
+            links: Arc::new(NoLinks),
         };
         let opened = open.open();
         let local = opened.map_err(|why| StartError::Space { name: LOCAL.to_owned(), why })?;

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod cbor;
 pub mod command;
 pub mod export;
+pub mod group;
 pub mod kb;
 pub mod log;
 pub mod order;

@@ -5,7 +5,7 @@ use crate::api::{ErrorBody, Imported, LogEntry, LogPlace};
 use crate::past::export::Exporter;
 use crate::past::import::{Import, ImportError};
 use crate::past::{At, Filter, Past, PastError, Span, Told};
-use crate::space::{OpenSpace, Space, error, hex};
+use crate::space::{Me, NoLinks, OpenSpace, Space, error, hex};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::pin::pin;
@@ -199,6 +199,8 @@ impl Node {
             min_free: self.0.min_free,
             node: self.0.folder.name.clone(),
             seed: crate::folder::random().map_err(|e| failed(&e))?,
+            me: Me::alone(),
+            links: Arc::new(NoLinks),
         };
         let space = open.open().map_err(|e| failed(&e))?;
         let mut spaces = self.0.spaces.write().unwrap_or_else(PoisonError::into_inner);

@@ -3,15 +3,18 @@
 
 use super::feed::Feed;
 use super::order_thread::OrderInput;
-use super::proposal::{Ended, Pending};
+use super::proposal::Ended;
+use super::shared::Shared;
 use super::snapshots::{Snapshots, Writing};
 use bytes::Bytes;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
-use synod_core::apply::{Outcome, Refusal, State};
-use synod_core::command::Batch;
-use synod_core::order::Position;
+use synod_core::apply::State;
+use synod_core::command::{Batch, Tag};
+use synod_core::order::{Members, Position, SnapshotMeta};
+use tokio::sync::oneshot;
 
 /// Bytes of commands after which a snapshot is taken without being asked for.
 pub(crate) const SNAPSHOT_BYTES: usize = 32 << 20;
@@ -20,16 +23,23 @@ const SNAPSHOT_STEP: Duration = Duration::from_millis(1);
 
 /// What the thread is told.
 pub(super) enum ApplyInput {
-    /// A committed entry, and who waits for each of its commands.
-    Commit { index: u64, term: u64, data: Bytes, replies: Vec<Pending> },
+    /// A committed entry, and Raft's members from there on if it changes them.
+    Commit { index: u64, term: u64, data: Bytes, members: Option<Members> },
     /// Everything up to here is committed.
     Through(Position),
     /// Somebody wants to look at the state.
     Inspect(Box<dyn FnOnce(&State) + Send>),
     /// Somebody wants a snapshot no older than this index; told its path by the registry.
     Snapshot { at_least: u64 },
+    /// Another member needs a snapshot that holds this entry of Raft's log.
+    SnapshotOfRaft { at_least: u64 },
+    /// A snapshot of a leader's is safe: it becomes the state.
+    Install { file: PathBuf, at: Position, members: Members },
     /// Somebody wants to know when the state contains everything up to this Raft index.
     Await { raft_index: u64, reached: SyncSender<()> },
+    /// Somebody wants to know the space's index once the state contains everything up to this Raft
+    /// index.
+    Reach { raft_index: u64, reached: oneshot::Sender<u64> },
     /// Nothing more comes.
     Stop,
 }
@@ -47,6 +57,16 @@ pub(super) struct ApplyThread {
     pub(super) writing: Option<Writing>,
     /// Who waits for which Raft index.
     pub(super) awaited: Vec<(u64, SyncSender<()>)>,
+    /// As above, for reads.
+    pub(super) reaching: Vec<(u64, oneshot::Sender<u64>)>,
+    pub(super) shared: Arc<Shared>,
+    /// Raft's members as of there.
+    pub(super) members: Members,
+    /// This node among the members, and which start of it.
+    pub(super) me: u64,
+    pub(super) boot: u64,
+    /// When the membership was last told of.
+    pub(super) told_membership: u64,
 }
 
 impl ApplyThread {
@@ -67,6 +87,7 @@ impl ApplyThread {
                 is_reached.then(|| reached.try_send(())).is_none()
             });
             if self.through.index > before.index {
+                self.tell_reached();
                 drop(self.order.send(OrderInput::Applied(self.through.index)));
             }
             if stop {
@@ -98,8 +119,13 @@ impl ApplyThread {
     /// Takes one input in; says whether it was the last.
     fn take(&mut self, input: ApplyInput) -> bool {
         match input {
-            ApplyInput::Commit { index, term, data, replies } => {
-                self.commit(&data, replies);
+            ApplyInput::Commit { index, term, data, members } => {
+                if !data.is_empty() {
+                    self.commit(&data);
+                }
+                if let Some(members) = members {
+                    self.members = members;
+                }
                 self.through = Position { index, term };
             }
             ApplyInput::Through(through) => self.through = through,
@@ -111,41 +137,101 @@ impl ApplyThread {
                     self.begin_snapshot();
                 }
             }
+            ApplyInput::SnapshotOfRaft { at_least } => {
+                let is_coming = self.writing.is_some();
+                if !is_coming && self.through.index >= at_least {
+                    self.begin_snapshot();
+                }
+            }
+            ApplyInput::Install { file, at, members } => self.install(&file, at, members),
             ApplyInput::Await { raft_index, reached } => self.awaited.push((raft_index, reached)),
+            ApplyInput::Reach { raft_index, reached } if self.through.index >= raft_index => {
+                drop(reached.send(self.state.index()));
+            }
+            ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
             ApplyInput::Stop => return true,
         }
         false
     }
 
-    fn commit(&mut self, data: &Bytes, replies: Vec<Pending>) {
+    fn commit(&mut self, data: &Bytes) {
         self.since_snapshot += data.len();
-        let mut changes = Vec::new();
-        let mut ended = Vec::with_capacity(replies.len());
-        match Batch::decode(data) {
-            Ok(batch) => {
-                for command in &batch.commands {
-                    let applied = self.state.apply(batch.time, command);
-                    changes.extend(applied.change.map(Arc::new));
-                    ended.push(applied.outcome);
-                }
-            }
+        let batch = match Batch::decode(data) {
+            Ok(batch) => batch,
             // Every replica reads the same bytes alike: an entry that is no batch changes nothing.
-            Err(e) => tracing::error!("a log entry is not a batch of commands: {e}"),
+            Err(e) => return tracing::error!("a log entry is not a batch of commands: {e}"),
+        };
+        let mut changes = Vec::new();
+        let mut ended = Vec::with_capacity(batch.commands.len());
+        for command in &batch.commands {
+            let applied = self.state.apply(batch.time, command);
+            changes.extend(applied.change.map(Arc::new));
+            ended.push(Some(applied.outcome));
         }
         // The feed first: whoever is told that a write is done may look for it at once.
         self.feed.push(self.state.index(), changes);
-        let mut ended = ended.into_iter();
-        for reply in replies {
-            let outcome = ended.next();
-            let refused = || Outcome::Refused(self.state.index(), Refusal::Malformed);
-            reply.end(Ended::Applied(outcome.unwrap_or_else(refused)));
+        self.tell_membership();
+        let is_own = |tag: &&Tag| (tag.member, tag.boot) == (self.me, self.boot);
+        for tag in batch.tags.iter().filter(is_own) {
+            self.shared.own().end(tag.first, tag.count, |place, pending| {
+                let outcome = ended.get_mut(tag.place as usize + place).and_then(Option::take);
+                if let Some(outcome) = outcome {
+                    pending.end(Ended::Applied(outcome));
+                }
+            });
+        }
+    }
+
+    fn tell_reached(&mut self) {
+        let (through, index) = (self.through.index, self.state.index());
+        if self.reaching.is_empty() {
+            return;
+        }
+        let (there, waiting) = std::mem::take(&mut self.reaching)
+            .into_iter()
+            .partition(|(raft_index, _)| *raft_index <= through);
+        self.reaching = waiting;
+        let there: Vec<(u64, oneshot::Sender<u64>)> = there;
+        there.into_iter().for_each(|(_, reached)| drop(reached.send(index)));
+    }
+
+    fn tell_membership(&mut self) {
+        let membership = self.state.membership();
+        if membership.changed_at() != self.told_membership {
+            self.told_membership = membership.changed_at();
+            self.shared.set_membership(membership.clone());
+        }
+    }
+
+    /// Takes a leader's snapshot for the state. It is safe and was checked when it came.
+    fn install(&mut self, file: &Path, at: Position, members: Members) {
+        self.writing = None;
+        match self.snapshots.install(file) {
+            Ok(state) => {
+                self.state = state;
+                (self.through, self.members, self.since_snapshot) = (at, members, 0);
+                self.feed.restart(self.state.index());
+                self.shared.set_membership(self.state.membership().clone());
+                self.told_membership = self.state.membership().changed_at();
+                tracing::info!("went on from a snapshot of index {}", self.state.index());
+            }
+            // Raft goes on behind it, and this state cannot.
+            Err(e) => {
+                super::log_writer::fatal(&format!("a snapshot that was taken in is gone: {e}"))
+            }
         }
     }
 
     fn begin_snapshot(&mut self) {
         self.since_snapshot = 0;
         let index = self.state.begin_snapshot();
-        match self.snapshots.begin(index, self.state.chain(), self.through) {
+        let order = self.order.clone();
+        let meta = SnapshotMeta { position: self.through, members: self.members.clone() };
+        let saved = move |file: PathBuf| {
+            drop(order.send(OrderInput::SnapshotSaved { meta, file }));
+        };
+        let place = (self.through, &self.members);
+        match self.snapshots.begin(index, self.state.chain(), place, saved) {
             Ok(writing) => self.writing = Some(writing),
             Err(e) => {
                 self.state.abandon_snapshot();

@@ -63,6 +63,15 @@ impl Feed {
         self.applied.send_replace(index);
     }
 
+    /// Goes on from another index: what lies between is not known here.
+    pub fn restart(&self, index: u64) {
+        let mut kept = self.write();
+        (kept.after, kept.bytes) = (index, 0);
+        kept.changes.clear();
+        drop(kept);
+        self.applied.send_replace(index);
+    }
+
     /// The changes behind `index`, as far as they fit `max_bytes`, the first in any case. None if
     /// some of them are no longer kept.
     pub fn behind(&self, index: u64, max_bytes: usize) -> Option<Changes> {

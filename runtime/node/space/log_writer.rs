@@ -34,7 +34,7 @@ pub(crate) fn closed_at(folder: &Path) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// The log of a space that this node alone votes in, on its disk.
+/// The log of a space, on this node's disk.
 pub(super) struct LogWriter {
     log: Log<FsDisk>,
     shared: Arc<Shared>,
@@ -63,6 +63,19 @@ impl LogWriter {
         }
         if let Err(e) = write_closed(disk, last) {
             tracing::warn!("it was not noted that the log was closed: {e}");
+        }
+    }
+
+    /// The first entry that the log holds, or will.
+    pub(super) fn first_index(&self) -> u64 {
+        self.log.first_index()
+    }
+
+    /// Goes on behind a snapshot that is safe, whatever the log held; to be made safe by the next
+    /// [`LogWriter::sync`].
+    pub(super) fn install(&mut self, at: log::Position) {
+        if let Err(e) = self.log.install(at) {
+            fatal(&format!("the log does not go on behind a snapshot: {e}"));
         }
     }
 
@@ -132,7 +145,7 @@ fn to_log(entry: Entry) -> log::Entry {
 }
 
 /// Ends the process: what it would do next could deny what it has acknowledged.
-fn fatal(why: &str) -> ! {
+pub(super) fn fatal(why: &str) -> ! {
     tracing::error!("{why}; the node ends, and reads its log again when it is started");
     eprintln!("synod: {why}; the node ends, and reads its log again when it is started");
     std::process::exit(70)

@@ -11,7 +11,9 @@
 
 mod apply_thread;
 mod feed;
+mod group;
 mod history;
+mod links;
 mod log_writer;
 mod open;
 mod order_thread;
@@ -31,27 +33,37 @@ use apply_thread::ApplyInput;
 pub(crate) use apply_thread::SNAPSHOT_BYTES;
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
+pub(crate) use group::Me;
 pub use history::History;
+pub(crate) use links::{Lane, Links, NoLinks, Offer};
 pub(crate) use log_writer::closed_at;
-pub(crate) use open::BEGUN;
+pub(crate) use open::{BEGUN, FOUNDER};
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 use proposal::Pending;
 pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Proposal, Reply};
 use session::NodeSession;
 use shared::Shared;
-pub(crate) use shared::error;
+pub(crate) use shared::{Leader, Reached, error};
 pub use snapshots::SnapshotError;
 use snapshots::Snapshots;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
-use synod_core::apply::{MAX_AGENTS, MAX_MODULES, State};
+use std::time::{Duration, Instant};
+use synod_core::apply::{MAX_AGENTS, MAX_MODULES, Membership, State};
 use synod_core::command::Command;
+use synod_core::group::Ask;
 use synod_core::kb::MAX_PREDICATES;
+use synod_core::order::SnapshotMeta;
 use tokio::sync::oneshot;
+
+/// How long a leader may take to do what it is asked for.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a read waits for a leader to say how far it must see, and for this node to have come there.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A space that is open. Cheap to clone.
 #[derive(Clone)]
@@ -179,6 +191,74 @@ impl Space {
             .map_err(|_| PastError::Closed)?
     }
 
+    /// This node's part, and who leads.
+    pub(crate) fn leader(&self) -> Leader {
+        self.inner.shared.leader()
+    }
+
+    /// Who takes part, as far as this node has applied the log.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        self.inner.shared.membership()
+    }
+
+    /// How far this node, if it leads, has brought the other members.
+    pub(crate) fn reached(&self) -> BTreeMap<u64, Reached> {
+        self.inner.shared.reached()
+    }
+
+    /// The space's id.
+    pub(crate) fn id(&self) -> [u8; 32] {
+        self.inner.id
+    }
+
+    /// A frame of a peer has come. Nothing waits here.
+    pub(crate) fn receive(&self, peer: Bytes, bytes: Bytes) {
+        drop(self.inner.order.send(OrderInput::Frame { peer, bytes }));
+    }
+
+    /// A snapshot of a peer's is safe in this file, and this frame came behind it.
+    pub(crate) fn receive_snapshot(
+        &self,
+        peer: Bytes,
+        file: PathBuf,
+        meta: SnapshotMeta,
+        frame: Bytes,
+    ) {
+        drop(self.inner.order.send(OrderInput::Snapshot { peer, file, meta, frame }));
+    }
+
+    /// There is a connection to a peer, or none any more.
+    pub(crate) fn connected(&self, peer: Bytes, is_connected: bool) {
+        let input = match is_connected {
+            true => OrderInput::Found { peer },
+            false => OrderInput::Lost { peer },
+        };
+        drop(self.inner.order.send(input));
+    }
+
+    /// Has the leader do something that only it can.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let lost =
+            || "the leader has not answered: `synod space members` shows who leads".to_owned();
+        self.inner.order.send(OrderInput::Ask(ask, reply)).map_err(|_| lost())?;
+        match tokio::time::timeout(ASK_PATIENCE, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(lost()),
+        }
+    }
+
+    /// Waits until this node has applied all that was acknowledged anywhere before this call, and returns
+    /// the index; none if no leader says how far that is.
+    pub(crate) async fn read_index(&self) -> Option<u64> {
+        let (reply, index) = oneshot::channel();
+        self.inner.order.send(OrderInput::ReadIndex(reply)).ok()?;
+        let raft_index = tokio::time::timeout(READ_PATIENCE, index).await.ok()?.ok()??;
+        let (reached, waiting) = oneshot::channel();
+        self.inner.apply.send(ApplyInput::Reach { raft_index, reached }).ok()?;
+        tokio::time::timeout(READ_PATIENCE, waiting).await.ok()?.ok()
+    }
+
     /// The node's own session.
     pub(crate) fn node_session(&self) -> &NodeSession {
         &self.inner.node_session
@@ -193,7 +273,7 @@ impl Space {
         };
         let (index, facts, [predicates, agents, modules]) = self.look(look).await?;
         let shared = &self.inner.shared;
-        let (role, term) = shared.role();
+        let Leader { role, term, .. } = shared.leader();
         let (proposals, proposal_bytes) = shared.under_way.counts();
         let (max_proposals, max_proposal_bytes) = (MAX_PROPOSALS as u64, MAX_PROPOSAL_BYTES as u64);
         let (free_bytes, min_free_bytes) = (shared.free_bytes(), shared.min_free());
@@ -263,7 +343,7 @@ pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
         NotProposed::Busy => "busy",
         NotProposed::TooLarge => "too_large",
         NotProposed::DiskFull(_) => "full",
-        NotProposed::NotLeader => "not_leader",
+        NotProposed::NoQuorum => "no_quorum",
         NotProposed::Stopping => "stopping",
     };
     error(code, why.to_string())

@@ -1,11 +1,14 @@
 //! Opening a space: the newest snapshot, the log behind it, and the threads.
 
 use super::apply_thread::{ApplyInput, ApplyThread};
+use super::group::{Group, Me};
+use super::links::Links;
 use super::log_writer::{LogWriter, closed_at};
-use super::order_thread::{OrderThread, since};
+use super::order_thread::{OrderThread, Waiting, since};
 use super::session::NodeSession;
-use super::snapshots::{SnapshotError, Snapshots};
+use super::snapshots::{Loaded, SnapshotError, Snapshots};
 use super::{Feed, Inner, Shared, Space};
+use crate::past::batch_of;
 use crate::store::fs_disk::FsDisk;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
@@ -17,8 +20,10 @@ use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
 
-/// This node's Raft id in a space that it made: the first that is handed out.
-const FIRST_MEMBER: u64 = 1;
+/// The Raft id of who founds a space: the first that is handed out.
+pub(crate) const FOUNDER: u64 = 1;
+/// Ticks of 100 ms without word from the leader after which somebody stands for election, at least.
+const ELECTION_TICKS: u32 = 6;
 
 /// The file in a space's folder that says that it has had a log.
 pub(crate) const BEGUN: &str = "begun";
@@ -38,6 +43,10 @@ pub struct OpenSpace {
     pub node: String,
     /// Differs from start to start.
     pub seed: [u8; 16],
+    /// Who this node is among the members.
+    pub(crate) me: Me,
+    /// The way to the others.
+    pub(crate) links: Arc<dyn Links>,
 }
 
 /// Why a space cannot be opened.
@@ -87,10 +96,14 @@ impl OpenSpace {
     pub fn open(self) -> Result<Space, OpenSpaceError> {
         let disk = FsDisk::new(&self.folder);
         let (snapshots, newest) = Snapshots::open(disk.clone(), self.id)?;
-        let (mut state, applied) = match newest {
-            Some((state, position)) => (state, position),
-            None => (State::new(self.id), order::Position::default()),
+        let founders = || Members::of_voters([FOUNDER]);
+        let (mut state, applied, at_snapshot, file) = match newest {
+            Some(Loaded { state, at, members, path }) => {
+                (state, at, members.unwrap_or_else(founders), Some(path))
+            }
+            None => (State::new(self.id), order::Position::default(), founders(), None),
         };
+        let mut members = at_snapshot.clone();
         let log = self.open_log(&disk, applied)?;
         let (last, closed) = (log.last().index, closed_at(&self.folder));
         if last < closed {
@@ -109,8 +122,12 @@ impl OpenSpace {
         let mut through = applied;
         for entry in reader.entries(applied.index + 1, commit + 1)? {
             let entry = entry?;
-            if !entry.data.is_empty() && entry.kind == 0 {
-                apply(&mut state, &feed, &entry.data);
+            let batch = batch_of(&entry);
+            if !batch.is_empty() {
+                apply(&mut state, &feed, &batch);
+            }
+            if entry.kind == order::EntryKind::ConfChange.number() as u8 {
+                members = members.after_change(&entry.data);
             }
             through = order::Position { term: entry.term, index: entry.index };
         }
@@ -126,7 +143,7 @@ impl OpenSpace {
             });
         }
 
-        let members = Members::of_voters([FIRST_MEMBER]);
+        let snapshot = order::SnapshotMeta { position: applied, members: at_snapshot };
         let recovered = Recovered {
             hard_state: order::HardState {
                 term: hard_state.term,
@@ -142,13 +159,29 @@ impl OpenSpace {
                 .map(|run| order::Position { index: run.index, term: run.term })
                 .collect(),
             entries,
-            snapshot: (applied.index > 0)
-                .then_some(order::SnapshotMeta { position: applied, members }),
+            snapshot: (applied.index > 0).then(|| snapshot.clone()),
         };
         let started = Instant::now();
-        let config = Config::new(FIRST_MEMBER, self.id, seed_of(self.seed));
+        let (generation, seed) = (self.me.generation, seed_of(self.seed));
+        let config = Config {
+            generation,
+            election_ticks: ELECTION_TICKS,
+            ..Config::new(self.me.member, self.id, seed)
+        };
         let order = Order::new(config, recovered, since(started))?;
-        self.start(disk, log, state, feed, snapshots, order, through, started)
+        let snapshot = file.map(|file| (snapshot, file));
+        self.start(Opened {
+            disk,
+            log,
+            state,
+            feed,
+            snapshots,
+            order,
+            through,
+            started,
+            members,
+            snapshot,
+        })
     }
 
     fn open_log(
@@ -185,20 +218,15 @@ impl OpenSpace {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one thread's, and is moved there")]
-    fn start(
-        self,
-        disk: FsDisk,
-        log: Log<FsDisk>,
-        state: State,
-        feed: Feed,
-        snapshots: Snapshots,
-        order: Order,
-        through: order::Position,
-        started: Instant,
-    ) -> Result<Space, OpenSpaceError> {
+    fn start(self, opened: Opened) -> Result<Space, OpenSpaceError> {
+        let Opened { disk, log, state, feed, snapshots, order, through, started, .. } = opened;
         let last = log.last().index;
-        let shared = Arc::new(Shared::new(disk.clone(), self.min_free));
+        let is_alone = opened.members.is_sole_voter(self.me.member);
+        let (member, boot) = (self.me.member, seed_of(self.seed));
+        let membership = state.membership().clone();
+        let told_membership = membership.changed_at();
+        let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership));
+        let group = Group::new(self.me, boot, self.links, Arc::clone(&shared));
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (order_inputs, to_order) = pair();
         let (apply_inputs, to_apply) = pair();
@@ -212,16 +240,25 @@ impl OpenSpace {
             since_snapshot: 0,
             writing: None,
             awaited: Vec::new(),
+            reaching: Vec::new(),
+            shared: Arc::clone(&shared),
+            members: opened.members,
+            me: member,
+            boot,
+            told_membership,
         };
         let order_thread = OrderThread {
+            id: self.id,
             order,
             inputs: order_inputs,
+            to_self: to_order.clone(),
+            group,
             log: LogWriter::new(log, Arc::clone(&shared)),
             disk,
             apply: to_apply.clone(),
             shared: Arc::clone(&shared),
             started,
-            waiting: Default::default(),
+            waiting: Waiting::from_snapshot(opened.snapshot),
         };
         let spawn = |role: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(format!("{role} {}", self.name)).spawn(run)
@@ -242,13 +279,29 @@ impl OpenSpace {
             threads: Mutex::new(threads),
             meter: Default::default(),
         };
-        // A sole voter elects itself and finds that all of its log is committed: whoever opens the
-        // space sees what was acknowledged before.
-        let (reached, waiting) = mpsc::sync_channel(1);
-        drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
-        let _ = waiting.recv();
+        if is_alone {
+            // A sole voter elects itself and finds that all of its log is committed: whoever opens
+            // the space sees what was acknowledged before.
+            let (reached, waiting) = mpsc::sync_channel(1);
+            drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
+            let _ = waiting.recv();
+        }
         Ok(Space { inner: Arc::new(inner) })
     }
+}
+
+/// What a space's threads start from.
+struct Opened {
+    disk: FsDisk,
+    log: Log<FsDisk>,
+    state: State,
+    feed: Feed,
+    snapshots: Snapshots,
+    order: Order,
+    through: order::Position,
+    started: Instant,
+    members: Members,
+    snapshot: Option<(order::SnapshotMeta, PathBuf)>,
 }
 
 fn seed_of(seed: [u8; 16]) -> u64 {

@@ -1,72 +1,145 @@
-//! The thread that drives *order*: it puts what is proposed into batches, writes entries to the log and
-//! hands committed ones to *apply*.
+//! The thread that drives *order*: it puts what is proposed into batches, writes entries to the log,
+//! sends what Raft wants sent, and hands committed entries to *apply*.
 //!
-//! It waits for the disk itself: this node is the only voter, so that nothing can be done before its
-//! own disk has the entries, and each thread less on the way of a write is a wake-up less.
+//! It waits for the disk itself: a member must not answer before its own disk has the entries, and each
+//! thread less on the way of a write is a wake-up less. What waits for no disk, a leader's entries and
+//! heartbeats, is sent before.
+
+mod leading;
+mod proposing;
+mod receiving;
 
 use super::apply_thread::ApplyInput;
+use super::group::{Asker, Group};
+use super::links::Lane;
 use super::log_writer::LogWriter;
-use super::proposal::{Ended, NotProposed, Pending, Proposal};
-use super::shared::Shared;
+use super::proposal::Proposal;
+use super::shared::{Leader, Shared};
 use crate::store::FsDisk;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use proposing::Foreign;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use synod_core::command::Batch;
+use std::time::{Duration, Instant};
+use synod_core::group::{Ask, Frame};
 use synod_core::log::Reader;
-use synod_core::order::{Input, Order, Output, Role, Why};
+use synod_core::order::{Entry, Input, Order, Output, Role, SnapshotMeta};
 use synod_core::time::Time;
+use tokio::sync::oneshot;
 
-/// Commands of one batch, at most.
-const MAX_BATCH: usize = 4096;
-/// Bytes of commands after which a batch is closed.
-const MAX_BATCH_BYTES: usize = 1 << 20;
-
+/// Inputs that are taken in before outputs are looked at.
+const MAX_TAKEN: usize = 4096;
 /// How long a closing space waits for what is under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the thread is told.
-#[derive(Debug)]
 pub(super) enum OrderInput {
     Propose(Proposal),
     Applied(u64),
     /// Give a reader of what is safe.
-    Reader(tokio::sync::oneshot::Sender<Reader<FsDisk>>),
+    Reader(oneshot::Sender<Reader<FsDisk>>),
+    /// Find a Raft index that all that was acknowledged lies at or before; none if no leader says.
+    ReadIndex(oneshot::Sender<Option<u64>>),
+    /// Do what only a leader can, or have it done.
+    Ask(Ask, oneshot::Sender<Result<(), String>>),
+    /// A frame from a peer, as the transport has proved.
+    Frame {
+        peer: Bytes,
+        bytes: Bytes,
+    },
+    /// A snapshot has arrived and is safe, and this frame behind it.
+    Snapshot {
+        peer: Bytes,
+        file: PathBuf,
+        meta: SnapshotMeta,
+        frame: Bytes,
+    },
+    /// The connection to a peer has gone: what was on its way may be lost.
+    Lost {
+        peer: Bytes,
+    },
+    /// There is a connection to a peer.
+    Found {
+        peer: Bytes,
+    },
+    /// Entries from the disk, for a member that lags behind.
+    Fetched {
+        first: u64,
+        entries: Vec<Entry>,
+    },
+    /// What became of a snapshot on its way to a member.
+    SnapshotSent {
+        to: u64,
+        ok: bool,
+    },
+    /// A snapshot of this node's own is safe.
+    SnapshotSaved {
+        meta: SnapshotMeta,
+        file: PathBuf,
+    },
     Stop,
 }
 
 pub(super) struct OrderThread {
+    pub(super) id: [u8; 32],
     pub(super) order: Order,
     pub(super) inputs: Receiver<OrderInput>,
+    /// For threads that work for this one.
+    pub(super) to_self: Sender<OrderInput>,
     pub(super) log: LogWriter,
     pub(super) disk: FsDisk,
     pub(super) apply: Sender<ApplyInput>,
     pub(super) shared: Arc<Shared>,
+    pub(super) group: Group,
     pub(super) started: Instant,
     pub(super) waiting: Waiting,
 }
 
-/// Who waits for what.
+/// Who and what waits for what.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// By ticket, until the batch stands in the log.
-    proposed: HashMap<u64, Vec<Pending>>,
-    /// By Raft index, with the term, until it is committed.
-    appended: BTreeMap<u64, (u64, Vec<Pending>)>,
-    next_ticket: u64,
+    /// What the other members have given to this one, their leader.
+    foreign: VecDeque<Foreign>,
+    /// By ticket: the runs that a batch on its way into the log is made of.
+    batches: BTreeMap<u64, Vec<proposing::Share>>,
+    /// Changes of members that stand in the log, by Raft index, with the term.
+    changes: BTreeMap<u64, (u64, Asker)>,
+    reads: BTreeMap<u64, oneshot::Sender<Option<u64>>>,
+    transfer: Option<leading::Transfer>,
+    /// Frames that wait for the disk.
+    held: Vec<Held>,
+    /// The newest snapshot that a member may be sent, and its file.
+    snapshot: Option<(SnapshotMeta, PathBuf)>,
+    /// Snapshots of others that have arrived and are about to become this node's state.
+    arrived: Option<(SnapshotMeta, PathBuf)>,
+    last_ticket: u64,
+    /// The index of the last change of the membership that was looked at.
+    seen_membership: u64,
+}
+
+struct Held {
+    to: u64,
+    message: Bytes,
+    urgent: bool,
+    snapshot: Option<SnapshotMeta>,
 }
 
 impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.proposed.is_empty() && self.appended.is_empty()
+    /// With the snapshot that this node started from.
+    pub(super) fn from_snapshot(snapshot: Option<(SnapshotMeta, PathBuf)>) -> Self {
+        Self { snapshot, ..Self::default() }
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
     }
 }
 
 impl OrderThread {
     pub(super) fn run(mut self) {
-        let mut proposals = Vec::new();
         let mut stop = None;
         let mut goes_on = self.drain_outputs();
         while goes_on {
@@ -74,22 +147,22 @@ impl OrderThread {
                 if stop.is_some_and(|at| Instant::now() >= at) {
                     break;
                 }
-                self.order.handle(self.now(), Input::Timeout);
+                self.tick();
                 goes_on = self.drain_outputs();
                 continue;
             };
-            let mut is_asked_to_stop = self.take(first, &mut proposals);
+            let mut is_asked_to_stop = self.take(first);
             // What has come meanwhile goes into the same batch.
-            while proposals.len() < MAX_BATCH {
+            for _ in 1..MAX_TAKEN {
                 let Ok(input) = self.inputs.try_recv() else { break };
-                is_asked_to_stop |= self.take(input, &mut proposals);
+                is_asked_to_stop |= self.take(input);
             }
-            self.propose(&mut proposals);
+            self.give();
             goes_on = self.drain_outputs();
             if is_asked_to_stop {
                 stop = Some(Instant::now() + STOP_PATIENCE);
             }
-            if stop.is_some() && self.waiting.is_empty() {
+            if stop.is_some() && self.shared.own().is_empty() {
                 break;
             }
         }
@@ -114,10 +187,10 @@ impl OrderThread {
     }
 
     /// Takes one input in; says whether it is time to stop.
-    fn take(&mut self, input: OrderInput, proposals: &mut Vec<Proposal>) -> bool {
+    fn take(&mut self, input: OrderInput) -> bool {
         let input = match input {
             OrderInput::Propose(proposal) => {
-                proposals.push(proposal);
+                self.take_proposal(proposal);
                 return false;
             }
             OrderInput::Stop => return true,
@@ -125,32 +198,57 @@ impl OrderThread {
                 drop(reply.send(self.log.reader()));
                 return false;
             }
-            OrderInput::Applied(raft_index) => Input::Applied { raft_index },
+            OrderInput::Frame { peer, bytes } => {
+                self.receive(&peer, &bytes);
+                return false;
+            }
+            OrderInput::Snapshot { peer, file, meta, frame } => {
+                self.receive_snapshot(&peer, file, meta, &frame);
+                return false;
+            }
+            OrderInput::Lost { peer } => {
+                self.lose(&peer);
+                return false;
+            }
+            OrderInput::Found { peer } => {
+                self.find(&peer);
+                return false;
+            }
+            OrderInput::Ask(ask, reply) => {
+                self.ask(ask, Asker::Here(reply));
+                return false;
+            }
+            OrderInput::ReadIndex(reply) => {
+                let ticket = self.waiting.ticket();
+                self.waiting.reads.insert(ticket, reply);
+                Input::ReadIndex { ticket }
+            }
+            OrderInput::SnapshotSaved { meta, file } => {
+                self.waiting.snapshot = Some((meta.clone(), file));
+                Input::Compacted { snapshot: meta, first_index: self.log.first_index() }
+            }
+            OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
+            OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
+            OrderInput::Applied(raft_index) => {
+                self.order.handle(self.now(), Input::Applied { raft_index });
+                let changed = self.group.membership().changed_at();
+                if changed != self.waiting.seen_membership {
+                    self.waiting.seen_membership = changed;
+                    self.look_after_members();
+                }
+                return false;
+            }
         };
         self.order.handle(self.now(), input);
         false
     }
 
-    fn propose(&mut self, proposals: &mut Vec<Proposal>) {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let time = u64::try_from(time).unwrap_or(u64::MAX);
-        let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for proposal in proposals.drain(..) {
-            if bytes + proposal.command.len() > MAX_BATCH_BYTES && !commands.is_empty() {
-                let commands = std::mem::take(&mut commands);
-                let batch = Batch { time, tags: Vec::new(), commands };
-                let waiting = std::mem::take(&mut replies);
-                propose_batch(&mut self.order, &mut self.waiting, self.started, &batch, waiting);
-                bytes = 0;
-            }
-            bytes += proposal.command.len();
-            commands.push(proposal.command);
-            replies.push(proposal.pending);
-        }
-        if !commands.is_empty() {
-            let batch = Batch { time, tags: Vec::new(), commands };
-            propose_batch(&mut self.order, &mut self.waiting, self.started, &batch, replies);
-        }
+    fn tick(&mut self) {
+        let now = self.now();
+        self.order.handle(now, Input::Timeout);
+        self.give_up(now);
+        self.look_after_members();
+        self.give();
     }
 
     /// Does what *order* wants done, until it wants nothing more. Says whether to go on.
@@ -161,76 +259,108 @@ impl OrderThread {
                 match output {
                     Output::Persist(persist) => {
                         written = Some(persist.number);
+                        self.install(persist.snapshot.as_ref());
                         if !self.log.append(persist) {
                             return false;
                         }
                     }
-                    output => self.obey(output),
+                    output => self.obey(output, written.is_some()),
                 }
             }
             let Some(number) = written else { return true };
             if !self.log.sync() {
                 return false;
             }
+            for held in std::mem::take(&mut self.waiting.held) {
+                self.send(held);
+            }
             self.order.handle(self.now(), Input::Persisted { number });
         }
     }
 
-    fn obey(&mut self, output: Output) {
+    fn obey(&mut self, output: Output, is_writing: bool) {
         match output {
             Output::Appended { ticket, term, index } => {
-                if let Some(replies) = self.waiting.proposed.remove(&ticket) {
-                    self.waiting.appended.insert(index, (term, replies));
+                self.waiting.batches.remove(&ticket);
+                if let Some(asker) = self.group.changing.remove(&ticket) {
+                    self.waiting.changes.insert(index, (term, asker));
                 }
             }
             Output::Commit { entries, through } => {
                 for entry in entries {
-                    let replies = self.replies_to(entry.index, entry.term);
-                    let data: Bytes = entry.data;
                     let (index, term) = (entry.index, entry.term);
-                    let commit = ApplyInput::Commit { index, term, data, replies };
+                    if entry.members.is_some() {
+                        self.changed(index, term);
+                    }
+                    let (data, members) = (entry.data, entry.members);
+                    let commit = ApplyInput::Commit { index, term, data, members };
                     drop(self.apply.send(commit));
                 }
                 drop(self.apply.send(ApplyInput::Through(through)));
             }
-            Output::Dropped { ticket, why } => {
-                let why = match why {
-                    Why::TooLarge | Why::Empty => NotProposed::TooLarge,
-                    Why::NotLeader { .. } | Why::Transferring => NotProposed::NotLeader,
-                    Why::Busy | Why::Members(_) => NotProposed::Busy,
-                };
-                for pending in self.waiting.proposed.remove(&ticket).unwrap_or_default() {
-                    pending.end(Ended::NotProposed(why.clone()));
+            Output::Dropped { ticket, why } => self.dropped(ticket, &why),
+            Output::Fetch { first, last, max_bytes } => self.fetch(first, last, max_bytes),
+            Output::ReadReady { ticket, index } => {
+                if let Some(reply) = self.waiting.reads.remove(&ticket) {
+                    drop(reply.send(Some(index)));
                 }
             }
-            Output::Role { role, term, .. } => {
-                self.shared.set_role(role_name(role), term);
+            Output::Refused { from, why } => {
+                self.shared.refused();
+                tracing::debug!("a message of member {from} was not listened to: {why}");
             }
-            // These speak of other members, and a space of this node alone has none.
-            Output::Fetch { first, .. } => {
-                let entries = Vec::new();
-                self.order.handle(self.now(), Input::Fetched { first, entries });
+            Output::Role { role, term, leader } => self.led_by(role, term, leader),
+            Output::Send { to, message, after, snapshot, urgent } => {
+                let held = Held { to, message, urgent, snapshot };
+                // Whatever waits for a write waits for the one that is next: none is left behind.
+                if after.is_some() && is_writing {
+                    self.waiting.held.push(held);
+                } else {
+                    self.send(held);
+                }
             }
-            Output::Persist(_)
-            | Output::ReadReady { .. }
-            | Output::Refused { .. }
-            | Output::Send { .. }
-            | Output::SnapshotWanted { .. } => {}
+            Output::SnapshotWanted { index } => {
+                let at_least = index;
+                drop(self.apply.send(ApplyInput::SnapshotOfRaft { at_least }));
+            }
+            Output::Persist(_) => {}
         }
     }
 
-    /// Who waits for the entry at `index`. Whoever waited for one of another term there has lost it.
-    fn replies_to(&mut self, index: u64, term: u64) -> Vec<Pending> {
-        let Some((appended, replies)) = self.waiting.appended.remove(&index) else {
-            return Vec::new();
+    fn send(&mut self, held: Held) {
+        let Held { to, message, urgent, snapshot } = held;
+        if let Some(meta) = snapshot {
+            return self.offer(to, &meta, message);
+        }
+        let lane = if urgent { Lane::Urgent } else { Lane::Normal };
+        if !self.group.send(to, lane, &Frame::Raft(message)) && !urgent {
+            self.order.handle(self.now(), Input::Unreachable { to });
+        }
+    }
+
+    /// This node's part, or its leader, has changed.
+    fn led_by(&mut self, role: Role, term: u64, leader: Option<u64>) {
+        let name = match role {
+            Role::Candidate => "candidate",
+            Role::Follower => "follower",
+            Role::Leader => "leader",
         };
-        if appended == term {
-            return replies;
+        let now = Leader { role: name, term, leader };
+        let before = self.shared.set_leader(now);
+        if leader.is_some() && (before.term, before.leader) != (term, leader) {
+            self.shared.own().give_all_again();
         }
-        for pending in replies {
-            pending.end(Ended::NotProposed(NotProposed::NotLeader));
+        self.transferred(leader);
+        if role != Role::Leader {
+            self.step_down();
+        } else if before.role != name {
+            // Who is silent is so from here on.
+            let now = self.now();
+            self.group.heard.clear();
+            for &id in self.group.membership().members().keys() {
+                self.group.heard.insert(id, now);
+            }
         }
-        Vec::new()
     }
 
     fn now(&self) -> Time {
@@ -241,25 +371,4 @@ impl OrderThread {
 /// The order machine's time: microseconds since its thread was made.
 pub(super) fn since(started: Instant) -> Time {
     Time::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
-}
-
-fn propose_batch(
-    order: &mut Order,
-    waiting: &mut Waiting,
-    started: Instant,
-    batch: &Batch,
-    replies: Vec<Pending>,
-) {
-    waiting.next_ticket += 1;
-    let ticket = waiting.next_ticket;
-    waiting.proposed.insert(ticket, replies);
-    order.handle(since(started), Input::Propose { ticket, data: batch.encode() });
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Candidate => "candidate",
-        Role::Follower => "follower",
-        Role::Leader => "leader",
-    }
 }

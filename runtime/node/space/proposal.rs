@@ -26,6 +26,8 @@ pub struct Proposal {
 pub enum Reply {
     /// To whoever waits for this one. Dropped if it is not known.
     Once(oneshot::Sender<Ended>),
+    /// To nobody.
+    Nobody,
     /// To a stream of many, with the number that the client gave it. Nothing, if it is not known.
     Stream(mpsc::UnboundedSender<(u64, Option<Ended>)>, u64),
 }
@@ -63,7 +65,7 @@ impl Pending {
         match self.reply.take() {
             Some(Reply::Once(sender)) => drop(sender.send(ended)),
             Some(Reply::Stream(sender, number)) => drop(sender.send((number, Some(ended)))),
-            None => {}
+            Some(Reply::Nobody) | None => {}
         }
     }
 }
@@ -115,9 +117,12 @@ pub enum NotProposed {
     /// The disk is nearly full.
     #[error("{0}")]
     DiskFull(String),
-    /// Another member leads the space.
-    #[error("this node does not lead the space")]
-    NotLeader,
+    /// No leader could be given it in time.
+    #[error(
+        "no quorum of the space's voters can be reached, and nothing was written: `synod space members` \
+         shows who is missing; reads of this node's own state go on"
+    )]
+    NoQuorum,
     /// The node is going down.
     #[error("the node is going down")]
     Stopping,
@@ -131,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_bounded_and_always_told_or_unknown() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = Arc::new(Shared::new(FsDisk::new(folder.path()), 0));
+        let shared = Arc::new(Shared::new(FsDisk::new(folder.path()), 0, Default::default()));
         let (sender, mut told) = mpsc::unbounded_channel();
         let begin = |n, bytes| Pending::begin(&shared, bytes, Reply::Stream(sender.clone(), n));
         let large = begin(1, MAX_PROPOSAL_BYTES + 1).unwrap();

@@ -1,15 +1,41 @@
 //! What a space's threads and its handle all look at.
 
-use super::proposal::UnderWay;
+use super::proposal::{Pending, UnderWay};
 use crate::api::ErrorBody;
 use crate::store::FsDisk;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use synod_core::apply::Membership;
+use synod_core::group::Proposals;
 use synod_core::log::disk::Disk;
+use synod_core::order::Progress;
 
 /// How often a full disk is looked at again when somebody wants to write.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// This node's part in a space, and who leads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// `leader`, `follower` or `candidate`.
+    pub(crate) role: &'static str,
+    /// Raft's term.
+    pub(crate) term: u64,
+    /// The leader's Raft id, if one is known.
+    pub(crate) leader: Option<u64>,
+}
+
+/// How far a leader has brought another member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Entries of the log that it lacks.
+    pub(crate) lag: u64,
+    /// Whether it has been heard of in the last election timeout.
+    pub(crate) active: bool,
+    /// How long it has been silent.
+    pub(crate) silent: Duration,
+}
 
 /// Facts about a space that are read without asking its threads.
 #[derive(Debug)]
@@ -23,13 +49,20 @@ pub(super) struct Shared {
     /// Whether the space is being closed.
     is_closing: AtomicBool,
     full: Mutex<(Option<String>, Instant)>,
-    role: Mutex<(&'static str, u64)>,
+    leader: Mutex<Leader>,
     log_bytes: AtomicU64,
+    /// What this node has proposed and not seen applied.
+    own: Mutex<Proposals<Pending>>,
+    membership: RwLock<Arc<Membership>>,
+    /// What a leader knows of the others, by member.
+    reached: Mutex<BTreeMap<u64, Reached>>,
+    /// Messages of peers that were not listened to.
+    refused: AtomicU64,
     pub(super) under_way: UnderWay,
 }
 
 impl Shared {
-    pub(super) fn new(disk: FsDisk, min_free: u64) -> Self {
+    pub(super) fn new(disk: FsDisk, min_free: u64, membership: Membership) -> Self {
         Self {
             disk,
             min_free,
@@ -37,8 +70,12 @@ impl Shared {
             is_blocked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             full: Mutex::new((None, Instant::now())),
-            role: Mutex::new(("follower", 0)),
+            leader: Mutex::new(Leader { role: "follower", term: 0, leader: None }),
             log_bytes: AtomicU64::new(0),
+            own: Mutex::default(),
+            membership: RwLock::new(Arc::new(membership)),
+            reached: Mutex::default(),
+            refused: AtomicU64::new(0),
             under_way: UnderWay::default(),
         }
     }
@@ -108,12 +145,54 @@ impl Shared {
         self.disk.free_space().unwrap_or(0)
     }
 
-    pub(super) fn set_role(&self, role: &'static str, term: u64) {
-        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = (role, term);
+    /// Returns what it was before.
+    pub(super) fn set_leader(&self, leader: Leader) -> Leader {
+        let mut known = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, leader)
     }
 
-    pub(super) fn role(&self) -> (&'static str, u64) {
-        *self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn leader(&self) -> Leader {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn own(&self) -> MutexGuard<'_, Proposals<Pending>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn membership(&self) -> Arc<Membership> {
+        Arc::clone(&self.membership.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_membership(&self, membership: Membership) {
+        let membership = Arc::new(membership);
+        *self.membership.write().unwrap_or_else(PoisonError::into_inner) = membership;
+    }
+
+    /// What a leader whose log ends at `last` knows of the others; nothing, for who does not lead.
+    pub(super) fn set_progress(
+        &self,
+        progress: &[Progress],
+        last: u64,
+        silent: impl Fn(u64) -> Duration,
+    ) {
+        let reached = |p: &Progress| {
+            let (lag, silent) = (last.saturating_sub(p.matched), silent(p.id));
+            (p.id, Reached { lag, active: p.active, silent })
+        };
+        let all = progress.iter().map(reached).collect();
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    pub(super) fn reached(&self) -> BTreeMap<u64, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refusals(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_log_bytes(&self, bytes: u64) {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use synod_core::apply::{Chain, Restore, RestoreError, State};
+use synod_core::cbor;
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError, File};
-use synod_core::order;
+use synod_core::order::{self, Members};
 use synod_core::snapshot::SnapshotError as FileError;
 use synod_core::snapshot::{self, Meta, Reader, Writer};
 use tokio::sync::watch;
@@ -88,7 +89,7 @@ impl Snapshots {
     pub(super) fn open(
         disk: FsDisk,
         space: [u8; 32],
-    ) -> Result<(Self, Option<(State, order::Position)>), SnapshotError> {
+    ) -> Result<(Self, Option<Loaded>), SnapshotError> {
         disk.create_dir(folder())?;
         let newest = Arc::new(watch::Sender::new(None));
         let snapshots = Self { disk, space, newest };
@@ -97,10 +98,12 @@ impl Snapshots {
         let mut found = None;
         for (index, path) in snapshot::list(&snapshots.disk, folder())? {
             match snapshots.load(&path) {
-                Ok(loaded) => {
+                Ok((state, at, members)) => {
                     let path = snapshots.disk.root().join(&path);
-                    snapshots.newest.send_replace(Some(Arc::new(Saved { index, path })));
-                    found = Some(loaded);
+                    snapshots
+                        .newest
+                        .send_replace(Some(Arc::new(Saved { index, path: path.clone() })));
+                    found = Some(Loaded { state, at, members, path });
                     break;
                 }
                 Err(
@@ -140,7 +143,7 @@ impl Snapshots {
         is_wanted: impl Fn(&Chain) -> bool,
     ) -> Result<Option<(State, order::Position)>, SnapshotError> {
         match self.find(is_wanted)? {
-            Some((path, ..)) => self.load(&path).map(Some),
+            Some((path, ..)) => self.load(&path).map(|(state, at, _)| Some((state, at))),
             None => Ok(None),
         }
     }
@@ -175,10 +178,12 @@ impl Snapshots {
         &self,
         index: u64,
         chain: [u8; 32],
-        at: order::Position,
+        (at, members): (order::Position, &Members),
+        saved: impl FnOnce(PathBuf) + Send + 'static,
     ) -> Result<Writing, SnapshotError> {
         let at = Position { term: at.term, index: at.index };
-        let meta = Meta { space: self.space, index, chain, at, members: Bytes::new() };
+        let members = encode_members(members);
+        let meta = Meta { space: self.space, index, chain, at, members };
         let writer = Writer::create(&self.disk, folder(), &meta)?;
         let (items, queue) = mpsc::sync_channel(QUEUE);
         let (disk, newest) = (self.disk.clone(), Arc::clone(&self.newest));
@@ -187,7 +192,8 @@ impl Snapshots {
             .spawn(move || match write(writer, &queue, &disk) {
                 Ok(Some(path)) => {
                     let path = disk.root().join(path);
-                    newest.send_replace(Some(Arc::new(Saved { index, path })));
+                    newest.send_replace(Some(Arc::new(Saved { index, path: path.clone() })));
+                    saved(path);
                 }
                 Ok(None) => {}
                 Err(e) => tracing::warn!("the snapshot of index {index} was given up: {e}"),
@@ -226,17 +232,51 @@ impl Snapshots {
         Ok(writer.finish()?)
     }
 
-    fn load(&self, path: &Path) -> Result<(State, order::Position), SnapshotError> {
+    /// The state in a snapshot that came from elsewhere, which becomes the newest.
+    pub(super) fn install(&self, file: &Path) -> Result<State, SnapshotError> {
+        let relative = file.strip_prefix(self.disk.root()).unwrap_or(file);
+        let (state, ..) = self.load(relative)?;
+        let saved = Saved { index: state.index(), path: file.to_path_buf() };
+        self.newest.send_replace(Some(Arc::new(saved)));
+        Ok(state)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+    ) -> Result<(State, order::Position, Option<Members>), SnapshotError> {
         let reader = Reader::open(&self.disk, path, Some(self.space))?;
         let at = reader.meta().at;
+        let members = decode_members(&reader.meta().members);
         let mut restore = Restore::whole();
         let wrong = |why| SnapshotError::Restore { path: path.to_path_buf(), why };
         for chunk in reader {
             restore.item(&chunk?.items).map_err(wrong)?;
         }
         let state = restore.finish().map_err(wrong)?;
-        Ok((state, order::Position { index: at.index, term: at.term }))
+        Ok((state, order::Position { index: at.index, term: at.term }, members))
     }
+}
+
+/// A space's newest state on disk.
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) at: order::Position,
+    /// Raft's members there; none in a snapshot of an import, which has its founder alone.
+    pub(super) members: Option<Members>,
+    pub(super) path: PathBuf,
+}
+
+fn encode_members(members: &Members) -> Bytes {
+    let mut w = cbor::Writer::new();
+    members.encode_into(&mut w);
+    w.into_vec().into()
+}
+
+/// Raft's members in a snapshot's header.
+pub(crate) fn decode_members(bytes: &[u8]) -> Option<Members> {
+    let mut r = cbor::Reader::new(bytes);
+    Members::decode_from(&mut r).ok().filter(|_| r.is_at_end())
 }
 
 impl Writing {

@@ -1,3 +1,5 @@
+mod group;
+
 use super::*;
 use std::path::Path;
 use synod_core::apply::Outcome;
@@ -12,6 +14,8 @@ fn open(folder: &Path) -> Space {
         min_free: 0,
         node: "test".to_owned(),
         seed: [3; 16],
+        me: Me::alone(),
+        links: Arc::new(NoLinks),
     };
     open.open().unwrap()
 }
@@ -34,9 +38,12 @@ async fn session(space: &Space) -> u64 {
 }
 
 async fn transact(space: &Space, id: u64, seq: u64, ops: Vec<Op>) -> Ended {
+    space.commit(&transaction(id, seq, ops)).await.unwrap()
+}
+
+fn transaction(id: u64, seq: u64, ops: Vec<Op>) -> Command {
     let origin = Origin::Session { id, seq, acked: 0 };
-    let transaction = Transaction { origin, version: 0, reads: Vec::new(), ops };
-    space.commit(&Command::Transact(transaction)).await.unwrap()
+    Command::Transact(Transaction { origin, version: 0, reads: Vec::new(), ops })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,8 @@ pub struct Membership {
     /// By BLAKE3 of the secret.
     tickets: BTreeMap<[u8; 32], Ticket>,
     generation: u64,
+    /// The index at which something here changed last, as far as this state knows.
+    changed: u64,
 }
 
 impl Membership {
@@ -77,6 +79,12 @@ impl Membership {
     /// How often the space was recovered by hand.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The index at which something here changed last, for whoever keeps a copy; 0 in a state that was
+    /// read from a snapshot.
+    pub fn changed_at(&self) -> u64 {
+        self.changed
     }
 
     /// The last id that was handed out.
@@ -186,6 +194,7 @@ impl State {
             ticket.uses -= 1;
         }
         membership.last += 1;
+        membership.changed = self.index;
         let part = if admit.ticket.is_none() { Part::Voter } else { Part::Admitted };
         let Admit { peer, node, nonce, ticket: _ } = admit;
         let member = Member { peer, node, nonce, part, since: self.index };
@@ -202,16 +211,19 @@ impl State {
         // Sent again it gives nothing back that was used meanwhile.
         let ticket = Ticket { until: issue.until, uses: issue.uses };
         tickets.entry(issue.hash).or_insert(ticket);
+        self.membership.changed = self.index;
         Outcome::Committed(self.index)
     }
 
     pub(super) fn revoke_tickets(&mut self, hashes: &[[u8; 32]]) -> Outcome {
         let all = hashes.is_empty();
         self.membership.tickets.retain(|hash, _| !all && !hashes.contains(hash));
+        self.membership.changed = self.index;
         Outcome::Committed(self.index)
     }
 
     pub(super) fn configure(&mut self, configure: &Configure) -> Outcome {
+        self.membership.changed = self.index;
         let members = &mut self.membership.members;
         members.retain(|id, _| !configure.removed.contains(id));
         for (id, member) in members {
@@ -229,7 +241,7 @@ impl State {
         if recover.generation <= self.membership.generation {
             return self.refused(Refusal::Malformed);
         }
-        self.membership.generation = recover.generation;
+        (self.membership.generation, self.membership.changed) = (recover.generation, self.index);
         self.membership.members.retain(|&id, _| id == recover.voter);
         for member in self.membership.members.values_mut() {
             member.part = Part::Voter;

@@ -88,6 +88,19 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(Mark, Message), Error> {
     Ok((mark, m))
 }
 
+/// Whom a message says it is from, and whether it brings a snapshot. Nothing of it is checked.
+pub fn peek(bytes: &[u8]) -> Result<(u64, bool), Error> {
+    let mut r = Reader::new(bytes);
+    r.array_of(6)?;
+    r.uint()?;
+    let _group: [u8; 32] = r.fixed()?;
+    r.uint()?;
+    let (from, _to) = (r.uint()?, r.uint()?);
+    r.array()?;
+    let kind = kind_of(r.uint()?);
+    Ok((from, kind == Some(MessageType::MsgSnapshot)))
+}
+
 fn seal(mark: &Mark, message: &Message, body: &[u8]) -> Bytes {
     let mut w = Writer::onto(Vec::with_capacity(body.len() + 72));
     w.array(6).uint(VERSION).bytes(&mark.group).uint(mark.generation);

@@ -46,6 +46,7 @@ mod types;
 mod tests;
 
 pub use members::{Change, MAX_CHANGES, MAX_LEARNERS, MAX_VOTERS, Members, MembersError};
+pub use message::peek;
 pub use start::{Config, Recovered, StartError};
 pub use types::{
     Committed, Entry, EntryKind, HardState, Input, Output, Persist, Position, Progress, Refusal,

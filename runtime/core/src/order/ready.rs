@@ -8,7 +8,7 @@ use super::types::{
 };
 use super::{MAX_FETCH_BYTES, Order, Write};
 use raft::StateRole;
-use raft::eraftpb::{self, EntryType, Message};
+use raft::eraftpb::{self, EntryType, Message, MessageType};
 
 impl Order {
     /// Takes all that Raft has ready, until it has nothing more.
@@ -139,9 +139,11 @@ impl Order {
             let offered = Some(message.get_snapshot()).filter(|s| !s.is_empty());
             let snapshot = offered.map(snapshot_from_raft);
             let to = message.to;
+            let kind = message.get_msg_type();
+            let urgent = !matches!(kind, MessageType::MsgAppend | MessageType::MsgSnapshot);
             for message in message::encode(&self.mark, &message) {
                 let snapshot = snapshot.clone();
-                self.outputs.push_back(Output::Send { to, message, after, snapshot });
+                self.outputs.push_back(Output::Send { to, message, after, snapshot, urgent });
             }
         }
     }

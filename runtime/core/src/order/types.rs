@@ -226,6 +226,9 @@ pub enum Output {
         /// If there is one: deliver this snapshot's file first, then the message, then tell what
         /// became of it by [`Input::SnapshotSent`].
         snapshot: Option<SnapshotMeta>,
+        /// Whether it is short and must not wait behind entries on their way: heartbeats, votes,
+        /// answers. Those that are not are sent in order.
+        urgent: bool,
     },
     /// A member needs a snapshot and none would do: take one of this index or later and tell by
     /// [`Input::Compacted`]. Asked again as long as it is needed.

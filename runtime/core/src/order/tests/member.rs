@@ -183,7 +183,7 @@ impl Member {
         while let Some(output) = self.order.as_mut().and_then(Order::poll_output) {
             match &output {
                 Output::Persist(persist) => self.writes.push_back(persist.clone()),
-                Output::Send { to, message, after, snapshot } => {
+                Output::Send { to, message, after, snapshot, urgent: _ } => {
                     let (to, message, after) = (*to, message.clone(), *after);
                     let snapshot = snapshot.clone();
                     let parcel = Parcel { from: self.config.node, to, message, snapshot, after };

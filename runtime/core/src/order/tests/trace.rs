@@ -22,7 +22,7 @@ pub(super) fn output(node: u64, output: &Output) -> String {
             Some(leader) => format!("{role:?} in term {term}, led by {leader}").to_lowercase(),
             None => format!("{role:?} in term {term}").to_lowercase(),
         },
-        Output::Send { to, message, after, snapshot } => {
+        Output::Send { to, message, after, snapshot, urgent: _ } => {
             let after = after.map(|n| format!(" (after write {n})")).unwrap_or_default();
             let with = if snapshot.is_some() { ", with the file" } else { "" };
             format!("-> {to} {}{with}{after}", sent(message))

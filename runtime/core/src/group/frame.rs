@@ -1,0 +1,350 @@
+//! Frames between the members of a space, over a transport that proves who each peer is.
+//!
+//! ```text
+//! frame = [1, token: bstr .size 16, kind, …]
+//!   raft     = [1, token, 0, message: bstr]               as `order` writes it
+//!   propose  = [1, token, 1, boot, first, [* command]]    put these into the log
+//!   dropped  = [1, token, 2, boot, first, count, why]     they are not there: 0 busy, 1 not leader, 2 too large
+//!   ask      = [1, token, 3, number, wish, id]            0 promote, 1 remove, 2 transfer to
+//!   answer   = [1, token, 4, number, null / tstr]         done, or why not
+//! ```
+//!
+//! The token shows that the sender knows the space's key and is the peer that it says it is: BLAKE3,
+//! keyed, of the two peers' ids. It names the space at the same time. The transport keeps it from
+//! others' eyes.
+
+use crate::cbor::{Error, Reader, What, Writer};
+use crate::order::MAX_MESSAGE_BYTES;
+use bytes::Bytes;
+
+/// The version of the frames; another one is refused.
+pub const VERSION: u64 = 1;
+/// Bytes of a frame, at most.
+pub const MAX_FRAME_BYTES: usize = MAX_MESSAGE_BYTES + 64;
+/// Bytes of an answer's text, at most.
+pub const MAX_WHY_BYTES: usize = 1024;
+/// Commands in one frame, at most.
+const MAX_COMMANDS: usize = 4096;
+
+const RAFT: u64 = 0;
+const PROPOSE: u64 = 1;
+const DROPPED: u64 = 2;
+const ASK: u64 = 3;
+const ANSWER: u64 = 4;
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message of Raft.
+    Raft(Bytes),
+    /// Commands for the leader to put into the log.
+    Propose {
+        /// Which start of the sender.
+        boot: u64,
+        /// The number that it gave the first; the others follow.
+        first: u64,
+        /// The commands, encoded.
+        commands: Vec<Bytes>,
+    },
+    /// Commands that the sender has not put into the log.
+    Dropped {
+        /// As they came.
+        boot: u64,
+        /// The number of the first.
+        first: u64,
+        /// How many.
+        count: u32,
+        /// Why not.
+        why: Dropped,
+    },
+    /// Something that only the leader can do.
+    Ask {
+        /// The sender's number for it.
+        number: u64,
+        /// What.
+        ask: Ask,
+    },
+    /// What came of it.
+    Answer {
+        /// The number.
+        number: u64,
+        /// Why it was not done.
+        why: Option<String>,
+    },
+}
+
+/// Why commands were not put into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// Too much is under way.
+    Busy,
+    /// Whom they were given to does not lead.
+    NotLeader,
+    /// One is larger than an entry may be.
+    TooLarge,
+}
+
+/// Something that only the leader can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Let this member vote.
+    Promote(u64),
+    /// Let this member be one no longer.
+    Remove(u64),
+    /// Hand the leadership to this member.
+    Transfer(u64),
+}
+
+/// What a frame from one peer to another begins with, in a space of this key.
+pub fn token(key: &[u8; 32], from: &[u8], to: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&(from.len() as u64).to_le_bytes()).update(from).update(to);
+    let mut token = [0; 16];
+    token.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    token
+}
+
+impl Frame {
+    /// The frame's bytes.
+    pub fn encode(&self, token: &[u8; 16]) -> Bytes {
+        let size = match self {
+            Self::Raft(message) => message.len(),
+            Self::Propose { commands, .. } => commands.iter().map(Bytes::len).sum(),
+            Self::Dropped { .. } | Self::Ask { .. } | Self::Answer { .. } => 0,
+        };
+        let mut w = Writer::onto(Vec::with_capacity(size + 64));
+        let mut head = |len: usize, kind: u64| {
+            w.array(3 + len).uint(VERSION).bytes(token).uint(kind);
+        };
+        match self {
+            Self::Raft(message) => {
+                head(1, RAFT);
+                w.bytes(message);
+            }
+            Self::Propose { boot, first, commands } => {
+                head(3, PROPOSE);
+                w.uint(*boot).uint(*first).array(commands.len());
+                for command in commands {
+                    w.raw(command);
+                }
+            }
+            Self::Dropped { boot, first, count, why } => {
+                head(4, DROPPED);
+                w.uint(*boot).uint(*first).uint(u64::from(*count)).uint(match why {
+                    Dropped::Busy => 0,
+                    Dropped::NotLeader => 1,
+                    Dropped::TooLarge => 2,
+                });
+            }
+            Self::Ask { number, ask } => {
+                head(3, ASK);
+                let (wish, id) = match *ask {
+                    Ask::Promote(id) => (0, id),
+                    Ask::Remove(id) => (1, id),
+                    Ask::Transfer(id) => (2, id),
+                };
+                w.uint(*number).uint(wish).uint(id);
+            }
+            Self::Answer { number, why } => {
+                head(2, ANSWER);
+                w.uint(*number);
+                match why {
+                    None => w.null(),
+                    Some(why) => w.text(cut(why)),
+                };
+            }
+        }
+        w.into_vec().into()
+    }
+
+    /// The token of a frame, for whoever looks for the space that it belongs to.
+    pub fn token(bytes: &[u8]) -> Result<[u8; 16], Error> {
+        let mut r = Reader::new(bytes);
+        r.array()?;
+        if r.uint()? != VERSION {
+            return Err(r.invalid("another version of the frames between members"));
+        }
+        r.fixed()
+    }
+
+    /// Reads a frame. What it holds stays slices of `bytes`; commands are checked to be well-formed
+    /// CBOR, messages are not looked at.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Error> {
+        let mut r = Reader::new(bytes);
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(r.error(What::TooMany { bound: MAX_FRAME_BYTES, of: "bytes" }));
+        }
+        let at = r.position();
+        let len = r.array()?;
+        if r.uint()? != VERSION {
+            return Err(r.invalid("another version of the frames between members"));
+        }
+        let _token: [u8; 16] = r.fixed()?;
+        let kind = r.uint()?;
+        let items = match kind {
+            RAFT => 4,
+            ANSWER => 5,
+            PROPOSE | ASK => 6,
+            DROPPED => 7,
+            _ => return Err(Error { at, what: What::Invalid("an unknown kind of frame") }),
+        };
+        if len != items {
+            return Err(Error { at, what: What::Invalid("a frame of another length") });
+        }
+        let frame = match kind {
+            RAFT => Self::Raft(bytes.slice_ref(r.bytes()?)),
+            PROPOSE => {
+                let (boot, first) = (r.uint()?, r.uint()?);
+                let len = r.array()?;
+                if len > MAX_COMMANDS {
+                    return Err(r.error(What::TooMany { bound: MAX_COMMANDS, of: "commands" }));
+                }
+                if first.checked_add(len as u64).is_none() {
+                    return Err(r.invalid("numbers that are too large"));
+                }
+                let mut commands = Vec::with_capacity(len);
+                for _ in 0..len {
+                    let from = r.position();
+                    r.item()?;
+                    commands.push(bytes.slice(from..r.position()));
+                }
+                Self::Propose { boot, first, commands }
+            }
+            DROPPED => {
+                let (boot, first, count) = (r.uint()?, r.uint()?, r.uint32()?);
+                let why = match r.uint()? {
+                    0 => Dropped::Busy,
+                    1 => Dropped::NotLeader,
+                    2 => Dropped::TooLarge,
+                    _ => return Err(r.invalid("an unknown reason")),
+                };
+                Self::Dropped { boot, first, count, why }
+            }
+            ASK => {
+                let number = r.uint()?;
+                let (wish, id) = (r.uint()?, r.uint()?);
+                let ask = match wish {
+                    0 => Ask::Promote(id),
+                    1 => Ask::Remove(id),
+                    2 => Ask::Transfer(id),
+                    _ => return Err(r.invalid("an unknown wish")),
+                };
+                Self::Ask { number, ask }
+            }
+            _ => {
+                let number = r.uint()?;
+                let why = if r.null() { None } else { Some(read_why(&mut r)?) };
+                Self::Answer { number, why }
+            }
+        };
+        r.end()?;
+        Ok(frame)
+    }
+}
+
+fn read_why(r: &mut Reader<'_>) -> Result<String, Error> {
+    let why = r.text()?;
+    if why.len() > MAX_WHY_BYTES {
+        return Err(r.error(What::TooMany { bound: MAX_WHY_BYTES, of: "bytes of an answer" }));
+    }
+    Ok(why.to_owned())
+}
+
+/// As much of an answer as a frame takes.
+fn cut(why: &str) -> &str {
+    let mut end = why.len().min(MAX_WHY_BYTES);
+    while !why.is_char_boundary(end) {
+        end -= 1;
+    }
+    &why[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let command = any::<u64>().prop_map(|n| {
+            let mut w = Writer::new();
+            w.uint(n);
+            Bytes::from(w.into_vec())
+        });
+        let why = prop::sample::select(&[Dropped::Busy, Dropped::NotLeader, Dropped::TooLarge]);
+        let ask = (0..3u8, any::<u64>()).prop_map(|(wish, id)| match wish {
+            0 => Ask::Promote(id),
+            1 => Ask::Remove(id),
+            _ => Ask::Transfer(id),
+        });
+        prop_oneof![
+            vec(any::<u8>(), 0..40).prop_map(|bytes| Frame::Raft(bytes.into())),
+            (any::<u64>(), any::<u32>(), vec(command, 0..5)).prop_map(|(boot, first, commands)| {
+                Frame::Propose { boot, first: u64::from(first), commands }
+            }),
+            (any::<(u64, u64, u32)>(), why).prop_map(|((boot, first, count), why)| {
+                Frame::Dropped { boot, first, count, why }
+            }),
+            (any::<u64>(), ask).prop_map(|(number, ask)| Frame::Ask { number, ask }),
+            (any::<u64>(), prop::option::of(".{0,9}"))
+                .prop_map(|(number, why)| Frame::Answer { number, why }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_comes_back_and_every_part_of_it_is_none(frame in frame(), byte in any::<u8>()) {
+            let token = [7; 16];
+            let bytes = frame.encode(&token);
+            prop_assert_eq!(Frame::token(&bytes), Ok(token));
+            prop_assert_eq!(Frame::decode(&bytes), Ok(frame));
+            for end in 0..bytes.len() {
+                prop_assert!(Frame::decode(&bytes.slice(..end)).is_err());
+            }
+            prop_assert!(Frame::decode(&[&bytes[..], &[byte]].concat().into()).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..60)) {
+            drop(Frame::token(&bytes));
+            drop(Frame::decode(&bytes.into()));
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_what_they_have_always_been() {
+        let hex = |frame: Frame| {
+            frame.encode(&[0xaa; 16]).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let token = "a".repeat(32);
+        let golden = [
+            (Frame::Raft(vec![1, 2].into()), format!("840150{token}00420102")),
+            (
+                Frame::Propose { boot: 9, first: 3, commands: vec![vec![0].into()] },
+                format!("860150{token}0109038100"),
+            ),
+            (
+                Frame::Dropped { boot: 9, first: 3, count: 2, why: Dropped::NotLeader },
+                format!("870150{token}0209030201"),
+            ),
+            (Frame::Ask { number: 5, ask: Ask::Transfer(2) }, format!("860150{token}03050202")),
+            (Frame::Answer { number: 5, why: None }, format!("850150{token}0405f6")),
+        ];
+        for (frame, bytes) in golden {
+            assert_eq!(hex(frame), bytes);
+        }
+        assert!(Frame::token(&[0x84, 2]).is_err(), "another version");
+    }
+
+    #[test]
+    fn a_token_is_of_one_space_and_of_one_direction() {
+        let tokens = [
+            token(&[1; 32], b"a", b"b"),
+            token(&[1; 32], b"b", b"a"),
+            token(&[2; 32], b"a", b"b"),
+            token(&[1; 32], b"", b"ab"),
+        ];
+        let different: std::collections::BTreeSet<_> = tokens.iter().collect();
+        assert_eq!(different.len(), tokens.len());
+    }
+}

@@ -1,0 +1,49 @@
+//! What carries frames from one member of a space to another. The space says to whom, by the peer's id in
+//! the network; the transport proves to the other side who sent it.
+
+use bytes::Bytes;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+/// Whether a frame may wait behind entries on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Short, and of use only if it comes soon: heartbeats, votes, answers.
+    Urgent,
+    /// In order, one behind the other.
+    Normal,
+}
+
+/// A snapshot on its way to another member.
+pub(crate) struct Offer {
+    /// Its file.
+    pub(crate) file: PathBuf,
+    /// The frame that follows it.
+    pub(crate) frame: Bytes,
+    /// Told whether both have arrived.
+    pub(crate) done: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// The way to other members. Nothing here waits.
+pub(crate) trait Links: Debug + Send + Sync {
+    /// Sends a frame. False if it is known not to arrive: the peer is not connected, or its queue is
+    /// full.
+    fn send(&self, peer: &[u8], lane: Lane, frame: Bytes) -> bool;
+
+    /// Sends a snapshot's file, then the frame.
+    fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer);
+}
+
+/// For a space that has no other members.
+#[derive(Debug)]
+pub(crate) struct NoLinks;
+
+impl Links for NoLinks {
+    fn send(&self, _peer: &[u8], _lane: Lane, _frame: Bytes) -> bool {
+        false
+    }
+
+    fn offer(&self, _peer: &[u8], _space: [u8; 32], offer: Offer) {
+        (offer.done)(false);
+    }
+}
