@@ -1,0 +1,165 @@
+//! The behaviour that gives each connection its lanes and streams, and asks the gate about it.
+
+use crate::conn::Conn;
+use crate::gate::Gate;
+use crate::handler::{Handler, Report, Shared};
+use crate::limits::Limits;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// What a connection reports, and which it is.
+#[derive(Debug)]
+pub(crate) struct LinkEvent {
+    pub(crate) conn: Arc<Conn>,
+    pub(crate) report: Report,
+}
+
+pub(crate) struct Links {
+    pub(crate) gate: Gate,
+    shared: Arc<Shared>,
+    limits: Limits,
+    conns: HashMap<ConnectionId, Arc<Conn>>,
+    events: VecDeque<LinkEvent>,
+    waker: Option<Waker>,
+}
+
+impl Links {
+    pub(crate) fn new(gate: Gate, shared: Arc<Shared>, limits: Limits) -> Self {
+        let (conns, events) = (HashMap::new(), VecDeque::new());
+        Self { gate, shared, limits, conns, events, waker: None }
+    }
+
+    pub(crate) fn conn(&self, id: ConnectionId) -> Option<&Arc<Conn>> {
+        self.conns.get(&id)
+    }
+
+    fn handler(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        inbound: bool,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.gate.admits(&peer, Instant::now()).map_err(ConnectionDenied::new)?;
+        let conn = Conn::new(id, peer, address.clone(), inbound, &self.limits);
+        // Another behaviour may still refuse the connection: it is kept once it is established.
+        Ok(Handler::new(conn, Arc::clone(&self.shared)))
+    }
+}
+
+/// The host of an address that a connection comes from. Relayed connections have none: the relay's
+/// own limits hold for them. This machine's own processes are not a host that others must be
+/// protected from one by one, so loopback counts as any other.
+fn host(address: &Multiaddr) -> Option<IpAddr> {
+    if address.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
+        return None;
+    }
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+        _ => None,
+    })
+}
+
+impl NetworkBehaviour for Links {
+    type ConnectionHandler = Handler;
+    type ToSwarm = LinkEvent;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        match host(remote) {
+            Some(host) => self.gate.incoming(id, host).map_err(ConnectionDenied::new),
+            None => Ok(()),
+        }
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.gate.established(id);
+        self.handler(id, peer, remote, true)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if let Some(peer) = peer {
+            self.gate.admits(&peer, Instant::now()).map_err(ConnectionDenied::new)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.handler(id, peer, address, false)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => {
+                self.gate.gone(closed.connection_id);
+                self.conns.remove(&closed.connection_id);
+            }
+            FromSwarm::ListenFailure(failure) => self.gate.gone(failure.connection_id),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        id: ConnectionId,
+        report: THandlerOutEvent<Self>,
+    ) {
+        let report = match report {
+            Report::Established(conn) => {
+                self.conns.insert(id, conn);
+                return;
+            }
+            report => report,
+        };
+        if let Some(conn) = self.conns.get(&id) {
+            self.events.push_back(LinkEvent { conn: Arc::clone(conn), report });
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<LinkEvent, THandlerInEvent<Self>>> {
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(event));
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,342 @@
+//! What the swarm tells of: connections that come and go, and what they report.
+
+use super::{Node, explain, seconds};
+use crate::behaviour::BehaviourEvent;
+use crate::conn::Conn;
+use crate::event::{Event, Refusal};
+use crate::frame::Hello;
+use crate::handler::Report;
+use crate::links::LinkEvent;
+use libp2p::core::ConnectedPoint;
+use libp2p::kad::{self, QueryResult};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, connection_limits, gossipsub, identify, mdns};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Boots of one identity that are remembered, to know one that returns.
+const BOOTS: usize = 8;
+/// Identities whose boots are remembered.
+const BOOTED: usize = 4096;
+
+impl Node {
+    pub(super) fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaved(event),
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                self.counters.add(&self.counters.connected, 1);
+                if let ConnectedPoint::Dialer { address, .. } = &endpoint {
+                    self.book.reached(peer_id, Some(address), seconds());
+                    self.book_changed = true;
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.counters.add(&self.counters.disconnected, 1);
+                let why = cause.map_or_else(|| "closed".to_owned(), |cause| explain(&cause));
+                tracing::debug!("a connection with {peer_id} ended: {why}");
+                self.closed(peer_id, connection_id, &why);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.dial_failed(connection_id, peer_id, error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
+                self.not_let_in(peer_id, send_back_addr, error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::info!("listening on {address}");
+                self.listening.send_modify(|all| {
+                    if !all.contains(&address) {
+                        all.push(address);
+                    }
+                });
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.listening.send_modify(|all| all.retain(|one| *one != address));
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                tracing::error!("no longer listening on {addresses:?}: {error}");
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!("a listener failed to accept a connection: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    fn behaved(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Links(LinkEvent { conn, report }) => self.reported(&conn, report),
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message,
+                ..
+            }) => self.gossip_came(propagation_source, message),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                // Nobody needs more addresses than the book keeps.
+                for address in info.listen_addrs.iter().take(crate::book::MAX_ADDRESSES) {
+                    self.told_of(peer_id, address);
+                }
+            }
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                result: QueryResult::GetClosestPeers(Ok(found)),
+                ..
+            }) => {
+                for info in found.peers {
+                    for address in info.addrs.iter().take(crate::book::MAX_ADDRESSES) {
+                        self.told_of(info.peer_id, address);
+                    }
+                }
+            }
+            BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
+                for address in addresses.iter().take(crate::book::MAX_ADDRESSES) {
+                    self.told_of(peer, address);
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (peer, address) in found {
+                    self.told_of(peer, &address);
+                }
+            }
+            BehaviourEvent::Ping(ping) => {
+                if let (Ok(rtt), Some(conn)) =
+                    (ping.result, self.swarm.behaviour().links.conn(ping.connection))
+                {
+                    let rtt = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1);
+                    conn.rtt.store(rtt, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody says where a peer is.
+    fn told_of(&mut self, peer: PeerId, address: &Multiaddr) {
+        if peer == self.id {
+            return;
+        }
+        // An address of this very machine is of use to who is on it, and misleads all others.
+        if is_loopback(address) && !self.is_local(peer) {
+            return;
+        }
+        let known = self.book.peers.get(&peer).map_or(0, |known| known.addresses.len());
+        self.book.learn(peer, address);
+        if self.book.peers.get(&peer).map_or(0, |known| known.addresses.len()) != known {
+            self.changed();
+        }
+        let address = crate::book::split(address).0;
+        self.swarm.behaviour_mut().kad.add_address(&peer, address);
+    }
+
+    /// Whether the loopback is a way to others: we listen on nothing else, or the peer is there.
+    fn is_local(&self, peer: PeerId) -> bool {
+        self.peers.of(&peer).iter().any(|conn| is_loopback(&conn.address))
+            || self.listening.borrow().iter().all(is_loopback)
+    }
+
+    fn reported(&mut self, conn: &Arc<Conn>, report: Report) {
+        match report {
+            Report::Ready(hello) => self.ready(conn, &hello),
+            Report::Heard => self.ears.heard(&conn.peer),
+            Report::Refused(reason @ (Refusal::Garbage | Refusal::Oversized(_))) => {
+                self.offended(conn.peer, conn.address.clone(), reason);
+            }
+            Report::Refused(reason @ Refusal::Version { .. }) => {
+                let why = reason.to_string();
+                self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
+                self.give_up(conn, &why);
+                // It is left alone until somebody has upgraded it.
+                self.policy.leave(conn.peer, Instant::now());
+                self.disconnect(conn.peer);
+            }
+            Report::Refused(reason) => {
+                self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
+            }
+            Report::NotOurs => self.give_up(conn, "it speaks libp2p but is no node of Synod"),
+            Report::Broken(why) => {
+                tracing::debug!("a lane of {} broke: {why}", conn.peer);
+                self.give_up(conn, &why);
+                self.swarm.close_connection(conn.id);
+            }
+            // The behaviour keeps it.
+            Report::Established(_) => {}
+        }
+    }
+
+    /// Both lanes of a connection are up.
+    fn ready(&mut self, conn: &Arc<Conn>, hello: &Hello) {
+        let now = Instant::now();
+        conn.boot.store(hello.boot, Ordering::Release);
+        let returned = self.booted(conn.peer, hello.boot);
+        if returned {
+            self.same_identity(conn.peer, Some(conn.address.clone()));
+        }
+        let others = self.peers.of(&conn.peer);
+        if others.iter().any(|other| other.boot.load(Ordering::Acquire) != hello.boot) {
+            // Another process under a known identity. Gossip would take it for the old one and tell
+            // it nothing, so everything with that peer begins anew.
+            self.counters.add(&self.counters.restarts, 1);
+            tracing::info!("{} was restarted: connecting with it anew", conn.peer);
+            self.give_up(conn, "it was restarted: connecting anew");
+            self.disconnect(conn.peer);
+            self.dial_at = now;
+            return;
+        }
+        let address = conn.address.clone();
+        if self.peers.add(Arc::clone(conn)) {
+            self.ears.connected(conn.peer, now);
+            tracing::info!("connected with {} at {address}", conn.peer);
+            self.deliver.deliver(Event::Connected { peer: conn.peer, address: address.clone() });
+        }
+        conn.open.store(true, Ordering::Release);
+        conn.waker.wake();
+        self.book.reached(conn.peer, None, seconds());
+        self.book_changed = true;
+        match self.dials.remove(&conn.id) {
+            Some(dial) => self.dialed(dial, conn.peer),
+            None => self.policy.succeeded(&crate::policy::Target::Peer(conn.peer), now),
+        }
+        if !conn.inbound {
+            self.swarm.behaviour_mut().kad.add_address(&conn.peer, crate::book::split(&address).0);
+        }
+        self.prune(conn.peer);
+    }
+
+    /// Two that dialed each other at once have two connections. The one with the smaller id closes
+    /// all that the other made, so that both agree which one stays.
+    fn prune(&mut self, peer: PeerId) {
+        let conns = self.peers.of(&peer);
+        if self.id > peer || conns.len() < 2 {
+            return;
+        }
+        let keep = conns.iter().find(|conn| !conn.inbound).or_else(|| conns.first());
+        let keep = keep.map(|conn| conn.id);
+        for conn in conns.iter().filter(|conn| Some(conn.id) != keep) {
+            self.swarm.close_connection(conn.id);
+        }
+    }
+
+    /// Notes a boot of an identity; whether it is an earlier one that has come back.
+    fn booted(&mut self, peer: PeerId, boot: u64) -> bool {
+        if self.boots.len() >= BOOTED && !self.boots.contains_key(&peer) {
+            let peers = Arc::clone(&self.peers);
+            self.boots.retain(|peer, _| peers.get(peer).is_some());
+        }
+        let boots = self.boots.entry(peer).or_default();
+        let known = boots.iter().position(|known| *known == boot);
+        let returned = known.is_some_and(|at| at + 1 < boots.len());
+        if let Some(at) = known {
+            boots.remove(at);
+        }
+        boots.push(boot);
+        if boots.len() > BOOTS {
+            boots.remove(0);
+        }
+        returned
+    }
+
+    fn closed(&mut self, peer: PeerId, id: ConnectionId, why: &str) {
+        if let Some(dial) = self.dials.remove(&id) {
+            self.not_dialed(dial, why);
+        }
+        let Some((conn, last)) = self.peers.remove(&peer, id) else {
+            return;
+        };
+        self.counters.add(&self.counters.lost, conn.close());
+        if last {
+            self.ears.gone(&peer);
+            self.gossip_inflows.retain(|_, inflow| !inflow.is_unused());
+            let now = Instant::now();
+            let wanted = self.wants(&peer);
+            self.policy.lost(peer, wanted, now);
+            self.dial_at = self.dial_at.min(self.policy.wake(now));
+            tracing::info!("disconnected from {peer}");
+            self.deliver.deliver(Event::Disconnected { peer });
+        }
+    }
+
+    /// Nothing comes of a connection that somebody may be waiting for.
+    fn give_up(&mut self, conn: &Conn, why: &str) {
+        if let Some(dial) = self.dials.remove(&conn.id) {
+            self.not_dialed(dial, why);
+        }
+    }
+
+    fn dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
+        let now = Instant::now();
+        let mut why = explain(&error);
+        match error {
+            DialError::Transport(tried) => {
+                for (address, _) in &tried {
+                    self.book.failed(peer, address, seconds());
+                }
+                let tried: Vec<_> =
+                    tried.iter().map(|(at, e)| format!("{at}: {}", explain(e))).collect();
+                why = tried.join("; ");
+                if self.private {
+                    why.push_str(" (is its network key the same as ours?)");
+                }
+                self.book_changed = true;
+            }
+            DialError::WrongPeerId { obtained, address } => {
+                let address = crate::book::split(&address).0;
+                if let Some(peer) = peer {
+                    self.book.failed(Some(peer), &address, seconds());
+                }
+                self.told_of(obtained, &address);
+                why = format!("another peer is there: {obtained}");
+            }
+            DialError::LocalPeerId { address } => {
+                why = "this node itself is there".to_owned();
+                self.met_self(now, false, address);
+            }
+            DialError::Denied { cause } => {
+                let reason = refusal(cause);
+                why = reason.to_string();
+                // What we chose not to dial ourselves is no news to anybody.
+                self.counters.refuse(reason.name());
+            }
+            _ => {}
+        }
+        if let Some(dial) = self.dials.remove(&id) {
+            self.not_dialed(dial, &why);
+        }
+    }
+
+    fn not_let_in(&mut self, peer: Option<PeerId>, address: Multiaddr, error: ListenError) {
+        match error {
+            ListenError::LocalPeerId { .. } => self.met_self(Instant::now(), true, address),
+            ListenError::Denied { cause } => self.refuse(peer, Some(address), refusal(cause)),
+            // We gave it up ourselves.
+            ListenError::Aborted => {}
+            other => self.refuse(peer, Some(address), Refusal::Stranger(explain(&other))),
+        }
+    }
+
+    /// A connection had our own identity at its other end.
+    fn met_self(&mut self, now: Instant, inbound: bool, at: Multiaddr) {
+        if let Some(own) = self.mirror.saw(now, inbound, at) {
+            self.book.remove_address(&crate::book::split(&own).0);
+            self.book_changed = true;
+        }
+    }
+}
+
+fn refusal(cause: ConnectionDenied) -> Refusal {
+    match cause.downcast::<Refusal>() {
+        Ok(refusal) => refusal,
+        Err(cause) if cause.downcast_ref::<connection_limits::Exceeded>().is_some() => {
+            Refusal::TooMany
+        }
+        Err(cause) => Refusal::Stranger(explain(&cause)),
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
+}
