@@ -1,7 +1,13 @@
 //! What crosses the control socket, as JSON: the node makes these, the CLI reads them.
 
+mod space;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+pub use space::{
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, TicketInfo,
+    TicketRequest,
+};
 
 /// A term to be broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,9 @@
 //! DATA/lock           locked by the process that runs the node, and says which
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
-//! DATA/spaces/NAME/   genesis.json, log/, snapshots/, as-of/
+//! DATA/spaces/NAME/   genesis.json, member.json (but for `local`), log/, snapshots/, as-of/
+//! DATA/left/          spaces that the node is a member of no longer
+//! DATA/identity.json  who it is in the network; beside it the address book and the ports it listens on
 //! DATA/agents/NAME/   agent.json (started with the node), log, modules/
 //! DATA/cli/           what the command line remembers: last indexes, the history of the toplevel
 //! ```
@@ -14,6 +16,7 @@ use crate::node::LOCAL;
 use crate::space::hex;
 use rustix::fs::{FlockOperation, Mode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -60,6 +63,25 @@ pub enum FolderError {
 #[derive(Serialize, Deserialize)]
 struct NodeFile {
     name: String,
+}
+
+/// The file in a space's folder that says who this node is in it.
+const MEMBER: &str = "member.json";
+
+/// Who this node is in a space. It holds what only members know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberFile {
+    /// Its Raft id.
+    pub(crate) member: u64,
+    /// Which of its joinings this is, in hexadecimal.
+    pub(crate) nonce: String,
+    /// The space's key, in hexadecimal.
+    pub(crate) key: String,
+    /// How often the space was recovered by hand.
+    pub(crate) generation: u64,
+    /// Members' ids in the network that it was told of when it joined, by Raft id.
+    #[serde(default)]
+    pub(crate) contacts: BTreeMap<u64, String>,
 }
 
 /// What a space is made of, once.
@@ -114,6 +136,60 @@ impl Folder {
     /// Where the agents' folders are.
     pub(crate) fn agents(&self) -> PathBuf {
         self.root.join("agents")
+    }
+
+    /// The spaces besides `local` that this node is a member of, by name.
+    pub(crate) fn memberships(&self) -> Result<Vec<(String, MemberFile)>, FolderError> {
+        let spaces = self.root.join("spaces");
+        let io = |e| FolderError::Io(spaces.clone(), e);
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&spaces).map_err(io)? {
+            let folder = entry.map_err(io)?.path();
+            let path = folder.join(MEMBER);
+            let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let file = serde_json::from_slice(&bytes);
+                    let damaged =
+                        |e: serde_json::Error| FolderError::Damaged(path.clone(), e.to_string());
+                    all.push((name.to_owned(), file.map_err(damaged)?));
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(FolderError::Io(path, e)),
+            }
+        }
+        all.sort_by(|a: &(String, MemberFile), b| a.0.cmp(&b.0));
+        Ok(all)
+    }
+
+    /// Whether there is a space of this name here.
+    pub(crate) fn has_space(&self, name: &str) -> bool {
+        self.root.join("spaces").join(name).exists()
+    }
+
+    /// Notes who this node is in a space, which it founds or has joined: the last step of both.
+    pub(crate) fn become_member(&self, name: &str, member: &MemberFile) -> Result<(), FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        make(&folder)?;
+        write_json(&folder.join(MEMBER), member).map(drop)
+    }
+
+    /// Makes the folder of a space that this node has joined.
+    pub(crate) fn adopt_space(&self, name: &str, id: [u8; 32]) -> Result<PathBuf, FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        make(&folder)?;
+        write_imported(&folder, name, id)?;
+        Ok(folder)
+    }
+
+    /// Puts a space's folder out of the way; returns where it is now.
+    pub(crate) fn set_aside(&self, name: &str) -> Result<PathBuf, FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        let left = self.root.join("left");
+        make(&left)?;
+        let to = left.join(format!("{name}-{}", hex(&random()?)));
+        fs::rename(&folder, &to).map_err(|e| FolderError::Io(folder, e))?;
+        Ok(to)
     }
 
     /// The folder and id of a space; made if they are not there.

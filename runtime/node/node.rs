@@ -1,6 +1,7 @@
 //! A running node: its data folder, its spaces, its agents.
 
 mod log;
+mod spaces;
 
 pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
@@ -9,6 +10,7 @@ use crate::api::{
     LogLine, Once, PredicateInfo, Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
 };
 use crate::folder::{Folder, FolderError, random};
+use crate::net::{Net, NetConfig};
 use crate::rates;
 use crate::space::{
     Ended, Me, NoLinks, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
@@ -24,7 +26,7 @@ use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
 use synod_core::kb::Indicator;
 use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, OnceCell, Semaphore, mpsc};
 
 /// The space that every node has.
 pub const LOCAL: &str = "local";
@@ -43,6 +45,11 @@ pub struct NodeConfig {
     pub min_free: u64,
     /// The executable whose hidden verb `engine` is an engine: this program's own.
     pub executable: PathBuf,
+    /// How it takes part in the network, once it does: when a space has other members, or at once if
+    /// `wants_net`.
+    pub net: NetConfig,
+    /// Whether it takes part in the network from its start.
+    pub wants_net: bool,
 }
 
 /// Why a node cannot be started.
@@ -59,6 +66,9 @@ pub enum StartError {
         /// Why.
         why: OpenSpaceError,
     },
+    /// The network cannot be taken part in.
+    #[error("{0}")]
+    Net(String),
 }
 
 /// A running node. Cheap to clone.
@@ -71,6 +81,8 @@ struct Inner {
     /// Bytes that must stay free on the disk.
     min_free: u64,
     agents: Agents,
+    net_config: NetConfig,
+    net: OnceCell<Arc<Net>>,
     /// How many logs may still be read at once.
     told: Arc<Semaphore>,
     /// Held while an export is imported.
@@ -83,11 +95,16 @@ struct Inner {
 impl Node {
     /// Takes the data folder, opens its spaces, and starts the agents that are kept there.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let wants_net = config.wants_net;
         let node = tokio::task::spawn_blocking(move || Self::open(config)).await;
         let node = node.map_err(|e| {
             let e = std::io::Error::other(e.to_string());
             StartError::Folder(FolderError::Io(PathBuf::new(), e))
         })??;
+        if wants_net {
+            node.net().await.map_err(|e| StartError::Net(e.message))?;
+        }
+        node.open_memberships().await?;
         let spaces = node.spaces();
         tokio::spawn(sample(Arc::downgrade(&node.0)));
         tracing::info!(
@@ -121,6 +138,8 @@ impl Node {
             spaces: RwLock::new(spaces),
             min_free: config.min_free,
             agents,
+            net_config: config.net,
+            net: OnceCell::new(),
             told: Arc::new(Semaphore::new(log::MAX_TOLD)),
             importing: Mutex::default(),
             started: Instant::now(),
@@ -352,6 +371,9 @@ impl Node {
         let spaces: Vec<Space> = self.spaces().into_values().collect();
         let closed = tokio::task::spawn_blocking(move || spaces.iter().for_each(Space::close));
         drop(closed.await);
+        if let Some(net) = self.0.net.get() {
+            net.close().await;
+        }
         self.0.stop.notify_waiters();
     }
 
@@ -370,6 +392,13 @@ impl Node {
             }
             asked.await;
         }
+    }
+
+    /// The network, which is taken part in from the first time that somebody asks.
+    pub(crate) async fn net(&self) -> Result<Arc<Net>, ErrorBody> {
+        let start = || Net::start(&self.0.folder, &self.0.net_config);
+        let net = self.0.net.get_or_try_init(start).await;
+        net.cloned().map_err(|e| error("net", e.to_string()))
     }
 
     /// All spaces, by name.

@@ -4,9 +4,10 @@ use super::{Failure, Global, units};
 use clap::Args;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod::control::{Control, socket_path};
+use synod::net::NetConfig;
 use synod::node::{Node, NodeConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -25,14 +26,58 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "SYNOD_MIN_FREE", value_name = "SIZE", default_value = "256MiB",
           value_parser = units::bytes, hide_env = true)]
     min_free: u64,
+    /// Listen for other nodes here: /ip4/0.0.0.0/tcp/4001; may be repeated [default: any free port,
+    /// and the same again]
+    #[arg(
+        long,
+        env = "SYNOD_LISTEN",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env = true
+    )]
+    listen: Vec<String>,
+    /// Connect with the node at this address; may be repeated
+    #[arg(
+        long,
+        env = "SYNOD_PEER",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env = true
+    )]
+    peer: Vec<String>,
+    /// Keep to nodes that have this file's key (synod peer key); over TCP only
+    #[arg(long, env = "SYNOD_PRIVATE", value_name = "KEYFILE", hide_env = true)]
+    private: Option<PathBuf>,
+    /// Let in only the peer of this id; may be repeated
+    #[arg(
+        long,
+        env = "SYNOD_ALLOW",
+        value_name = "PEERID",
+        value_delimiter = ',',
+        hide_env = true
+    )]
+    allow: Vec<String>,
+    /// Do not look for nodes on the local network
+    #[arg(long, env = "SYNOD_NO_MDNS", hide_env = true, value_parser = units::switch())]
+    no_mdns: bool,
 }
 
 impl NodeArgs {
     /// As arguments again.
     pub(crate) fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["--min-free".into(), self.min_free.to_string().into()];
+        let lists = [("--listen", &self.listen), ("--peer", &self.peer), ("--allow", &self.allow)];
+        for (flag, values) in lists {
+            args.extend(values.iter().flat_map(|value| [flag.into(), value.into()]));
+        }
         if let Some(node) = &self.node {
             args.extend(["--node".into(), node.into()]);
+        }
+        if let Some(private) = &self.private {
+            args.extend(["--private".into(), private.into()]);
+        }
+        if self.no_mdns {
+            args.push("--no-mdns".into());
         }
         args
     }
@@ -53,8 +98,12 @@ impl Foreground {
         let signals = Signals::new()?;
         let executable = std::env::current_exe()
             .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;
-        let NodeArgs { node: name, min_free } = args;
-        let config = NodeConfig { data: data.to_owned(), name, min_free, executable };
+        let NodeArgs { node: name, min_free, listen, peer: peers, private, allow, no_mdns } = args;
+        let wants_net = !listen.is_empty() || !peers.is_empty();
+        let net = NetConfig { listen, peers, private, allow, no_mdns };
+        let data = data.to_owned();
+        let config = NodeConfig { data: data.clone(), name, min_free, executable, net, wants_net };
+        let data = &data;
         let node = Node::start(config).await.map_err(|error| Failure::error(error.to_string()))?;
         let control = match Control::bind(data) {
             Ok(control) => control,

@@ -18,6 +18,7 @@ mod log_writer;
 mod open;
 mod order_thread;
 mod proposal;
+mod received;
 mod session;
 mod shared;
 pub(crate) mod snapshots;
@@ -26,9 +27,11 @@ mod tests;
 mod watching;
 
 use crate::api::{ErrorBody, SpaceInfo};
+pub(crate) use crate::hex::hex;
 use crate::near;
 use crate::past::{Past, PastError};
 use crate::rates::Meter;
+use crate::store::FsDisk;
 use apply_thread::ApplyInput;
 pub(crate) use apply_thread::SNAPSHOT_BYTES;
 use bytes::Bytes;
@@ -42,6 +45,7 @@ pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
 use proposal::Pending;
 pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Proposal, Reply};
+pub(crate) use received::ReceivedSnapshot;
 use session::NodeSession;
 use shared::Shared;
 pub(crate) use shared::{Leader, Reached, error};
@@ -49,6 +53,7 @@ pub use snapshots::SnapshotError;
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -60,6 +65,8 @@ use synod_core::kb::MAX_PREDICATES;
 use synod_core::order::SnapshotMeta;
 use tokio::sync::oneshot;
 
+/// Bytes of frames of other members that wait for the order thread, at most.
+const MAX_INBOX_BYTES: usize = 64 << 20;
 /// How long a leader may take to do what it is asked for.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read waits for a leader to say how far it must see, and for this node to have come there.
@@ -82,6 +89,8 @@ struct Inner {
     node_session: NodeSession,
     threads: Mutex<Vec<JoinHandle<()>>>,
     meter: Meter,
+    /// Members that this node was told of when it joined.
+    contacts: Vec<Bytes>,
 }
 
 impl Space {
@@ -211,9 +220,35 @@ impl Space {
         self.inner.id
     }
 
-    /// A frame of a peer has come. Nothing waits here.
+    /// A frame of a peer has come. Nothing waits here: beyond [`MAX_INBOX_BYTES`] it is dropped, as a
+    /// network might have done.
     pub(crate) fn receive(&self, peer: Bytes, bytes: Bytes) {
+        let len = bytes.len();
+        let inbox = &self.inner.shared.inbox;
+        if inbox.fetch_add(len, Ordering::Relaxed) + len > MAX_INBOX_BYTES {
+            inbox.fetch_sub(len, Ordering::Relaxed);
+            return self.inner.shared.refused();
+        }
         drop(self.inner.order.send(OrderInput::Frame { peer, bytes }));
+    }
+
+    /// Whether a peer may send a snapshot: it is a member, as far as this node knows.
+    pub(crate) fn may_offer(&self, peer: &[u8]) -> bool {
+        let membership = self.membership();
+        membership.of_peer(peer).is_some() || self.inner.contacts.iter().any(|known| known == peer)
+    }
+
+    fn disk(&self) -> FsDisk {
+        self.inner.shared.disk().clone()
+    }
+
+    fn min_free(&self) -> u64 {
+        self.inner.shared.min_free()
+    }
+
+    /// Messages of peers that were not listened to, since the space was opened.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.inner.shared.refusals()
     }
 
     /// A snapshot of a peer's is safe in this file, and this frame came behind it.
@@ -325,16 +360,6 @@ impl Space {
             }
         }
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// A refusal or failure to propose, for the control socket.

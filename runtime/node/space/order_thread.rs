@@ -21,6 +21,7 @@ use proposing::Foreign;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use synod_core::group::{Ask, Frame};
@@ -199,6 +200,7 @@ impl OrderThread {
                 return false;
             }
             OrderInput::Frame { peer, bytes } => {
+                self.shared.inbox.fetch_sub(bytes.len(), Ordering::Relaxed);
                 self.receive(&peer, &bytes);
                 return false;
             }

@@ -4,7 +4,7 @@ use super::proposal::{Pending, UnderWay};
 use crate::api::ErrorBody;
 use crate::store::FsDisk;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use synod_core::apply::Membership;
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     reached: Mutex<BTreeMap<u64, Reached>>,
     /// Messages of peers that were not listened to.
     refused: AtomicU64,
+    /// Bytes of frames of peers that wait.
+    pub(super) inbox: AtomicUsize,
     pub(super) under_way: UnderWay,
 }
 
@@ -76,6 +78,7 @@ impl Shared {
             membership: RwLock::new(Arc::new(membership)),
             reached: Mutex::default(),
             refused: AtomicU64::new(0),
+            inbox: AtomicUsize::new(0),
             under_way: UnderWay::default(),
         }
     }
@@ -134,6 +137,10 @@ impl Shared {
             )
         });
         self.set_full(why);
+    }
+
+    pub(super) fn disk(&self) -> &FsDisk {
+        &self.disk
     }
 
     /// Bytes that must stay free on the disk.

@@ -14,7 +14,7 @@ mod format;
 mod read;
 mod write;
 
-pub use self::read::{Chunk, Newest, Reader, Snapshot, list, newest, sweep};
+pub use self::read::{Chunk, Newest, Reader, Snapshot, adopt, list, newest, sweep};
 pub use self::write::Writer;
 
 use crate::log::disk::DiskError;

@@ -224,6 +224,22 @@ pub fn sweep<D: Disk>(disk: &D, dir: &Path, keep: usize) -> Result<usize, Snapsh
     Ok(removed)
 }
 
+/// Makes a snapshot of a file that came from elsewhere, in the same folder under another name: checked to
+/// its end, synced, renamed, and the folder synced.
+pub fn adopt<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    aside: &Path,
+    space: SpaceId,
+) -> Result<(PathBuf, Meta), SnapshotError> {
+    let meta = Reader::open(disk, aside, Some(space))?.check()?;
+    disk.open(aside)?.sync_data()?;
+    let path = dir.join(format::file_name(meta.index));
+    disk.rename(aside, &path)?;
+    disk.sync_dir(dir)?;
+    Ok((path, meta))
+}
+
 fn checked_header(
     bytes: &[u8],
     path: &Path,

@@ -1,0 +1,106 @@
+//! Spaces that have other members.
+
+use serde::{Deserialize, Serialize};
+
+/// Who takes part in a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Members {
+    /// The space's name on this node.
+    pub space: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// This node's part: `leader`, `follower` or `candidate`.
+    pub role: String,
+    /// Raft's term.
+    pub term: u64,
+    /// The leader's id, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<u64>,
+    /// The last index that this node has applied.
+    pub index: u64,
+    /// How often the space was recovered by hand.
+    pub generation: u64,
+    /// By id.
+    pub members: Vec<MemberInfo>,
+}
+
+/// A member of a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Its id, which the space's log has given it.
+    pub id: u64,
+    /// Its node's name.
+    pub node: String,
+    /// Its id in the network.
+    pub peer: String,
+    /// `voter`, `learner` or `admitted`.
+    pub part: String,
+    /// Whether it leads, as far as this node knows.
+    pub is_leader: bool,
+    /// Whether it is the node that tells.
+    pub is_here: bool,
+    /// Whether that node is connected with it.
+    pub is_connected: bool,
+    /// Entries of the log that it lacks, which only the leader knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+}
+
+/// Founds a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSpace {
+    /// Its name on this node, and in its tickets.
+    pub name: String,
+}
+
+/// Joins a space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSpace {
+    /// A ticket of it.
+    pub ticket: String,
+    /// Its name on this node; that in the ticket, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Makes a ticket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketRequest {
+    /// How many nodes it admits; 100, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// For how many seconds; a day, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// A ticket. Whoever has it can join.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TicketInfo {
+    /// The ticket, one word.
+    pub ticket: String,
+    /// The space.
+    pub space: String,
+    /// How many nodes it admits.
+    pub uses: u32,
+    /// Until when (RFC 3339).
+    pub until: String,
+}
+
+/// A member of a space, by its id or its node's name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRequest {
+    /// Which.
+    pub member: String,
+}
+
+/// A space that was left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftSpace {
+    /// Where what this node had of it is now.
+    pub aside: String,
+}

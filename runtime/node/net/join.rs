@@ -1,0 +1,209 @@
+//! Joining a space: who has a ticket asks a member, which has the space admit it.
+//!
+//! The stream carries one question and one answer, each as JSON. What makes a member of the asker is the
+//! log: the secret's hash must be that of an open ticket there.
+
+use super::incoming::{read_text, write_text};
+use super::ticket::Ticket;
+use super::{Net, NetError, address};
+use crate::hex::{fixed, hex, unhex};
+use crate::space::{Ended, Space};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use synod_bridge::{Bridge, PeerId, Stream};
+use synod_core::apply::Outcome;
+use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
+
+/// What the stream is called.
+pub(super) const STREAM: &str = "synod/join/1";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    space: String,
+    secret: String,
+    node: String,
+    nonce: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Welcome(Welcome),
+    No { why: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Welcome {
+    member: u64,
+    generation: u64,
+    key: String,
+    /// Members' ids in the network, by Raft id.
+    members: BTreeMap<u64, String>,
+}
+
+/// What a node is told that has joined.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Its Raft id.
+    pub(crate) member: u64,
+    /// How often the space was recovered.
+    pub(crate) generation: u64,
+    /// What the members know.
+    pub(crate) key: [u8; 32],
+    /// The members' ids in the network, by Raft id.
+    pub(crate) members: BTreeMap<u64, Bytes>,
+}
+
+/// Why a node could not join.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    /// The ticket is of another network.
+    #[error("{0}")]
+    Network(&'static str),
+    /// The ticket's member cannot be reached.
+    #[error(
+        "no member of the space {space} can be reached: {why}; is it running, and may this machine connect \
+         to it? `--peer ADDRESS` names another address of it"
+    )]
+    Unreachable {
+        /// The space's name.
+        space: String,
+        /// What was tried.
+        why: String,
+    },
+    /// The member has said no.
+    #[error("the space has not admitted this node: {0}")]
+    Refused(String),
+    /// What a member said makes no sense.
+    #[error("the member's answer cannot be used: {0}")]
+    Answer(String),
+    /// The ticket's addresses make no sense.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// Has a space admit this node.
+pub(crate) async fn join(
+    net: &Net,
+    ticket: &Ticket,
+    node: &str,
+    nonce: [u8; 16],
+) -> Result<Joined, JoinError> {
+    check_network(net, ticket)?;
+    let unreachable = |why: String| JoinError::Unreachable { space: ticket.name.clone(), why };
+    let peer = PeerId::from_bytes(&ticket.peer).map_err(|e| JoinError::Answer(e.to_string()))?;
+    let bridge = net.bridge().ok_or_else(|| unreachable("the network is down".to_owned()))?;
+    reach(bridge, peer, ticket).await.map_err(unreachable)?;
+    let mut stream = bridge.open(peer, STREAM).await.map_err(|e| unreachable(e.to_string()))?;
+    let question = Question {
+        space: hex(&ticket.space),
+        secret: hex(&ticket.secret),
+        node: node.to_owned(),
+        nonce: hex(&nonce),
+    };
+    let lost = |e: io::Error| unreachable(e.to_string());
+    write_text(&mut stream, &question).await.map_err(lost)?;
+    match read_text(&mut stream).await.map_err(lost)? {
+        Answer::No { why } => Err(JoinError::Refused(why)),
+        Answer::Welcome(welcome) => {
+            let wrong = || JoinError::Answer("it has no key or no members".to_owned());
+            let key = fixed(&welcome.key).ok_or_else(wrong)?;
+            let bytes = |(id, text): (u64, String)| Some((id, unhex(&text)?.into()));
+            let members = welcome.members.into_iter().map(bytes).collect::<Option<_>>();
+            let Welcome { member, generation, .. } = welcome;
+            Ok(Joined { member, generation, key, members: members.ok_or_else(wrong)? })
+        }
+    }
+}
+
+fn check_network(net: &Net, ticket: &Ticket) -> Result<(), JoinError> {
+    match (&net.network, &ticket.network) {
+        (ours, theirs) if ours == theirs => Ok(()),
+        (None, Some(_)) => Err(JoinError::Network(
+            "the ticket is of a private network: start this node with its key, by --private KEYFILE",
+        )),
+        (Some(_), None) => Err(JoinError::Network(
+            "the ticket is of a network without a key, and this node was started with --private",
+        )),
+        _ => Err(JoinError::Network(
+            "the ticket is of another private network: start this node with that one's key",
+        )),
+    }
+}
+
+/// Connects with a ticket's member, wherever it may be.
+async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), String> {
+    if bridge.free(peer, synod_bridge::Lane::Urgent).is_some() {
+        return Ok(());
+    }
+    let mut failures = Vec::new();
+    for text in &ticket.addresses {
+        let with_peer =
+            if text.contains("/p2p/") { text.clone() } else { format!("{text}/p2p/{peer}") };
+        let Ok(address) = address(&with_peer) else { continue };
+        match bridge.connect(address.clone()).await {
+            Ok(_) => {
+                // So that it is found again when this node starts again.
+                drop(bridge.add(address).await);
+                return Ok(());
+            }
+            Err(e) => failures.push(e.to_string()),
+        }
+    }
+    if failures.is_empty() {
+        failures.push(format!("{peer} has no address in the ticket"));
+    }
+    Err(failures.join("; "))
+}
+
+/// Answers whoever wants to join.
+pub(super) async fn serve(net: &Net, peer: PeerId, mut stream: Stream) -> io::Result<()> {
+    let question: Question = read_text(&mut stream).await?;
+    let answer = match admit(net, peer, &question).await {
+        Ok(welcome) => Answer::Welcome(welcome),
+        Err(why) => Answer::No { why },
+    };
+    if let Answer::No { why } = &answer {
+        tracing::warn!("{peer} ({}) was not admitted: {why}", question.node);
+    }
+    write_text(&mut stream, &answer).await
+}
+
+async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, String> {
+    let garbled = || "the question cannot be read".to_owned();
+    let id: [u8; 32] = fixed(&question.space).ok_or_else(garbled)?;
+    let secret: [u8; 16] = fixed(&question.secret).ok_or_else(garbled)?;
+    let nonce: [u8; 16] = fixed(&question.nonce).ok_or_else(garbled)?;
+    if question.node.is_empty() || question.node.len() > MAX_NAME_BYTES {
+        return Err(format!("a node's name has 1 to {MAX_NAME_BYTES} bytes"));
+    }
+    // A stranger is not told which spaces there are.
+    let no_ticket = "its ticket is not, or no longer, good: ask for another (synod space ticket)";
+    let Some((space, key)) = net.routes.find(&id) else {
+        return Err(no_ticket.to_owned());
+    };
+    let ticket = *blake3::hash(&secret).as_bytes();
+    if !space.membership().tickets().contains_key(&ticket) {
+        return Err(no_ticket.to_owned());
+    }
+    let peer = Bytes::from(peer.to_bytes());
+    let admit =
+        Admit { peer: peer.clone(), node: question.node.clone(), nonce, ticket: Some(ticket) };
+    match space.commit(&Command::Admit(admit)).await {
+        Some(Ended::Applied(Outcome::Committed(_))) => {}
+        Some(Ended::Applied(Outcome::Refused(_, why))) => return Err(why.to_string()),
+        Some(Ended::NotProposed(why)) => return Err(why.to_string()),
+        None => return Err("the space has not answered in time: try again".to_owned()),
+    }
+    welcome(&space, key, &peer, &nonce)
+}
+
+fn welcome(space: &Space, key: [u8; 32], peer: &[u8], nonce: &[u8; 16]) -> Result<Welcome, String> {
+    let membership = space.membership();
+    let joined = membership.joined(peer, nonce);
+    let (member, _) = joined.ok_or("it was removed again at once: ask for another ticket")?;
+    let members = membership.members().iter().map(|(&id, m)| (id, hex(&m.peer))).collect();
+    Ok(Welcome { member, generation: membership.generation(), key: hex(&key), members })
+}

@@ -1,0 +1,276 @@
+//! This node in the network: the bridge, and what of the spaces goes over it.
+//!
+//! A frame between members begins with a token that only members can make, of the space and of both
+//! peers ([`synod_core::group::token`]): so a frame finds its space, and strangers find none.
+
+mod incoming;
+mod join;
+mod routes;
+mod snapshot;
+pub(crate) mod ticket;
+
+use crate::folder::Folder;
+use crate::space::{Lane, Links, Offer, Space};
+use bytes::Bytes;
+pub(crate) use join::join;
+use routes::Routes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
+
+/// Where a node listens if it is not said, and no other port has been taken before.
+const ANYWHERE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+/// The file in the data folder with the addresses that the node listens on, so that it has the same
+/// ports again.
+const LISTEN_FILE: &str = "listen.json";
+
+/// How a node takes part in the network.
+#[derive(Clone, Debug, Default)]
+pub struct NetConfig {
+    /// Where to listen.
+    pub listen: Vec<String>,
+    /// Whom to connect with.
+    pub peers: Vec<String>,
+    /// The file with a private network's key.
+    pub private: Option<PathBuf>,
+    /// The only peers that are let in.
+    pub allow: Vec<String>,
+    /// Whether not to look for peers on the local network.
+    pub no_mdns: bool,
+}
+
+/// Why a node does not take part in the network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// An address is none.
+    #[error("{0} is no address: {1}; give one like /ip4/192.0.2.1/tcp/4001")]
+    Address(String, String),
+    /// A peer's id is none.
+    #[error("{0} is no peer's id: {1}; `synod peer id` prints a node's own")]
+    Peer(String, String),
+    /// The node's key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] synod_bridge::IdentityError),
+    /// The network's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] synod_bridge::KeyError),
+    /// The bridge does not start.
+    #[error(transparent)]
+    Bridge(#[from] synod_bridge::Error),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct ListenFile {
+    listen: Vec<String>,
+}
+
+/// The network, as the node has it.
+pub(crate) struct Net {
+    bridge: OnceLock<Bridge>,
+    me: PeerId,
+    routes: Routes,
+    runtime: tokio::runtime::Handle,
+    /// Which network this is, for tickets: a private one's key shows by its fingerprint.
+    pub(crate) network: Option<String>,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Net").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// Takes the bridge's events; the bridge does not keep the network alive.
+struct Ears(Weak<Net>);
+
+impl Deliver for Ears {
+    fn deliver(&self, event: Event) {
+        if let Some(net) = self.0.upgrade() {
+            net.heed(event);
+        }
+    }
+}
+
+impl Net {
+    /// Takes part in the network.
+    pub(crate) async fn start(folder: &Folder, config: &NetConfig) -> Result<Arc<Self>, NetError> {
+        let identity = Identity::of_folder(folder.root())?;
+        let me = identity.id();
+        let private = config.private.as_deref().map(PrivateKey::read).transpose()?;
+        let network = private.as_ref().map(PrivateKey::fingerprint);
+        let remembered = remembered(folder.root());
+        let is_tcp_only = private.is_some();
+        let listen = match (config.listen.is_empty(), remembered.is_empty()) {
+            (false, _) => addresses(&config.listen)?,
+            (true, false) => remembered,
+            (true, true) => addresses(&ANYWHERE.map(str::to_owned))?,
+        };
+        let is_udp = |address: &Multiaddr| address.to_string().contains("/udp/");
+        let keeps =
+            |address: &Multiaddr| !(is_tcp_only && config.listen.is_empty() && is_udp(address));
+        let allow =
+            config.allow.iter().map(|id| peer_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
+        let bridge_config = Config {
+            listen: listen.into_iter().filter(keeps).collect(),
+            peers: addresses(&config.peers)?,
+            private,
+            allow: (!allow.is_empty()).then_some(allow),
+            mdns: !config.no_mdns,
+            ..Config::new(identity, folder.root().to_path_buf())
+        };
+        let net = Arc::new(Self {
+            bridge: OnceLock::new(),
+            me,
+            routes: Routes::new(me),
+            runtime: tokio::runtime::Handle::current(),
+            network,
+        });
+        let ears = Arc::new(Ears(Arc::downgrade(&net)));
+        let bridge = synod_bridge::start_with(bridge_config, ears)?;
+        if config.listen.is_empty() {
+            remember(folder.root(), &bridge.listening().await);
+        }
+        // Set once, here.
+        drop(net.bridge.set(bridge));
+        Ok(net)
+    }
+
+    /// The bridge.
+    pub(crate) fn bridge(&self) -> Option<&Bridge> {
+        self.bridge.get()
+    }
+
+    /// This node's id in the network.
+    pub(crate) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Frames of this space find it from here on.
+    pub(crate) fn add_space(&self, space: Space, key: [u8; 32]) {
+        self.routes.add(space.clone(), key);
+        for connection in self.bridge().map(Bridge::connections).unwrap_or_default() {
+            space.connected(connection.peer.to_bytes().into(), true);
+        }
+    }
+
+    /// Frames of this space find it no longer.
+    pub(crate) fn remove_space(&self, id: [u8; 32]) {
+        self.routes.remove(id);
+    }
+
+    /// Whether there is a connection to a peer.
+    pub(crate) fn is_connected(&self, peer: &[u8]) -> bool {
+        let Ok(peer) = PeerId::from_bytes(peer) else { return false };
+        self.bridge().is_some_and(|bridge| bridge.free(peer, synod_bridge::Lane::Urgent).is_some())
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        if let Some(bridge) = self.bridge() {
+            bridge.close().await;
+        }
+    }
+
+    fn heed(self: &Arc<Self>, event: Event) {
+        match event {
+            Event::Message { peer, bytes, .. } => {
+                self.routes.deliver(peer, bytes.into_vec().into())
+            }
+            Event::Connected { peer, address } => {
+                tracing::info!("connected with {peer} at {address}");
+                self.routes.connected(peer, true);
+            }
+            Event::Disconnected { peer } => {
+                tracing::info!("no longer connected with {peer}");
+                self.routes.connected(peer, false);
+            }
+            Event::Incoming { peer, name, stream } => {
+                let net = Arc::clone(self);
+                // Connections come on tasks of the bridge, which run on this runtime.
+                self.runtime.spawn(async move { net.serve(peer, &name, stream).await });
+            }
+            Event::Refused { peer, address, reason } => {
+                let who = peer.map(|peer| peer.to_string());
+                let address = address.map(|address| address.to_string());
+                let who = who.or(address).unwrap_or_else(|| "somebody".to_owned());
+                tracing::warn!("{who} was turned away: {reason}");
+            }
+            Event::SameIdentity { peer, address } => {
+                let address = address.map(|address| format!(" (at {address})")).unwrap_or_default();
+                tracing::error!(
+                    "two nodes have the identity {peer}{address}: a data folder was copied; stop one \
+                     of them, and give it another folder"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Links for Net {
+    fn send(&self, peer: &[u8], lane: Lane, frame: Bytes) -> bool {
+        let lane = match lane {
+            Lane::Urgent => synod_bridge::Lane::Urgent,
+            Lane::Normal => synod_bridge::Lane::Normal,
+        };
+        let (Ok(peer), Some(bridge)) = (PeerId::from_bytes(peer), self.bridge()) else {
+            return false;
+        };
+        bridge.send(peer, lane, frame.into()).is_ok()
+    }
+
+    fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer) {
+        let (Ok(peer), Some(bridge)) = (PeerId::from_bytes(peer), self.bridge()) else {
+            return (offer.done)(false);
+        };
+        let bridge = bridge.clone();
+        self.runtime.spawn(async move {
+            let sent = snapshot::send(&bridge, peer, space, &offer.file, &offer.frame).await;
+            if let Err(e) = &sent {
+                tracing::warn!("a snapshot has not reached {peer}: {e}");
+            }
+            (offer.done)(sent.is_ok());
+        });
+    }
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NetError> {
+    texts.iter().map(|text| address(text)).collect()
+}
+
+/// Reads an address.
+pub(crate) fn address(text: &str) -> Result<Multiaddr, NetError> {
+    let parsed: Result<Multiaddr, _> = text.parse();
+    parsed.map_err(|e| NetError::Address(text.to_owned(), e.to_string()))
+}
+
+/// Reads a peer's id.
+pub(crate) fn peer_id(text: &str) -> Result<PeerId, NetError> {
+    let parsed: Result<PeerId, _> = text.parse();
+    parsed.map_err(|e| NetError::Peer(text.to_owned(), e.to_string()))
+}
+
+/// Where the node listened when it was last told nothing about that.
+fn remembered(root: &Path) -> Vec<Multiaddr> {
+    let file = std::fs::read(root.join(LISTEN_FILE)).unwrap_or_default();
+    let ListenFile { listen } = serde_json::from_slice(&file).unwrap_or_default();
+    addresses(&listen).unwrap_or_default()
+}
+
+/// Notes the ports that were given, on any interface.
+fn remember(root: &Path, listening: &[Multiaddr]) {
+    let anywhere = listening.iter().filter_map(|address| {
+        let text = address.to_string();
+        let mut parts = text.split('/');
+        // "", "ip4", the address, the rest
+        let (version, rest) = (parts.nth(1)?, parts.skip(1).collect::<Vec<_>>().join("/"));
+        (version == "ip4").then(|| format!("/ip4/0.0.0.0/{rest}"))
+    });
+    let listen: Vec<String> = anywhere.collect::<BTreeSet<_>>().into_iter().collect();
+    let bytes = serde_json::to_vec_pretty(&ListenFile { listen }).unwrap_or_default();
+    if let Err(e) = std::fs::write(root.join(LISTEN_FILE), bytes) {
+        tracing::warn!("the node's ports are not remembered: {e}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Which space a frame belongs to.
+
+use crate::space::Space;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use synod_bridge::PeerId;
+use synod_core::group::{self, Frame};
+
+/// The spaces that frames may be for, each with the key that its members know.
+pub(super) struct Routes {
+    me: PeerId,
+    spaces: RwLock<Vec<(Space, [u8; 32])>>,
+    /// The tokens of frames from each peer, made when the first one comes.
+    tokens: RwLock<HashMap<PeerId, Arc<Tokens>>>,
+}
+
+struct Tokens {
+    peer: Bytes,
+    of: Vec<([u8; 16], Space)>,
+}
+
+impl Routes {
+    pub(super) fn new(me: PeerId) -> Self {
+        Self { me, spaces: RwLock::default(), tokens: RwLock::default() }
+    }
+
+    pub(super) fn add(&self, space: Space, key: [u8; 32]) {
+        self.spaces.write().unwrap_or_else(PoisonError::into_inner).push((space, key));
+        self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(super) fn remove(&self, id: [u8; 32]) {
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        spaces.retain(|(space, _)| space.id() != id);
+        self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The space of this id, and its key.
+    pub(super) fn find(&self, id: &[u8; 32]) -> Option<(Space, [u8; 32])> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.iter().find(|(space, _)| space.id() == *id).cloned()
+    }
+
+    /// Hands a frame to its space. One of no space here is somebody's who is no member.
+    pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) {
+        let Ok(token) = Frame::token(&frame) else {
+            return tracing::debug!("{peer} sent what is no frame between members");
+        };
+        let tokens = self.tokens_of(peer);
+        match tokens.of.iter().find(|(known, _)| *known == token) {
+            Some((_, space)) => space.receive(tokens.peer.clone(), frame),
+            None => {
+                tracing::debug!("{peer} sent a frame of a space that it shares with nobody here")
+            }
+        }
+    }
+
+    /// Tells all spaces whether there is a connection to a peer.
+    pub(super) fn connected(&self, peer: PeerId, is_connected: bool) {
+        if !is_connected {
+            self.tokens.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        }
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        for (space, _) in spaces.iter() {
+            space.connected(peer.to_bytes().into(), is_connected);
+        }
+    }
+
+    fn tokens_of(&self, peer: PeerId) -> Arc<Tokens> {
+        let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+        known.unwrap_or_else(|| {
+            let (from, to) = (Bytes::from(peer.to_bytes()), self.me.to_bytes());
+            let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+            let token = |key: &[u8; 32]| group::token(key, &from, &to);
+            let of = spaces.iter().map(|(space, key)| (token(key), space.clone())).collect();
+            let tokens = Arc::new(Tokens { peer: from, of });
+            // Under the lock of the spaces: none is added meanwhile.
+            let mut all = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+            all.insert(peer, Arc::clone(&tokens));
+            tokens
+        })
+    }
+}
