@@ -108,6 +108,9 @@ impl Facts {
     /// Tells what is to be copied by key as the running goal is to see it, and notes what it may
     /// have read of copies that are gone. Comes before the machine takes up an answer.
     pub(super) fn settle_copies(&mut self) {
+        if self.is_past() {
+            return;
+        }
         for (indicator, first) in self.copies.take_stale() {
             let Ok(key) = Term::decode(&first) else { continue };
             let Ok(goal) = key_goal(&indicator, key).encode() else { continue };

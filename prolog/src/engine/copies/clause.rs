@@ -14,7 +14,7 @@ use bytes::Bytes;
 use synod_core::kb::Indicator;
 use synod_core::term::Term;
 
-/// Characters of a string that is a key, at most; `synod_copies.pl` has it too.
+/// Characters of a string or an atom that is a key, at most; `synod_copies.pl` has it too.
 const MAX_TEXT_CHARS: usize = 256;
 /// The last characters of a string, of which its hash is made; `synod_copies.pl` has it too.
 const HASHED_CHARS: usize = 8;
@@ -30,8 +30,7 @@ pub(super) fn is_key(indicator: &Indicator, first: &Term) -> bool {
     indicator.arity <= MAX_ARITY
         && match first {
             Term::Integer(n) => (-MAX_SMALL..MAX_SMALL).contains(n),
-            Term::Atom(_) => true,
-            Term::String(text) => text.chars().count() <= MAX_TEXT_CHARS,
+            Term::Atom(text) | Term::String(text) => text.chars().count() <= MAX_TEXT_CHARS,
             _ => false,
         }
 }

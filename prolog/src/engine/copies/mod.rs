@@ -27,6 +27,8 @@ use synod_core::term::{Term, shape};
 const MAX_COPIED: usize = 50_000;
 /// Facts whose first arguments the machine's own index cannot tell apart, at most.
 const MAX_ALIKE: usize = 1024;
+/// Of them strings and other lists, at most: by key strings are found sooner than among more.
+const MAX_LISTS: usize = 64;
 /// A copy of so many facts is worth one look-up more.
 const FACTS_PER_LOOKUP: usize = 8;
 /// How often the number of look-ups that are waited for doubles, at most: once each time a copy was
@@ -328,12 +330,13 @@ fn is_told_apart(predicate: &Predicate) -> bool {
     let mut compounds: BTreeMap<(&str, usize), usize> = BTreeMap::new();
     predicate.facts_after(None).all(|(_, fact)| {
         let Some(first) = shape::argument(&fact.bytes, 1) else { return false };
-        let count = match shape::functor(first) {
-            Some(functor) => compounds.entry(functor).or_default(),
-            None => alike.entry(first).or_default(),
+        let (count, most) = match shape::functor(first) {
+            Some(functor @ (".", 2)) => (compounds.entry(functor).or_default(), MAX_LISTS),
+            Some(functor) => (compounds.entry(functor).or_default(), MAX_ALIKE),
+            None => (alike.entry(first).or_default(), MAX_ALIKE),
         };
         *count += 1;
-        *count <= MAX_ALIKE && !shape::is_variable(first)
+        *count <= most && !shape::is_variable(first)
     })
 }
 
