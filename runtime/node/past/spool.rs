@@ -1,6 +1,5 @@
 //! Writing on a thread of its own, behind whoever makes what is written.
 
-use bytes::Bytes;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +7,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// Pieces that wait to be written, at most.
-const MAX_WAITING: usize = 8;
+const MAX_WAITING: usize = 4;
 
 /// Pieces on their way to what they are written to. One that is dropped before it is finished writes
 /// no further piece, and is gone only when nothing is written any more.
 #[derive(Debug)]
 pub struct Spool<W> {
-    pieces: Option<SyncSender<Bytes>>,
+    pieces: Option<SyncSender<Vec<u8>>>,
+    /// Buffers of pieces that are written: fresh memory for each would cost more than its bytes do.
+    used: Receiver<Vec<u8>>,
     thread: Option<JoinHandle<io::Result<W>>>,
     is_given_up: Arc<AtomicBool>,
 }
@@ -23,18 +24,26 @@ impl<W: Write + Send + 'static> Spool<W> {
     /// Writes to `to` from now on.
     pub fn start(to: W) -> io::Result<Self> {
         let (sender, pieces) = sync_channel(MAX_WAITING);
+        let (back, used) = sync_channel(MAX_WAITING);
         let is_given_up = Arc::new(AtomicBool::new(false));
         let given_up = Arc::clone(&is_given_up);
         let thread = thread::Builder::new().name("writing".into());
-        let thread = thread.spawn(move || write_all(to, &pieces, &given_up))?;
-        Ok(Self { pieces: Some(sender), thread: Some(thread), is_given_up })
+        let thread = thread.spawn(move || write_all(to, &pieces, &back, &given_up))?;
+        Ok(Self { pieces: Some(sender), used, thread: Some(thread), is_given_up })
     }
 
     /// Has a piece written behind those before it. Waits while too many do; an error may be that of
     /// an earlier piece, and is the last thing that this does.
-    pub fn write(&mut self, piece: Bytes) -> io::Result<()> {
+    pub fn write(&mut self, piece: Vec<u8>) -> io::Result<()> {
         let is_taken = self.pieces.as_ref().is_some_and(|pieces| pieces.send(piece).is_ok());
         if is_taken { Ok(()) } else { self.end().and(Err(ended())) }
+    }
+
+    /// An empty buffer, of a piece that has been written if there is one.
+    pub fn spare(&self) -> Vec<u8> {
+        let mut spare = self.used.try_recv().unwrap_or_default();
+        spare.clear();
+        spare
     }
 
     /// Waits until all is written, and gives back what it was written to.
@@ -65,7 +74,8 @@ impl<W> Drop for Spool<W> {
 
 fn write_all<W: Write>(
     mut to: W,
-    pieces: &Receiver<Bytes>,
+    pieces: &Receiver<Vec<u8>>,
+    back: &SyncSender<Vec<u8>>,
     is_given_up: &AtomicBool,
 ) -> io::Result<W> {
     for piece in pieces {
@@ -73,6 +83,8 @@ fn write_all<W: Write>(
             break;
         }
         to.write_all(&piece)?;
+        // Where enough are waiting to be used again, one less is none the worse.
+        drop(back.try_send(piece));
     }
     to.flush()?;
     Ok(to)
@@ -88,14 +100,19 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::Sender;
 
-    fn piece(n: usize) -> Bytes {
-        Bytes::from(n.to_string())
+    fn piece(n: usize) -> Vec<u8> {
+        n.to_string().into()
     }
 
     #[test]
     fn all_is_written_in_order_before_it_is_finished() {
         let mut spool = Spool::start(Vec::new()).unwrap();
-        (0..1000).for_each(|n| spool.write(piece(n)).unwrap());
+        for n in 0..1000 {
+            let mut buffer = spool.spare();
+            assert!(buffer.is_empty());
+            buffer.extend(piece(n));
+            spool.write(buffer).unwrap();
+        }
         let all: String = (0..1000).map(|n| n.to_string()).collect();
         assert_eq!(spool.finish().unwrap(), all.as_bytes());
     }

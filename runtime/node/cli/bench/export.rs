@@ -66,11 +66,14 @@ impl Export {
             let file = File::create(to).map_err(|e| failed(&e))?;
             let mut spool = Spool::start(file).map_err(|e| failed(&e))?;
             let mut exporter = Exporter::open(&past, Span::default()).map_err(|e| failed(&e))?;
-            while let Some(piece) = exporter.next_piece().map_err(|e| failed(&e))? {
-                spool.write(piece.into()).map_err(|e| failed(&e))?;
+            let piece = |exporter: &mut Exporter, spool: &Spool<File>| {
+                exporter.next_piece_into(|| spool.spare()).map_err(|e| failed(&e))
+            };
+            while let Some(piece) = piece(&mut exporter, &spool)? {
+                spool.write(piece).map_err(|e| failed(&e))?;
                 report.progress("exported", exporter.place().index, self.count);
             }
-            spool.write(exporter.finish().into()).map_err(|e| failed(&e))?;
+            spool.write(exporter.finish()).map_err(|e| failed(&e))?;
             spool.finish().map_err(|e| failed(&e))?;
             let name = format!("export to {}", if to == copy { "a file" } else { "/dev/null" });
             report.figure(&name, rate(start), "MB/s")?;

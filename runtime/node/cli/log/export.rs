@@ -93,12 +93,12 @@ fn of_folder(
     let failed = |e: synod::past::PastError| Failure::error(e.to_string());
     let mut exporter = Exporter::open(&past(folder)?, span).map_err(failed)?;
     let first = exporter.place().index + 1;
-    while let Some(piece) = exporter.next_piece().map_err(failed)? {
-        target.write(piece.into())?;
+    while let Some(piece) = exporter.next_piece_into(|| target.spare()).map_err(failed)? {
+        target.write(piece)?;
         progress.at(exporter.place().index);
     }
     let place = *exporter.place();
-    target.write(exporter.finish().into())?;
+    target.write(exporter.finish())?;
     Ok((first, End { index: place.index, chain: place.hash, signatures: 0 }))
 }
 
@@ -112,15 +112,15 @@ fn copy(
     let mut parser = Parser::new();
     let (mut first, mut last) = (0, None);
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = target.spare();
+        piece.resize(PIECE, 0);
         let len = source.read(&mut piece).map_err(|e| broken(&e))?;
         if len == 0 {
             break;
         }
         piece.truncate(len);
-        let piece = Bytes::from(piece);
-        target.write(piece.clone())?;
-        parser.push(piece);
+        parser.push(Bytes::copy_from_slice(&piece));
+        target.write(piece)?;
         while let Some(item) = parser.next_item().map_err(|e| broken(&e))? {
             match item {
                 Item::Header(header) => first = header.first,
@@ -164,11 +164,19 @@ impl Target {
         Ok(Self { to, written: 0 })
     }
 
-    fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
+    fn write(&mut self, piece: Vec<u8>) -> Result<(), Failure> {
         self.written += piece.len() as u64;
         match &mut self.to {
             To::Stdout(stdout) => Ok(stdout.write(piece)?),
             To::File { file, path, .. } => file.write(piece).map_err(|e| of_file(path, &e)),
+        }
+    }
+
+    /// An empty buffer for a piece.
+    fn spare(&self) -> Vec<u8> {
+        match &self.to {
+            To::Stdout(stdout) => stdout.spare(),
+            To::File { file, .. } => file.spare(),
         }
     }
 
