@@ -1,7 +1,7 @@
 //! The program's calls and writes of facts: a view over the replica, and where each enumeration
 //! stands.
 
-use super::copies::{Copies, most_general};
+use super::copies::{Copies, MAX_KEY_BYTES, MAX_KEY_FACTS, Read, key_goal, most_general};
 use super::errors::{self, Ball};
 use super::exit;
 use super::matching::Pattern;
@@ -9,8 +9,9 @@ use super::replica::Replica;
 use crate::frame::Changes;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
+use synod_core::apply::Effect;
 use synod_core::kb::{End, Indicator, Kb};
-use synod_core::term::Term;
+use synod_core::term::{Term, shape};
 use synod_core::transaction::{Cursor, Draft, Found, Savepoint, View};
 
 /// Facts in the first answer to a call; each further answer has four times as many.
@@ -71,6 +72,8 @@ impl Facts {
     /// A new view at the replica's version, under enumerations that go on with what they were to see.
     pub(super) fn renew_view(&mut self) {
         self.view = View::new(self.replica.version());
+        self.copies.rewrote();
+        drop(self.copies.take_dropped());
         // A call of a copy is not seen here.
         for indicator in self.copies.copied() {
             if let Ok(goal) = most_general(indicator).encode() {
@@ -81,10 +84,54 @@ impl Facts {
 
     /// Follows changes.
     pub(super) fn follow(&mut self, changes: &Changes) {
-        let written = |indicator: &Indicator| self.copies.written(indicator);
+        let copies = &mut self.copies;
+        let written = |effect: &Effect, kb: &Kb| match effect {
+            Effect::Asserted { predicate, order, fact } => {
+                let end = kb.predicate(predicate).map_or(Some(End::Last), |known| {
+                    let (below, above) = known.ends();
+                    match *order {
+                        order if order >= above => Some(End::Last),
+                        order if order <= below => Some(End::First),
+                        _ => None,
+                    }
+                });
+                copies.follows(predicate, end, fact);
+            }
+            Effect::Retracted { predicate, fact, .. } => copies.loses(predicate, fact),
+            Effect::Emitted { .. } => {}
+        };
         if let Err(error) = self.replica.follow(changes, written) {
             exit::now(exit::SETUP, &format!("malformed changes: {error}"));
         }
+    }
+
+    /// Tells what is to be copied by key as the running goal is to see it, and notes what it may
+    /// have read of copies that are gone. Comes before the machine takes up an answer.
+    pub(super) fn settle_copies(&mut self) {
+        if self.is_past() {
+            return;
+        }
+        for (indicator, first) in self.copies.take_stale() {
+            let Ok(key) = Term::decode(&first) else { continue };
+            let Ok(goal) = key_goal(&indicator, key).encode() else { continue };
+            let reads = self.replica.kb.plan(&indicator, &goal).reads;
+            let facts = self.facts_of_key(&goal);
+            let read = Read { indicator, goal: goal.into(), reads };
+            self.copies.key_is(read, first, facts);
+        }
+        for read in self.copies.take_dropped() {
+            self.view.note_reads(&read.indicator, read.reads, &read.goal);
+        }
+    }
+
+    /// All facts of a key; none if there are too many, or one that stands for others.
+    fn facts_of_key(&mut self, goal: &[u8]) -> Option<Vec<Bytes>> {
+        let mut cursor = self.view.open(&mut self.replica.kb, goal).ok()?;
+        let chunk = self.view.next(&self.replica.kb, &mut cursor, MAX_KEY_FACTS, MAX_KEY_BYTES);
+        let bytes: usize = chunk.facts.iter().map(|found| found.fact.len()).sum();
+        let facts: Vec<Bytes> = chunk.facts.into_iter().map(|found| found.fact).collect();
+        let fits = chunk.is_last && bytes <= MAX_KEY_BYTES;
+        (fits && facts.iter().all(|fact| shape::is_ground(fact))).then_some(facts)
     }
 
     /// All facts of a predicate, to be copied.
@@ -105,14 +152,18 @@ impl Facts {
 
     /// Calls a goal.
     pub(super) fn find(&mut self, goal: Term, are_handles: bool) -> Result<Page, Ball> {
-        let is_lookup = match &goal {
-            Term::Compound(_, args) => !matches!(args.first(), None | Some(Term::Var(_))),
-            _ => false,
+        let first = match &goal {
+            Term::Compound(_, args) => args.first().filter(|first| !matches!(first, Term::Var(_))),
+            _ => None,
         };
+        let first = first.cloned();
         let enumeration = self.enumerate(goal, are_handles)?;
         let indicator = enumeration.cursor.predicate();
-        if is_lookup && self.past.is_none() && !self.view.has_written(indicator) {
-            self.copies.looked_up(indicator, self.replica.kb.predicate(indicator));
+        if let Some(first) = first
+            && self.past.is_none()
+            && !self.view.has_written(indicator)
+        {
+            self.copies.looked_up(indicator, self.replica.kb.predicate(indicator), &first);
         }
         Ok(self.page(enumeration, None))
     }
@@ -140,23 +191,33 @@ impl Facts {
         let mut enumeration = self.enumerate(goal, false)?;
         let indicator = enumeration.cursor.predicate().clone();
         while let Some(found) = enumeration.next(&self.replica.kb, &self.view) {
-            self.retract(&indicator, found.order)?;
+            self.retract(&indicator, found.order, Some(&found.fact))?;
         }
         Ok(())
     }
 
-    /// Takes one fact away; false if it is gone.
-    pub(super) fn retract(&mut self, indicator: &Indicator, order: i64) -> Result<bool, Ball> {
-        self.copies.written(indicator);
-        self.view.retract(&self.replica.kb, indicator, order).map_err(errors::unwritable)
+    /// Takes one fact away, which may be known; false if it is gone.
+    pub(super) fn retract(
+        &mut self,
+        indicator: &Indicator,
+        order: i64,
+        fact: Option<&[u8]>,
+    ) -> Result<bool, Ball> {
+        let taken = self.view.retract(&self.replica.kb, indicator, order);
+        let was_there = taken.map_err(errors::unwritable)?;
+        if was_there {
+            self.copies.taken(indicator, fact);
+        }
+        Ok(was_there)
     }
 
     /// Adds a fact.
     pub(super) fn add(&mut self, end: End, fact: &[u8]) -> Result<(), Ball> {
+        self.view.assert(&self.replica.kb, end, fact).map_err(errors::unwritable)?;
         if let Some(indicator) = Indicator::of(fact) {
-            self.copies.written(&indicator);
+            self.copies.added(&indicator, end, fact);
         }
-        self.view.assert(&self.replica.kb, end, fact).map_err(errors::unwritable)
+        Ok(())
     }
 
     /// Emits an event.
@@ -170,13 +231,19 @@ impl Facts {
 
     pub(super) fn rollback(&mut self, to: Savepoint) {
         self.view.rollback(to);
+        self.copies.rewrote();
     }
 
     pub(super) fn is_read_only(&self) -> bool {
         self.view.is_read_only()
     }
 
-    pub(super) fn finish(&self) -> Draft {
+    /// What the run read and wrote. Whether it called a copy of a key, nobody knows: it counts as
+    /// having called each.
+    pub(super) fn finish(&mut self) -> Draft {
+        for read in self.copies.keys_read() {
+            self.view.note_reads(&read.indicator, read.reads, &read.goal);
+        }
         self.view.finish()
     }
 
@@ -247,7 +314,7 @@ impl Facts {
             if enumeration.ready.is_empty() && !enumeration.is_last {
                 enumeration.refill(&self.replica.kb, &self.view, FIRST_FACTS);
             }
-            if self.retract(&indicator, found.order)? {
+            if self.retract(&indicator, found.order, Some(&found.fact))? {
                 let is_over = enumeration.is_over();
                 let more = if is_over { None } else { Some(self.keep(enumeration, number)) };
                 return Ok(Page { facts: vec![found], more, ..Page::default() });

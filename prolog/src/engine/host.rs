@@ -123,19 +123,28 @@ impl Host {
                 self.write_answer(&Term::structure("@error", [ball]));
             }
         }
-        if self.has_odd_quotes && !is_ready && self.answer.contains('"') {
-            // Has the machine read the second term, with characters for "…".
-            self.answer.insert_str(0, "'@again'. ");
+        if !is_ready {
+            self.quote_as_meant();
         }
         self.vitals.count_atoms(&self.answer);
-        if self.put_off.is_none()
-            && let Some(todo) = self.facts.copies.take_todo()
-        {
-            self.put_off = Some(std::mem::take(&mut self.answer));
-            self.write_answer(&todo);
+        if self.put_off.is_none() {
+            self.facts.settle_copies();
+            if let Some(todo) = self.facts.copies.take_todo() {
+                self.put_off = Some(std::mem::take(&mut self.answer));
+                self.write_answer(&todo);
+                self.quote_as_meant();
+                self.vitals.count_atoms(&self.answer);
+            }
         }
         if let Some(reply) = &mut self.reply {
             reply.set(&self.answer);
+        }
+    }
+
+    /// Has the machine read the second term, with characters for "…".
+    fn quote_as_meant(&mut self) {
+        if self.has_odd_quotes && self.answer.contains('"') {
+            self.answer.insert_str(0, "'@again'. ");
         }
     }
 
@@ -178,6 +187,7 @@ impl Host {
                 self.facts.leave_past();
                 Ok(Answer::Done)
             }
+            "copied" => Ok(Answer::Term(self.facts.copies.told())),
             "members" => self.ask(Ask::Members).map(Answer::Term),
             "self" => Ok(Answer::Term(Term::atom(self.agent()))),
             "node" => Ok(Answer::Term(Term::atom(self.start.node.as_str()))),
@@ -380,7 +390,7 @@ impl Host {
         let Some((name, arity)) = head.predicate() else { return Err(unknown("take_handle")) };
         let indicator = Indicator::new(name, u32::try_from(arity).unwrap_or(0));
         let order = signed(order)?;
-        let was_there = self.write_facts(|facts| facts.retract(&indicator, order))?;
+        let was_there = self.write_facts(|facts| facts.retract(&indicator, order, None))?;
         Ok(Answer::Term(Term::atom(if was_there { "true" } else { "false" })))
     }
 

@@ -7,7 +7,7 @@ use memmap2::Mmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use synod_core::apply::{Change, Restore};
+use synod_core::apply::{Change, Effect, Restore};
 use synod_core::cbor::Reader;
 use synod_core::kb::{Indicator, Kb};
 use synod_core::snapshot::Snapshot;
@@ -75,18 +75,17 @@ impl Replica {
         Ok(())
     }
 
-    /// Follows what happened since; says which predicates were written to.
+    /// Follows what happened since; tells of each effect before it is there.
     pub(super) fn follow(
         &mut self,
         changes: &Changes,
-        mut written: impl FnMut(&Indicator),
+        mut written: impl FnMut(&Effect, &Kb),
     ) -> Result<(), synod_core::cbor::Error> {
         let mut r = Reader::new(&changes.sequence);
         while !r.is_at_end() {
             let change = Change::read(&mut r)?;
             if change.index > self.version {
-                change.predicates().for_each(&mut written);
-                change.follow(&mut self.kb);
+                change.follow_telling(&mut self.kb, &mut written);
             }
         }
         self.version = self.version.max(changes.to);

@@ -104,7 +104,7 @@ wire_struct! {
         /// What it may touch.
         pub sandbox: Sandbox,
         /// Look-ups of a predicate after which it gets a native copy, if it is not written to
-        /// meanwhile; 0 makes none.
+        /// meanwhile; one of its keys needs an eighth of them. 0 makes none.
         pub copy_after: u64,
     }
 }

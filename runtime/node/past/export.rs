@@ -58,6 +58,14 @@ impl Exporter {
 
     /// The next piece; none if there is nothing more for now. Blocks.
     pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, PastError> {
+        self.next_piece_into(Vec::new)
+    }
+
+    /// As [`Exporter::next_piece`]; the piece behind it is made in an empty buffer that is given.
+    pub fn next_piece_into(
+        &mut self,
+        spare: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, PastError> {
         while !self.is_over && self.piece.len() < PIECE {
             let next = match self.held.take() {
                 Some(held) => Some(held),
@@ -77,7 +85,9 @@ impl Exporter {
             return Ok(None);
         }
         let room = if self.piece.len() < PIECE { 0 } else { PIECE + PIECE / 4 };
-        Ok(Some(std::mem::replace(&mut self.piece, Vec::with_capacity(room))))
+        let mut next = spare();
+        next.reserve(room);
+        Ok(Some(std::mem::replace(&mut self.piece, next)))
     }
 
     /// Goes on with what has come since.

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod import;
 pub mod kb;
 mod pipeline;
+pub mod spool;
 
 pub use entries::Told;
 pub use entry::Teller;

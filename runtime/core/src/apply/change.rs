@@ -129,7 +129,13 @@ impl Change {
 
     /// Does to a replica what was done to the space.
     pub fn follow(&self, kb: &mut Kb) {
+        self.follow_telling(kb, |_, _| {});
+    }
+
+    /// As [`Change::follow`], and tells of each effect before it is there.
+    pub fn follow_telling(&self, kb: &mut Kb, mut tell: impl FnMut(&Effect, &Kb)) {
         for (n, effect) in &self.effects {
+            tell(effect, kb);
             match effect {
                 Effect::Asserted { predicate, order, fact } => {
                     let id = Position { index: self.index, n: *n };

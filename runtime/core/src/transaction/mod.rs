@@ -21,7 +21,7 @@ mod tests;
 mod touched;
 
 use crate::command::Op;
-use crate::kb::{End, Indicator, Kb, Predicate};
+use crate::kb::{End, Indicator, Kb, Predicate, Reads};
 use bytes::Bytes;
 pub use cursor::{Chunk, Cursor, Found};
 use reads::ReadSet;
@@ -138,6 +138,11 @@ impl View {
             let reads = kb.plan(&indicator, goal).reads;
             self.reads.note(&indicator, reads, &Bytes::copy_from_slice(goal));
         }
+    }
+
+    /// Notes that `goal` was called, which reads `reads`.
+    pub fn note_reads(&mut self, indicator: &Indicator, reads: Reads, goal: &Bytes) {
+        self.reads.note(indicator, reads, goal);
     }
 
     /// Whether a predicate was written to, be it that the writes were taken back.

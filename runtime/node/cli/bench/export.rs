@@ -6,11 +6,11 @@ use super::report::Report;
 use crate::cli::{Failure, units};
 use clap::Args;
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 use synod::past::export::Exporter;
 use synod::past::import::import;
+use synod::past::spool::Spool;
 use synod::past::{Past, Span};
 use synod::verify::verify_export;
 
@@ -63,13 +63,18 @@ impl Export {
         let past = past.map_err(|e| failed(&e))?;
         for to in [Path::new("/dev/null"), &copy] {
             let start = Instant::now();
-            let mut file = File::create(to).map_err(|e| failed(&e))?;
+            let file = File::create(to).map_err(|e| failed(&e))?;
+            let mut spool = Spool::start(file).map_err(|e| failed(&e))?;
             let mut exporter = Exporter::open(&past, Span::default()).map_err(|e| failed(&e))?;
-            while let Some(piece) = exporter.next_piece().map_err(|e| failed(&e))? {
-                file.write_all(&piece).map_err(|e| failed(&e))?;
+            let piece = |exporter: &mut Exporter, spool: &Spool<File>| {
+                exporter.next_piece_into(|| spool.spare()).map_err(|e| failed(&e))
+            };
+            while let Some(piece) = piece(&mut exporter, &spool)? {
+                spool.write(piece).map_err(|e| failed(&e))?;
                 report.progress("exported", exporter.place().index, self.count);
             }
-            file.write_all(&exporter.finish()).map_err(|e| failed(&e))?;
+            spool.write(exporter.finish()).map_err(|e| failed(&e))?;
+            spool.finish().map_err(|e| failed(&e))?;
             let name = format!("export to {}", if to == copy { "a file" } else { "/dev/null" });
             report.figure(&name, rate(start), "MB/s")?;
         }

@@ -7,6 +7,7 @@ use super::report::Report;
 use super::stream::{Stream, draft, encoded};
 use crate::cli::{Failure, units};
 use clap::{Args, ValueEnum};
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use synod_core::command::Op;
 use synod_core::kb::End;
@@ -15,6 +16,8 @@ use tokio::time::sleep;
 
 /// What the agent runs.
 const PROGRAM: &str = include_str!("items.pl");
+/// And when the same keys are looked up so often that they are copied.
+const HOT: &str = include_str!("hot.pl");
 /// Facts written in one transaction.
 const WRITTEN_AT_ONCE: u64 = 1000;
 /// Transactions of them in flight.
@@ -29,7 +32,8 @@ const TIMES: usize = 5;
 const REST: Duration = Duration::from_secs(1);
 const MIB: f64 = (1 << 20) as f64;
 
-/// Facts read from Prolog by key and one after the other; how fast a node starts with them and
+/// Facts read from Prolog by key and one after the other; keys that are read again and again, with native
+/// copies and without, against clauses in the program's text; how fast a node starts with them and
 /// without, and what it takes when idle
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -67,7 +71,53 @@ impl Lookup {
         self.fill(&node, report).await?;
         self.read(&node, report).await?;
         node.stop().await?;
-        self.full(folder, report).await
+        self.full(folder, report).await?;
+        let node = BenchNode::start(folder)?;
+        for (copies, what) in [(false, "looked up each time"), (true, "with native copies")] {
+            self.hot(&node, copies, what, report).await?;
+        }
+        node.stop().await
+    }
+
+    /// Reads the same keys again and again.
+    async fn hot(
+        &self,
+        node: &BenchNode,
+        copies: bool,
+        what: &str,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        node.end().await?;
+        let mut program = HOT.to_owned();
+        for n in (0..SAMPLES).map(|n| key(n, self.facts)) {
+            let clause = Term::structure("plain", [self.keys.key(n), Term::integer(n)]);
+            // Writing to a string cannot fail.
+            let _ = writeln!(program, "{clause}.");
+        }
+        node.run_with(&program, copies).await?;
+        let took = async |of: &str| -> Result<Duration, Failure> {
+            let start = Instant::now();
+            node.handled(node.broadcast(&format!("hot({of},{ROUNDS})")).await?).await?;
+            Ok(start.elapsed())
+        };
+        // Not measured: keys are copied when they were looked up often enough.
+        took("facts").await?;
+        took("facts").await?;
+        let [mut none, mut plain, mut facts] = [Duration::MAX; 3];
+        for n in 0..TIMES {
+            none = none.min(took("none").await?);
+            plain = plain.min(took("plain").await?);
+            facts = facts.min(took("facts").await?);
+            report.progress("reading the same keys", n as u64 + 1, TIMES as u64);
+        }
+        node.agent().await?;
+        let one = |time: Duration| {
+            time.saturating_sub(none).as_secs_f64() * 1e6 / (SAMPLES * ROUNDS) as f64
+        };
+        report.figure("floor: a look-up of a clause, 1000 keys", one(plain), "µs")?;
+        report.figure(&format!("a look-up of 1000 keys, {what}"), one(facts), "µs")?;
+        let ratio = one(facts) / one(plain);
+        report.figure(&format!("  of that of a clause, {what}"), ratio, "times")
     }
 
     /// Starts nodes on empty folders, and looks at the last one while it does nothing.
@@ -76,7 +126,8 @@ impl Lookup {
         for n in 1..=TIMES {
             let start = Instant::now();
             let node = BenchNode::start(folder)?;
-            node.run(PROGRAM).await?;
+            // What is measured is the look-up, not what copies save.
+            node.run_with(PROGRAM, false).await?;
             node.handled(node.broadcast("nothing").await?).await?;
             starts.push(start.elapsed());
             if n == TIMES {

@@ -5,12 +5,14 @@ use super::super::space::SpaceArg;
 use super::super::table::bytes;
 use super::super::{Failure, Global, Verdict};
 use super::source::{Source, SpanArgs, chunks, past, path};
+use bytes::Bytes;
 use clap::Args;
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, Read, Stdout, Write};
+use std::io::{self, Read, Stdout};
 use std::path::{Path, PathBuf};
 use synod::past::export::{Exporter, PIECE};
+use synod::past::spool::Spool;
 use synod::past::{Filter, Span};
 use synod_core::export::{End, Item, MEDIA_TYPE, Parser};
 
@@ -91,12 +93,12 @@ fn of_folder(
     let failed = |e: synod::past::PastError| Failure::error(e.to_string());
     let mut exporter = Exporter::open(&past(folder)?, span).map_err(failed)?;
     let first = exporter.place().index + 1;
-    while let Some(piece) = exporter.next_piece().map_err(failed)? {
-        target.write(&piece)?;
+    while let Some(piece) = exporter.next_piece_into(|| target.spare()).map_err(failed)? {
+        target.write(piece)?;
         progress.at(exporter.place().index);
     }
     let place = *exporter.place();
-    target.write(&exporter.finish())?;
+    target.write(exporter.finish())?;
     Ok((first, End { index: place.index, chain: place.hash, signatures: 0 }))
 }
 
@@ -110,14 +112,15 @@ fn copy(
     let mut parser = Parser::new();
     let (mut first, mut last) = (0, None);
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = target.spare();
+        piece.resize(PIECE, 0);
         let len = source.read(&mut piece).map_err(|e| broken(&e))?;
         if len == 0 {
             break;
         }
         piece.truncate(len);
-        target.write(&piece)?;
-        parser.push(piece.into());
+        parser.push(Bytes::copy_from_slice(&piece));
+        target.write(piece)?;
         while let Some(item) = parser.next_item().map_err(|e| broken(&e))? {
             match item {
                 Item::Header(header) => first = header.first,
@@ -130,61 +133,73 @@ fn copy(
     last.map(|end| (first, end)).ok_or_else(|| Failure::error("the node sent no end"))
 }
 
-/// What is written to: stdout, or a file that gets its name when it is whole.
+/// What is written to: stdout, or a file that gets its name when it is whole. A thread of its own
+/// writes, while the next piece is read and hashed.
 struct Target {
     to: To,
     written: u64,
 }
 
 enum To {
-    Stdout(Stdout),
-    File { file: File, aside: PathBuf, path: PathBuf },
-    Done,
+    Stdout(Spool<Stdout>),
+    File { file: Spool<File>, aside: Aside, path: PathBuf },
 }
+
+/// A file beside the one that it is to become, gone with this unless it has become that.
+struct Aside(PathBuf);
 
 impl Target {
     fn open(path: &Path) -> Result<Self, Failure> {
         let to = if path == Path::new("-") {
-            To::Stdout(io::stdout())
+            To::Stdout(Spool::start(io::stdout())?)
         } else {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{}.part", std::process::id()));
-            let aside = PathBuf::from(name);
-            let file = File::create(&aside).map_err(|e| of_file(&aside, &e))?;
+            let name = PathBuf::from(name);
+            let file = File::create(&name).map_err(|e| of_file(&name, &e))?;
+            let aside = Aside(name);
+            let file = Spool::start(file).map_err(|e| of_file(path, &e))?;
             To::File { file, aside, path: path.to_owned() }
         };
         Ok(Self { to, written: 0 })
     }
 
-    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
+    fn write(&mut self, piece: Vec<u8>) -> Result<(), Failure> {
         self.written += piece.len() as u64;
         match &mut self.to {
-            To::Stdout(stdout) => Ok(stdout.write_all(piece)?),
-            To::File { file, path, .. } => file.write_all(piece).map_err(|e| of_file(path, &e)),
-            To::Done => Ok(()),
+            To::Stdout(stdout) => Ok(stdout.write(piece)?),
+            To::File { file, path, .. } => file.write(piece).map_err(|e| of_file(path, &e)),
+        }
+    }
+
+    /// An empty buffer for a piece.
+    fn spare(&self) -> Vec<u8> {
+        match &self.to {
+            To::Stdout(stdout) => stdout.spare(),
+            To::File { file, .. } => file.spare(),
         }
     }
 
     /// Says how many bytes there are.
-    fn finish(mut self) -> Result<u64, Failure> {
-        match std::mem::replace(&mut self.to, To::Done) {
-            To::Stdout(mut stdout) => stdout.flush()?,
+    fn finish(self) -> Result<u64, Failure> {
+        match self.to {
+            To::Stdout(stdout) => {
+                stdout.finish()?;
+            }
             To::File { file, aside, path } => {
-                let named = file.sync_all().and_then(|()| std::fs::rename(&aside, &path));
+                let whole = file.finish().and_then(|file| file.sync_all());
+                let named = whole.and_then(|()| std::fs::rename(&aside.0, &path));
                 named.map_err(|e| of_file(&path, &e))?;
             }
-            To::Done => {}
         }
         Ok(self.written)
     }
 }
 
-impl Drop for Target {
+impl Drop for Aside {
     fn drop(&mut self) {
-        if let To::File { aside, .. } = &self.to {
-            // What was not finished is of no use; if it is gone already, all the better.
-            drop(std::fs::remove_file(aside));
-        }
+        // What was not finished is of no use; if it is gone already, all the better.
+        drop(std::fs::remove_file(&self.0));
     }
 }
 
