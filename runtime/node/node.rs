@@ -179,7 +179,10 @@ impl Node {
         once: Option<Once>,
     ) -> Result<api::Outcome, ErrorBody> {
         if is_variable(&term) {
-            return Err(error("term", "an event is a term, not a variable"));
+            return Err(error(
+                "bad_request",
+                "an event is a term, not a variable: give the variable a value",
+            ));
         }
         let space = self.space(space)?;
         let ops = vec![Op::Emit { event: term }];
@@ -313,7 +316,10 @@ impl Node {
             return Err(error("name", text));
         }
         if text.trim().is_empty() {
-            return Err(error("empty", format!("the module {name} has no text")));
+            return Err(error(
+                "bad_request",
+                format!("the module {name} has no text: give it some"),
+            ));
         }
         let space = self.space(space)?;
         let known = name.to_owned();
@@ -467,7 +473,8 @@ async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
     if label.is_empty() || label.len() > MAX_NAME_BYTES {
         return Err(error("name", format!("a label has 1 to {MAX_NAME_BYTES} bytes")));
     }
-    let nonce = random().map_err(|e| error("system", e.to_string()))?;
+    let nonce = random()
+        .map_err(|e| error("internal", format!("no random number for the session: {e}")))?;
     committed(space.commit(&Command::OpenSession { label: label.to_owned(), nonce }).await)
 }
 
