@@ -47,14 +47,25 @@ use_program(File) :-
 used(Ball, _) :-
     nonvar(Ball),
     !,
-    ball_chars(Ball, Chars),
-    host_tell(not_loaded(Chars)),
+    tell_thrown(Ball),
+    host_tell(not_loaded),
     fail.
 used(_, Module) :-
     assertz(program_module(Module)),
     dispatched(Module),
     tell_unknown(Module),
     host(loaded, true).
+
+% What the loader stopped at, by its place.
+tell_thrown(Ball) :-
+    (   nonvar(Ball), Ball = error(Formal, _), nonvar(Formal), Formal = domain_error(directive, PI) ->
+        What = no_directive(PI)
+    ;   ball_chars(Ball, Chars),
+        What = thrown(Chars)
+    ),
+    (   loading_place(File, From) -> host_tell(problem(error, File, From, From, What))
+    ;   host_tell(refused(What))
+    ).
 
 dispatched(Module) :-
     (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))

@@ -191,6 +191,7 @@ impl Host {
             "start" => self.started(),
             "checked" => self.checked(),
             "loaded" => self.loaded(),
+            "not_loaded" => self.not_loaded(),
             "inferences" => exit::now(exit::INFERENCES, "the inference limit is passed"),
             _ => Err(unknown(name)),
         }
@@ -252,8 +253,7 @@ impl Host {
                 self.loading.set_records(chars(&arg) == "true");
                 Ok(Answer::Done)
             }
-            "not_loaded" => self.not_loaded(chars(&arg)),
-            "refused" => self.refused(chars(&arg)),
+            "refused" => self.refused(&arg),
             "names" => {
                 self.loading.set_names(&arg);
                 Ok(Answer::Done)
