@@ -1,7 +1,7 @@
 //! Whether what a space has on disk is what was written: every record of its log, the commands in
 //! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
 
-use crate::folder::genesis_id;
+use crate::folder::{FolderError, check_format_of, genesis_id};
 use crate::past::{StreamError, batch_of, kb};
 use crate::space::{closed_at, hex};
 use crate::store::FsDisk;
@@ -43,6 +43,9 @@ pub enum Wrong {
     /// The folder holds no space.
     #[error("{}: {}", .0.display(), .1)]
     NoSpace(PathBuf, String),
+    /// The data folder is of another format.
+    #[error(transparent)]
+    Format(FolderError),
     /// The log is damaged, incomplete, or of another version or space.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -102,6 +105,7 @@ pub enum Wrong {
 
 /// Verifies the space in `folder`.
 pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
+    check_format_of(folder).map_err(Wrong::Format)?;
     let no_space = |why: String| Wrong::NoSpace(folder.to_path_buf(), why);
     let id = genesis_id(folder).map_err(|e| no_space(e.to_string()))?;
     let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

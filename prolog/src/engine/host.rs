@@ -426,6 +426,9 @@ impl Host {
             Phase::Loading if !is_log => {
                 return Err(errors::permission("perform", "effect", Term::atom("load")));
             }
+            _ if is_own(&effect) && matches!(self.start.role, Role::Side { .. }) => {
+                return Err(errors::permission("perform", "effect", Term::atom("goal")));
+            }
             Phase::Goal => {
                 self.link.send(&FromEngine::Effects { run: Run::Own, effects: vec![effect] });
             }
@@ -506,6 +509,21 @@ impl Host {
     pub(super) fn answer(&mut self) -> &mut String {
         &mut self.answer
     }
+}
+
+/// What only the agent itself can do: its timers, watches and subscriptions are not those of a goal that is
+/// solved beside it.
+fn is_own(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::After { .. }
+            | Effect::Every { .. }
+            | Effect::Cancel { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. }
+            | Effect::Subscribe { .. }
+            | Effect::Unsubscribe { .. }
+    )
 }
 
 /// Variables that one answer of a call may have before its numbers run into the next one's.

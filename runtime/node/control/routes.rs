@@ -69,6 +69,12 @@ pub(super) fn router(node: Node) -> Router {
         .with_state(node)
 }
 
+/// Resolves when the node goes down.
+pub(super) fn stopping(node: &Node) -> impl Future<Output = ()> + Send + 'static {
+    let node = node.clone();
+    async move { node.stopping().await }
+}
+
 /// The space that a request speaks of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +149,8 @@ async fn changes(
 ) -> Result<Response, ApiError> {
     let Query(Watched { space, predicate, after }) = watched?;
     let predicate = predicate.map(|text| indicator(&text)).transpose()?;
-    Ok(answer_changes(node.changes(space.as_deref(), predicate, after)?))
+    let changes = node.changes(space.as_deref(), predicate, after)?;
+    Ok(answer_changes(changes, stopping(&node)))
 }
 
 /// `Name/Arity`. The name may hold slashes, and is quoted if Prolog wants it quoted.

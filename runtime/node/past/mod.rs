@@ -14,7 +14,7 @@ pub use entry::Teller;
 pub use filter::{Filter, Span};
 pub use pipeline::StreamError;
 
-use crate::folder::{FolderError, genesis_id};
+use crate::folder::{FolderError, check_format_of, genesis_id};
 use crate::rfc3339;
 use crate::space::SnapshotError;
 use crate::space::snapshots::Snapshots;
@@ -119,6 +119,7 @@ impl Past {
     /// Of a space's folder that no node runs on: read only. All that its log holds counts as committed,
     /// as it does for the node, the only voter, when it starts.
     pub fn of_folder(folder: &Path) -> Result<Self, PastError> {
+        check_format_of(folder)?;
         let id = genesis_id(folder)?;
         let name =
             folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
