@@ -14,6 +14,7 @@ loaded.
 :- module(synod_check, [
     check_program/2,        % +File, -Module
     loading_place/2,        % -File, -Offset
+    open_program/3,         % +File, -Stream, -IsMarked
     read_goal/3             % +File, -Goal, -VariableNames
 ]).
 
@@ -43,13 +44,28 @@ check_program(File, Module) :-
 check_file(File, Kind) :-
     (   checked(File) -> true
     ;   assertz(checked(File)),
-        catch(open(File, read, Stream), Error, true),
+        catch(synod_check:open_program(File, Stream, IsMarked), Error, true),
         (   nonvar(Error) ->
             host_tell(problem(error, File, 0, 0, cannot_open))
         ;   bb_put(synod_previous, []),
+            (   IsMarked == true, Kind == used -> host_tell(problem(error, File, 0, 0, marked))
+            ;   true
+            ),
             check_clauses(Stream, File, Kind),
             close(Stream)
         )
+    ).
+
+%% open_program(+File, -Stream, -IsMarked) is det.
+%
+% Opens a file behind its byte order mark, if it has one. The machine's peek_char/2 shows the mark; its
+% get_char/2 would take the next character, too.
+open_program(File, Stream, IsMarked) :-
+    open(File, read, Stream, [reposition(true)]),
+    (   catch(peek_char(Stream, Char), _, fail), Char \== end_of_file, char_code(Char, 0xfeff) ->
+        set_stream_position(Stream, position_and_lines_read(3, 0)),
+        IsMarked = true
+    ;   IsMarked = false
     ).
 
 % Failure-driven, so that the clauses that have been read are given up. What remains is in facts.

@@ -39,9 +39,20 @@ use_program(File, Ball) :-
     catch(synod_engine:use_program(File), Ball, true).
 
 use_program(File) :-
-    (   use_module(File) -> true
-    ;   throw(cannot_be_loaded)
-    ).
+    open_program(File, Stream, IsMarked),
+    (   IsMarked == true -> use_stream(Stream, File)
+    ;   close(Stream),
+        use_module(File)
+    ),
+    !.
+use_program(_) :-
+    throw(cannot_be_loaded).
+
+% What use_module/1 does, behind a byte order mark, which the loader does not know.
+use_stream(Stream, File) :-
+    '$push_load_state_payload'(Evacuable),
+    loader:file_load(Stream, File, Loaded),
+    '$use_module'(Evacuable, Loaded, []).
 
 % One thing a clause: the machine's compiler loses variables that first occur in a branch.
 used(Ball, _) :-

@@ -324,6 +324,11 @@ pub(super) fn text_behind(mut file: &File, offset: u64) -> String {
 
 /// The line and the column of a byte offset, both from 1; columns are characters.
 fn line_and_column(text: &str, offset: u64) -> (u32, u32) {
+    // A byte order mark is no character of the text.
+    let (text, offset) = match text.strip_prefix('\u{feff}') {
+        Some(text) => (text, offset.saturating_sub(3)),
+        None => (text, offset),
+    };
     let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
     let before = (0..=offset).rev().find_map(|at| text.get(..at)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -346,7 +351,7 @@ fn indicators(names: &Term) -> Vec<(String, u32)> {
 }
 
 fn is_syntax(what: &Term) -> bool {
-    matches!(what, Term::Atom(_))
+    matches!(what, Term::Atom(name) if !["marked", "cannot_open"].contains(&&**name))
 }
 
 /// What is wrong, as a sentence.
@@ -372,6 +377,11 @@ fn sentence(what: &Term) -> String {
         Some(("variable_clause", 0)) => "a clause is a variable".into(),
         Some(("bad_exports", 0)) => "the module's export list declares an invalid operator".into(),
         Some(("bad_operator", 0)) => "an invalid operator declaration".into(),
+        Some(("marked", 0)) => {
+            "the file begins with a byte order mark, which the loader takes for \
+             a part of its first clause: save it as UTF-8 without one"
+                .into()
+        }
         Some(("thrown", 1)) => format!("the directive threw {}", unquoted(what)),
         Some(("no_directive", 1)) => format!(
             "{} is no directive: a goal that is to run when the program has been loaded is \

@@ -17,6 +17,7 @@ crate::tests! {
     what_an_initialization_throws_is_told_by_its_place
     a_clause_of_a_replicated_predicate_is_refused
     writes_during_loading_are_refused
+    a_byte_order_mark_is_skipped
     declarations_are_told
     files_that_are_used_are_checked_too
     a_module_of_the_space_is_loaded_from_the_nodes_folder
@@ -354,6 +355,28 @@ fn writes_during_loading_are_refused() {
         found[0],
         (3, 1, "the directive threw error(permission_error(modify,facts,load),synod)".to_owned())
     );
+}
+
+fn a_byte_order_mark_is_skipped() {
+    let program = "\u{feff}:- use_module(library(synod)).\np(X, a).\nq(é) :- nosuch.\n";
+    let said = [
+        (2, 1, "singleton variable X".to_owned()),
+        (3, 9, "unknown procedure nosuch/0".to_owned()),
+    ];
+    assert_eq!(warnings(program), said);
+    let found = problems("\u{feff}p(a b).\nok.\nq(a b).\n");
+    let places: Vec<_> = found.iter().map(|p| (p.0, p.1)).collect();
+    assert_eq!(places, [(1, 1), (3, 1)], "{found:?}");
+    let program = "\u{feff}p(a).\n:- initialization(throw(oops)).\n";
+    assert_eq!(problems(program), [(2, 1, "the directive threw oops".to_owned())]);
+    let mut node = Node::start("\u{feff}:- module(m, [p/1]).\np(1).\n", Options::side());
+    assert_eq!(node.query("p(X)").0, ["X = 1"]);
+    // The machine loads by itself what a program uses.
+    let mut options = Options::agent();
+    options.files.push(("other.pl", "\u{feff}:- module(other, []).\n".into()));
+    let mut node = Node::launch(":- use_module(other).\n", options);
+    let FromEngine::NotLoaded { problems, .. } = node.next_said() else { panic!() };
+    assert!(problems[0].text.contains("byte order mark"), "{problems:?}");
 }
 
 fn declarations_are_told() {
