@@ -59,7 +59,9 @@ pub enum Wrong {
     #[error(transparent)]
     Snapshot(#[from] snapshot::SnapshotError),
     /// An entry is whole and holds no commands.
-    #[error("entry {entry} (index {index}) is not a batch of commands: {why}")]
+    #[error(
+        "entry {entry} (index {index}) is not a batch of commands: {why}; `synod log export --to N` saves what is before it"
+    )]
     Entry {
         /// Raft's index.
         entry: u64,
@@ -71,7 +73,7 @@ pub enum Wrong {
     /// The log is shorter than it was.
     #[error(
         "{} ends at entry {last} (index {index}), and had come to entry {closed} when it was closed in \
-         order: what was acknowledged behind that is lost", folder.display()
+         order: what was acknowledged behind that is lost; put the log back, if there is a copy", folder.display()
     )]
     Short {
         /// The log's folder.
@@ -84,7 +86,7 @@ pub enum Wrong {
         closed: u64,
     },
     /// A snapshot speaks of another history than the log.
-    #[error("{} is of another history: its chain is not the log's at index {index}", file.display())]
+    #[error("{} is of another history: its chain is not the log's at index {index}; move it away, and it is made again", file.display())]
     Chain {
         /// The snapshot.
         file: PathBuf,
@@ -92,7 +94,7 @@ pub enum Wrong {
         index: u64,
     },
     /// A snapshot is of an index that the log does not reach.
-    #[error("{} is of index {index}, and the log ends at index {last}", file.display())]
+    #[error("{} is of index {index}, and the log ends at index {last}: put the log back that it was made of", file.display())]
     Ahead {
         /// The snapshot.
         file: PathBuf,

@@ -402,6 +402,7 @@ const REFUSED: &[Refused] = &[
     ("POST /v1/agents/{name}/stop", "/v1/agents/x/stop", "", "not_found"),
     ("POST /v1/modules", "", r#"{"name": "", "text": "a."}"#, "name"),
     ("POST /v1/modules", "", r#"{"name": "m", "text": " "}"#, "bad_request"),
+    ("POST /v1/modules", "", r#"{"name": "m", "text": ":- module(m, []).\np(."}"#, "program"),
     ("GET /v1/modules/{name}", "/v1/modules/m", "", "not_found"),
     ("GET /v1/log", "/v1/log?functor=p", "", "bad_request"),
     ("GET /v1/log", "/v1/log?from=4711", "", "not_found"),
@@ -422,6 +423,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("GET /v1/agents/{name}/logs", &["too_large"]),
     ("POST /v1/agents/{name}/letters/drop", &["refused"]),
     ("POST /v1/agents/{name}/stop", &["disk"]),
+    ("POST /v1/modules", &["engine"]),
     ("GET /v1/log", &["too_large"]),
     ("POST /v1/log/import", &["bad_request", "disk"]),
 ];

@@ -279,6 +279,22 @@ fn modules_are_published_listed_and_got() {
     assert!(world.yes(["module", "publish", "m", &file]).starts_with("published at index "));
     assert_eq!(lines(&world.yes(["module", "list"])), ["MODULE  SIZE", "m       27 B"]);
     assert_eq!(world.yes(["module", "get", "m"]), std::fs::read_to_string(file).unwrap());
+    // What is no program is not published; nothing of what is published is run for that.
+    for (text, says) in [
+        (":- module(m, [p/1]).\np(2).\np(.\n", "m:3:"),
+        (":- module(m, []).\n:- use_module(library(no_such)).\n", "library(no_such)"),
+    ] {
+        let ran = world.run(["module", "publish", "m", &world.program("wrong.pl", text)]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+        assert!(
+            ran.stderr.contains(says) && ran.stderr.contains("nothing is published"),
+            "{ran:?}"
+        );
+    }
+    let later = ":- module(later, [q/1]).\n:- use_module(net(not_yet)).\n:- op(700, xfx, ~~>).\n\
+                 q(a ~~> b).\n:- initialization(throw(never)).\n";
+    world.yes(["module", "publish", "later", &world.program("later.pl", later)]);
+    assert!(world.yes(["module", "get", "m"]).contains("p(1)"));
 }
 
 #[test]

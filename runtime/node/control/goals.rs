@@ -113,7 +113,7 @@ pub(super) fn until<T: Send + 'static>(
 }
 
 fn stops() -> ErrorBody {
-    error("stopping", "the node is going down")
+    error("stopping", "the node is going down: ask again when it is up")
 }
 
 fn wants_one_object(headers: &HeaderMap) -> bool {
@@ -174,7 +174,7 @@ fn too_large() -> ApiError {
 
 /// The events ended without the last one: nobody will tell how the goal ended.
 fn broke_off(once: Option<Once>) -> ApiError {
-    let why = "the node is going down";
+    let why = "the node is going down: ask again when it is up";
     match once {
         Some(Once { session, seq, .. }) => {
             let id = Some(format!("{session}-{seq}"));

@@ -284,16 +284,25 @@ async fn module(
     let found = node.modules(space.as_deref()).await?.into_iter().find(|module| module.0 == name);
     match found {
         Some((name, text)) => Ok(Json(ModuleText { name, text })),
-        None => Err(ApiError::new("not_found", format!("no module `{name}` was published"))),
+        None => Err(ApiError::new(
+            "not_found",
+            format!("no module `{name}` was published: `synod module list` shows those that were"),
+        )),
     }
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::new("not_found", format!("there is no {} here", uri.path()))
+    ApiError::new(
+        "not_found",
+        format!("there is no {} here: docs/api.md names the requests that there are", uri.path()),
+    )
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::new("bad_method", format!("{} does not take {method}", uri.path()))
+    ApiError::new(
+        "bad_method",
+        format!("{} does not take {method}: docs/api.md names what it takes", uri.path()),
+    )
 }
 
 /// Reads a term that a person wrote, and gives its bytes.

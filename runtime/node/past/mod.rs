@@ -63,7 +63,7 @@ impl FromStr for At {
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
     /// The space has been closed.
-    #[error("the space is closed")]
+    #[error("the space is closed, for its node is going down: ask again when it is up")]
     Closed,
     /// There has been no such command yet.
     #[error("index {asked} has not come: the log ends at index {last}")]
@@ -74,7 +74,9 @@ pub enum PastError {
         last: u64,
     },
     /// Neither a snapshot nor the log reaches back so far.
-    #[error("the log goes back to index {first} only: what was before has been compacted")]
+    #[error(
+        "the log goes back to index {first} only, for what was before has been compacted: ask from there on"
+    )]
     Gone {
         /// The first index that can be told of.
         first: u64,
