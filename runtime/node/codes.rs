@@ -24,7 +24,7 @@ pub const CODES: [(&str, u16); 26] = [
     ("internal", 500),
     ("busy", 503),
     ("stopping", 503),
-    ("not_leader", 503),
+    ("no_quorum", 503),
     ("behind", 503),
     ("unknown", 504),
     ("full", 507),
