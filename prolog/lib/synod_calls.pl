@@ -4,41 +4,62 @@ The check pass notes the goals of every clause's body. When the program has been
 knows what each module defines or has imported; what was called and is neither there, nor built in,
 nor declared or added to anywhere in the text, is told to the host as a warning.
 
-Only what is surely a call is noted: goals with a module before them, goals that are variables, and
-arguments of predicates that are not known to call them, are passed over. Where the program has a
-term or goal expansion of its own nobody knows what it calls, and nothing is told.
+Only what is surely a call is noted: goals that are variables, and arguments of predicates that are not
+known to call them, are passed over. A goal with a module before it is looked for in that module, if it is
+there by then. What an expansion of the program's own makes of a term or a goal nobody knows before:
+what one of them may take is passed over.
+
+Told, too, is a head of on/1 that no trigger has.
 */
 
-:- module(synod_calls, [note_clause/4, note_module/2, tell_unknown/1]).
+:- module(synod_calls, [note_clause/5, note_module/2, tell_unknown/1]).
 
 :- use_module(library(lists), [member/2]).
 :- use_module(library(synod_host)).
 
-:- dynamic(called/5).           % File, From, To, Name, Arity
+:- dynamic(called/7).           % From (first: it tells most), To, File, Module ([]: its own), Name, Arity, Via
+:- dynamic(handles/4).          % File, From, To, Event: the head of a clause of the program's on/1
 :- dynamic(known/2).            % Name, Arity: declared in the text, or clauses are added
 :- dynamic(spec/3).             % Name, Arity, Spec: declared by meta_predicate/1
 :- dynamic(module_of/2).        % File, Module
-:- dynamic(expands/0).          % the program has expansions of its own
+:- dynamic(expanded/2).         % Kind (term or goal), Pattern: what an expansion of the program takes
 
 %% note_module(+File, +Module) is det.
 note_module(File, Module) :-
     assertz(module_of(File, Module)).
 
-%% note_clause(+Term, +File, +From, +To) is det.
+%% note_clause(+Term, +Kind, +File, +From, +To) is det.
 %
-% Notes what a term that was read between two offsets of a file calls and declares.
-note_clause(Term, File, From, To) :-
-    (   nonvar(Term), note(Term, p(File, From, To)), fail
+% Notes what a term that was read between two offsets of a file calls and declares. Kind is program for
+% the program's own file.
+note_clause(Term, Kind, File, From, To) :-
+    (   nonvar(Term),
+        \+ is_expanded(term, Term),
+        (   note_trigger(Term, Kind, File, From, To)
+        ;   note(Term, p(File, From, To, [], []))
+        ),
+        fail
     ;   true
     ).
 
+is_expanded(Kind, Term) :-
+    expanded(Kind, Pattern),
+    \+ Term \= Pattern,
+    !.
+
+note_trigger(Term, program, File, From, To) :-
+    ( Term = (on(Event) :- _) -> true ; Term = on(Event) ),
+    nonvar(Event),
+    assertz(handles(File, From, To, Event)).
+
+% Goals are noted with p(File, From, To, Module, Via): Module is the one before the goal, [] if there is
+% none; Via are the predicates whose arguments they are, which may turn out to be others of that name.
 note((:- Directive), P) :-
     !,
     nonvar(Directive),
     directive(Directive, P).
-note((Head --> Body), P) :-
+note((_ --> Body), P) :-
     !,
-    expansion_head(Head),
     nonterminals(Body, P).
 note((Head :- Body), P) :-
     !,
@@ -51,9 +72,8 @@ expansion_head(Head0) :-
     (   nonvar(Head0),
         ( Head0 = _:Head -> true ; Head = Head0 ),
         nonvar(Head),
-        ( Head = term_expansion(_, _) ; Head = goal_expansion(_, _) ),
-        \+ expands ->
-        assertz(expands)
+        ( Head = term_expansion(Pattern, _), Kind = term ; Head = goal_expansion(Pattern, _), Kind = goal ) ->
+        assertz(expanded(Kind, Pattern))
     ;   true
     ).
 
@@ -63,12 +83,16 @@ directive(discontiguous(PIs), _) :- declared(PIs).
 directive(multifile(PIs), _) :- declared(PIs).
 directive(table(PIs), _) :- declared(PIs).
 directive(replicated(PIs), _) :- declared(PIs).
-directive(meta_predicate(Spec0), _) :-
-    nonvar(Spec0),
-    ( Spec0 = _:Spec -> true ; Spec = Spec0 ),
-    callable(Spec),
-    functor(Spec, Name, Arity),
-    assertz(spec(Name, Arity, Spec)).
+directive(meta_predicate(Specs), _) :- specified(Specs).
+
+specified(Specs) :-
+    nonvar(Specs),
+    (   ( Specs = [A|B] ; Specs = (A, B) ) -> ( specified(A) ; specified(B) )
+    ;   Specs = _:Spec -> specified(Spec)
+    ;   Specs \== [], callable(Specs),
+        functor(Specs, Name, Arity),
+        assertz(spec(Name, Arity, Specs))
+    ).
 
 declared(PIs) :-
     nonvar(PIs),
@@ -90,19 +114,32 @@ know(Name, Arity) :-
 
 goals(Goal, P) :-
     callable(Goal),
-    Goal \= _:_,
-    functor(Goal, Name, Arity),
-    (   noted(Name, Arity, P)
-    ;   adds(Goal, Head0), head_of(Head0, Head), functor(Head, Name1, Arity1), know(Name1, Arity1)
-    ;   asks(Goal, PI), declared(PI)
-    ;   arguments(Goal, Name, Arity, 0, P)
+    (   Goal = Module:Goal1 ->
+        atom(Module),
+        within(Module, P, P1),
+        goals(Goal1, P1)
+    ;   \+ is_expanded(goal, Goal),
+        functor(Goal, Name, Arity),
+        (   noted(Name, Arity, P)
+        ;   adds(Goal, Head0), head_of(Head0, Head), functor(Head, Name1, Arity1), know(Name1, Arity1)
+        ;   asks(Goal, PI), declared(PI)
+        ;   arguments(Goal, Name, Arity, 0, P)
+        )
     ).
 
-noted(Name, Arity, p(File, From, To)) :-
+within(Module, p(File, From, To, _, Via), p(File, From, To, Module, Via)).
+
+by(Name, Arity, P, P1) :-
+    (   control(Name, Arity) -> P1 = P
+    ;   P = p(File, From, To, Module, Via),
+        P1 = p(File, From, To, Module, [Name/Arity|Via])
+    ).
+
+noted(Name, Arity, p(File, From, To, Module, Via)) :-
     atom(Name),
     \+ control(Name, Arity),
-    \+ called(File, From, To, Name, Arity),
-    assertz(called(File, From, To, Name, Arity)).
+    \+ called(From, To, File, Module, Name, Arity, Via),
+    assertz(called(From, To, File, Module, Name, Arity, Via)).
 
 control(',', 2).
 control((;), 2).
@@ -114,8 +151,9 @@ control(!, 0).
 control(call, N) :- N > 0.
 
 % The arguments that a goal calls, of which the last Extra are not there yet.
-arguments(Goal, Name, Arity, Extra, P) :-
+arguments(Goal, Name, Arity, Extra, P0) :-
     Whole is Arity+Extra,
+    by(Name, Whole, P0, P),
     (   Name == catch, Whole =:= 3, expects_none(Goal) ->
         arg(3, Goal, Recovery),
         goals(Recovery, P)
@@ -180,11 +218,15 @@ calls(as_of(?, 0)).
 closure(Extra, Goal, P) :-
     (   Extra =:= 0 -> goals(Goal, P)
     ;   callable(Goal),
-        Goal \= _:_,
-        functor(Goal, Name, Arity),
-        Whole is Arity+Extra,
-        (   noted(Name, Whole, P)
-        ;   \+ is_lambda(Name), arguments(Goal, Name, Arity, Extra, P)
+        (   Goal = Module:Goal1 ->
+            atom(Module),
+            within(Module, P, P1),
+            closure(Extra, Goal1, P1)
+        ;   functor(Goal, Name, Arity),
+            Whole is Arity+Extra,
+            (   noted(Name, Whole, P)
+            ;   \+ is_lambda(Name), arguments(Goal, Name, Arity, Extra, P)
+            )
         )
     ).
 
@@ -215,7 +257,12 @@ head_of(Clause, Head) :-
     (   Clause = _:Clause1 -> head_of(Clause1, Head)
     ;   Clause = (Clause1 :- _) -> head_of(Clause1, Head)
     ;   callable(Clause),
-        Head = Clause
+        Head = Clause,
+        % Whoever adds expansions at run time may have anything expanded.
+        (   Head = term_expansion(_, _) -> assertz(expanded(term, _))
+        ;   Head = goal_expansion(_, _) -> assertz(expanded(goal, _))
+        ;   true
+        )
     ).
 
 % A program that looks whether there is a predicate knows that there may be none.
@@ -227,6 +274,7 @@ asks(predicate_property(Head0, _), Name/Arity) :-
 nonterminals(Body, P) :-
     callable(Body),
     Body \= _:_,
+    \+ is_expanded(goal, Body),
     (   ( Body = (A, B) ; Body = (A ; B) ; Body = (A -> B) ; Body = '|'(A, B) ) ->
         ( nonterminals(A, P) ; nonterminals(B, P) )
     ;   Body = (\+ A) -> nonterminals(A, P)
@@ -249,34 +297,92 @@ nonterminals(Body, P) :-
 %
 % Module is the program's. To be called when it has been loaded.
 tell_unknown(Module) :-
-    (   expands -> true
-    ;   unknown(Module, _, _, _, _, _) ->
-        synod_names:visible_predicates(Predicates),
+    findall(
+        u(File, From, To, Where, Name, Arity),
+        unknown(Module, File, From, To, Where, Name, Arity),
+        Unknown0
+    ),
+    sort(Unknown0, Unknown),
+    (   Unknown == [] -> true
+    ;   synod_names:visible_predicates(Predicates),
         findall(Name/Arity, member(p(Name, Arity, _), Predicates), PIs),
         host_tell(names(PIs)),
-        tell_each(Module)
-    ;   true
-    ).
+        tell_each(Unknown)
+    ),
+    tell_triggers.
 
-tell_each(Module) :-
-    (   unknown(Module, File, From, To, Name, Arity),
-        host_tell(problem(warning, File, From, To, unknown(Name, Arity))),
+tell_each(Unknown) :-
+    (   member(u(File, From, To, Where, Name, Arity), Unknown),
+        (   Where == [] -> What = unknown(Name, Arity)
+        ;   module_names(Where, PIs),
+            What = unknown(Where, Name, Arity, PIs)
+        ),
+        host_tell(problem(warning, File, From, To, What)),
         fail
     ;   true
     ).
 
-unknown(Program, File, From, To, Name, Arity) :-
-    called(File, From, To, Name, Arity),
+module_names(Module, PIs) :-
+    '$get_db_refs'(Module, _, _, PIs0),
+    findall(Name/Arity, ( member(Name/Arity, PIs0), defines(Module, Name, Arity) ), PIs).
+
+unknown(Program, File, From, To, Where, Name, Arity) :-
+    called(From, To, File, Where, Name, Arity, Via),
     \+ known(Name, Arity),
-    \+ synod_check:seen(_, Name/Arity),
     \+ '$built_in_property'(Name, Arity),
-    (   module_of(File, Module) -> true
-    ;   Module = Program
+    \+ ( member(PI, Via), is_other(PI) ),
+    (   Where == [] ->
+        \+ synod_check:seen(_, Name/Arity),
+        (   module_of(File, Module) -> true
+        ;   Module = Program
+        )
+    ;   is_loaded(Where),
+        Module = Where
     ),
     \+ defines(Module, Name, Arity),
     \+ defines(user, Name, Arity).
+
+% A module that is only named in a goal is there, too, and empty.
+is_loaded(Module) :-
+    '$module_exists'(Module),
+    '$get_db_refs'(Module, _, _, PIs),
+    member(Name/Arity, PIs),
+    defines(Module, Name, Arity),
+    !.
+
+% A predicate of the program that has the name of one which calls its arguments, and does not say that it
+% does.
+is_other(Name/Arity) :-
+    synod_check:seen(_, Name/Arity),
+    \+ spec(Name, Arity, _).
 
 defines(Module, Name, Arity) :-
     (   '$predicate_defined'(Module, Name, Arity) -> true
     ;   '$dynamic_property'(Module, Name, Arity)
     ).
+
+%%%% Triggers.
+
+% A program that calls on/1 itself has it for more than triggers.
+tell_triggers :-
+    (   called(_, _, _, _, on, 1, _) -> true
+    ;   handles(File, From, To, Event),
+        \+ is_trigger(Event),
+        (   callable(Event) -> functor(Event, Name, Arity)
+        ;   Name = Event, Arity = 0
+        ),
+        host_tell(problem(warning, File, From, To, no_trigger(Name, Arity))),
+        fail
+    ;   true
+    ).
+
+is_trigger(start).
+is_trigger(engine).
+is_trigger(event(_, _, _)).
+is_trigger(changed(_)).
+is_trigger(timer(_)).
+is_trigger(message(_, _, _)).
+is_trigger(sent(_, _)).
+is_trigger(udp(_, _, _)).
+is_trigger(datagram(_, _, _)).
+is_trigger(gap(_, _)).

@@ -13,6 +13,8 @@ loaded.
 
 :- module(synod_check, [
     check_program/2,        % +File, -Module
+    loading_place/2,        % -File, -Offset
+    open_program/3,         % +File, -Stream, -IsMarked
     read_goal/3             % +File, -Goal, -VariableNames
 ]).
 
@@ -27,25 +29,43 @@ loaded.
 :- dynamic(apart/2).            % File, PI: declared discontiguous
 :- dynamic(handler_head/1).     % Event: on(Event) is the head of a clause of the program
 :- dynamic(replicates/1).       % PI
+:- dynamic(uses_synod/0).       % library(synod) has been used so far
+:- dynamic(directive/4).        % File, From, To, Directive: with the offsets between which it stands
 
 %% check_program(+File, -Module) is det.
 %
 % Module is the one that the file declares, else user. Problems go to the host.
 check_program(File, Module) :-
     bb_put(synod_module, user),
+    bb_put(synod_marked, none),
     check_file(File, program),
     bb_get(synod_module, Module).
 
 check_file(File, Kind) :-
     (   checked(File) -> true
     ;   assertz(checked(File)),
-        catch(open(File, read, Stream), Error, true),
+        catch(synod_check:open_program(File, Stream, IsMarked), Error, true),
         (   nonvar(Error) ->
             host_tell(problem(error, File, 0, 0, cannot_open))
         ;   bb_put(synod_previous, []),
+            (   IsMarked == true, Kind == used -> host_tell(problem(error, File, 0, 0, marked))
+            ;   true
+            ),
             check_clauses(Stream, File, Kind),
             close(Stream)
         )
+    ).
+
+%% open_program(+File, -Stream, -IsMarked) is det.
+%
+% Opens a file behind its byte order mark, if it has one. The machine's peek_char/2 shows the mark; its
+% get_char/2 would take the next character, too.
+open_program(File, Stream, IsMarked) :-
+    open(File, read, Stream, [reposition(true)]),
+    (   catch(peek_char(Stream, Char), _, fail), Char \== end_of_file, char_code(Char, 0xfeff) ->
+        set_stream_position(Stream, position_and_lines_read(3, 0)),
+        IsMarked = true
+    ;   IsMarked = false
     ).
 
 % Failure-driven, so that the clauses that have been read are given up. What remains is in facts.
@@ -67,7 +87,8 @@ check_next(Stream, File, Kind, End) :-
             )
         ;   End = false,
             check_singletons(Singletons, File, From, To),
-            note_clause(Term, File, From, To),
+            note_clause(Term, Kind, File, From, To),
+            note_directive(Term, File, From, To),
             check_term(Term, Names, File, Kind, From)
         )
     ;   End = true
@@ -94,6 +115,11 @@ next_term(Stream, Term, Names, Singletons, From, To, Error) :-
             error_reason(E2, Error)
         ;   position(Stream, To)
         )
+    ).
+
+note_directive(Term, File, From, To) :-
+    (   nonvar(Term), Term = (:- Directive) -> assertz(directive(File, From, To, Directive))
+    ;   true
     ).
 
 % The machine's own calls are none that catch/3 could make.
@@ -197,21 +223,38 @@ check_directive(op(P, T, Os), _, File, _, From) :-
     ).
 check_directive(use_module(What), _, File, _, From) :-
     !,
+    note_use(What),
     check_use(What, File, From).
 check_directive(use_module(What, _), _, File, _, From) :-
     !,
+    note_use(What),
     check_use(What, File, From).
 check_directive(discontiguous(PIs), _, File, _, _) :-
     !,
     (   pi_of(PIs, PI), assertz(apart(File, PI)), fail
     ;   true
     ).
-check_directive(replicated(PIs), _, _, _, _) :-
+check_directive(replicated(PIs), _, File, _, From) :-
     !,
+    check_declaration(replicated/1, File, From),
     (   pi_of(PIs, Name/Arity), assertz(replicates(Name/Arity)), host_tell(wants(Name, Arity)), fail
     ;   true
     ).
+check_directive(agent(_), _, File, _, From) :-
+    !,
+    check_declaration(agent/1, File, From).
 check_directive(_, _, _, _, _).
+
+note_use(What) :-
+    (   What == library(synod), \+ uses_synod -> assertz(uses_synod)
+    ;   true
+    ).
+
+% A declaration of library(synod), in a program that has not used it yet.
+check_declaration(PI, File, From) :-
+    (   uses_synod -> true
+    ;   host_tell(problem(error, File, From, From, without_synod(PI)))
+    ).
 
 declare_ops(Os, P, T) :-
     (   Os = [O|Os1] -> op(P, T, O), declare_ops(Os1, P, T)
@@ -254,6 +297,34 @@ path_atom(Dir/File, Path) :-
     atom_concat(Dir1, '/', Dir2),
     atom_concat(Dir2, File, Path).
 
+%% loading_place(-File, -Offset) is semidet.
+%
+% The term that the loader is at, or has stopped at, in its file.
+loading_place(File, From) :-
+    bb_get(synod_at, File-To),
+    (   directive(File, From0, To, _) -> From = From0
+    ;   From is max(0, To-2)       % a clause: its end, before the line break
+    ).
+
+% The loader itself forgets where it was before it says what was wrong.
+note_loading :-
+    prolog_load_context(source, File),
+    prolog_load_context(stream, Stream),
+    position(Stream, To),
+    bb_put(synod_at, File-To).
+
+% The goals of initialization/1 run when all has been read: before each comes where it stands.
+initialization_expansion(Goal, Terms) :-
+    Goal \== true,
+    Goal \= synod_check:begins(_),
+    bb_get(synod_at, At),
+    \+ bb_get(synod_marked, At),
+    bb_put(synod_marked, At),
+    Terms = [(:- initialization(synod_check:begins(At))), (:- initialization(Goal))].
+
+begins(At) :-
+    bb_put(synod_at, At).
+
 %% read_goal(+File, -Goal, -VariableNames) is semidet.
 %
 % The one term that File holds. What is wrong goes to the host, and it fails.
@@ -269,3 +340,10 @@ read_goal(File, Goal, Names) :-
         fail
     ;   host(read_to(To), true)
     ).
+
+% Last: from here on every term that is loaded comes by here.
+user:term_expansion(_, _) :-
+    synod_check:note_loading,
+    fail.
+user:term_expansion((:- initialization(Goal)), Terms) :-
+    synod_check:initialization_expansion(Goal, Terms).

@@ -39,22 +39,44 @@ use_program(File, Ball) :-
     catch(synod_engine:use_program(File), Ball, true).
 
 use_program(File) :-
-    (   use_module(File) -> true
-    ;   throw(cannot_be_loaded)
-    ).
+    open_program(File, Stream, IsMarked),
+    (   IsMarked == true -> use_stream(Stream, File)
+    ;   close(Stream),
+        use_module(File)
+    ),
+    !.
+use_program(_) :-
+    throw(cannot_be_loaded).
+
+% What use_module/1 does, behind a byte order mark, which the loader does not know.
+use_stream(Stream, File) :-
+    '$push_load_state_payload'(Evacuable),
+    loader:file_load(Stream, File, Loaded),
+    '$use_module'(Evacuable, Loaded, []).
 
 % One thing a clause: the machine's compiler loses variables that first occur in a branch.
 used(Ball, _) :-
     nonvar(Ball),
     !,
-    ball_chars(Ball, Chars),
-    host_tell(not_loaded(Chars)),
+    tell_thrown(Ball),
+    host_tell(not_loaded),
     fail.
 used(_, Module) :-
     assertz(program_module(Module)),
     dispatched(Module),
     tell_unknown(Module),
     host(loaded, true).
+
+% What the loader stopped at, by its place.
+tell_thrown(Ball) :-
+    (   nonvar(Ball), Ball = error(Formal, _), nonvar(Formal), Formal = domain_error(directive, PI) ->
+        What = no_directive(PI)
+    ;   ball_chars(Ball, Chars),
+        What = thrown(Chars)
+    ),
+    (   loading_place(File, From) -> host_tell(problem(error, File, From, From, What))
+    ;   host_tell(refused(What))
+    ).
 
 dispatched(Module) :-
     (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))

@@ -2,6 +2,7 @@
 
 mod space;
 
+pub use crate::codes::CODES;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use space::{
@@ -188,7 +189,7 @@ pub struct FactChange {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ErrorBody {
-    /// A word for programs: `syntax`, `not_found`, `threw`, `refused`, `unknown`, `full`, `busy`, …
+    /// A word for programs, one of [`CODES`].
     pub code: String,
     /// One line for people, that says what to do.
     pub message: String,

@@ -284,6 +284,16 @@ fn lock(root: &Path) -> Result<File, FolderError> {
     Ok(file)
 }
 
+/// Refuses the folder of a space, `DATA/spaces/NAME`, if its data folder is of another format. One that lies
+/// elsewhere says nothing of that.
+pub(crate) fn check_format_of(space: &Path) -> Result<(), FolderError> {
+    let space = fs::canonicalize(space).map_err(|e| FolderError::Io(space.to_path_buf(), e))?;
+    match space.parent().and_then(Path::parent) {
+        Some(root) if root.join("version").exists() => check_version(root),
+        _ => Ok(()),
+    }
+}
+
 fn check_version(root: &Path) -> Result<(), FolderError> {
     let path = root.join("version");
     match fs::read_to_string(&path) {

@@ -3,6 +3,8 @@
 
 pub(crate) mod agents;
 pub mod api;
+pub(crate) mod check;
+pub(crate) mod codes;
 pub mod control;
 pub mod folder;
 pub(crate) mod hex;
@@ -17,5 +19,6 @@ pub mod replay;
 pub mod rfc3339;
 pub mod scratch;
 pub mod space;
+pub(crate) mod stand_in;
 pub mod store;
 pub mod verify;

@@ -7,8 +7,9 @@ pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
 use crate::api::{
     self, AgentInfo, ChangeEvent, ErrorBody, GoalEvent, GoalRequest, LetterInfo, LettersRequest,
-    LogLine, Once, PredicateInfo, Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
+    LogLine, Once, PredicateInfo, Problem, Reloaded, RetriedLetter, RunRequest, SpaceInfo, Status,
 };
+use crate::check;
 use crate::folder::{Folder, FolderError, random};
 use crate::net::{Net, NetConfig};
 use crate::rates;
@@ -27,6 +28,7 @@ use synod_core::kb::Indicator;
 use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
 use tokio::sync::{Mutex, Notify, OnceCell, Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 
 /// The space that every node has.
 pub const LOCAL: &str = "local";
@@ -96,7 +98,7 @@ impl Node {
     /// Takes the data folder, opens its spaces, and starts the agents that are kept there.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let wants_net = config.wants_net;
-        let node = tokio::task::spawn_blocking(move || Self::open(config)).await;
+        let node = spawn_blocking(move || Self::open(config)).await;
         let node = node.map_err(|e| {
             let e = std::io::Error::other(e.to_string());
             StartError::Folder(FolderError::Io(PathBuf::new(), e))
@@ -198,7 +200,10 @@ impl Node {
         once: Option<Once>,
     ) -> Result<api::Outcome, ErrorBody> {
         if is_variable(&term) {
-            return Err(error("term", "an event is a term, not a variable"));
+            return Err(error(
+                "bad_request",
+                "an event is a term, not a variable: give the variable a value",
+            ));
         }
         let space = self.space(space)?;
         let ops = vec![Op::Emit { event: term }];
@@ -208,7 +213,12 @@ impl Node {
             Committed::Refused(why) => return Err(error("refused", why)),
             Committed::NotProposed(why) => return Err(not_proposed(&why)),
             // An event reads nothing that could change.
-            Committed::Conflict(_) => return Err(error("refused", "it conflicts")),
+            Committed::Conflict(_) => {
+                return Err(error(
+                    "refused",
+                    "it conflicts with what came before it: send it again",
+                ));
+            }
             Committed::Unknown(id) => api::Outcome::Unknown { id },
         })
     }
@@ -332,9 +342,15 @@ impl Node {
             return Err(error("name", text));
         }
         if text.trim().is_empty() {
-            return Err(error("empty", format!("the module {name} has no text")));
+            return Err(error(
+                "bad_request",
+                format!("the module {name} has no text: give it some"),
+            ));
         }
         let space = self.space(space)?;
+        // As at the start of a program, it says how the text is written, and is no part of it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        self.check_module(name, text).await?;
         let known = name.to_owned();
         let look = move |state: &State| state.modules().get(&known).map(|module| module.index);
         for _ in 0..MAX_PUBLICATIONS {
@@ -349,6 +365,28 @@ impl Node {
         let text =
             format!("{name} is being published by somebody else at the same time: try again");
         Err(error("busy", text))
+    }
+
+    /// Refuses a text that no program could use.
+    async fn check_module(&self, name: &str, text: &str) -> Result<(), ErrorBody> {
+        let (executable, text) = (self.0.agents.executable().to_owned(), text.to_owned());
+        let of = name.to_owned();
+        let checked = spawn_blocking(move || check::module(&executable, &of, &text)).await;
+        let problems = checked.map_err(|_| stopping())?.map_err(|e| {
+            error(
+                "engine",
+                format!("the module {name} cannot be checked: {e}; nothing is published"),
+            )
+        })?;
+        let errors = problems.into_iter().filter(|problem| problem.severity == "error");
+        let problems: Vec<Problem> = errors.collect();
+        match problems.first() {
+            None => Ok(()),
+            Some(Problem { file, line, column, text, .. }) => {
+                let text = format!("{file}:{line}:{column}: {text}; nothing is published");
+                Err(ErrorBody { problems, ..error("program", text) })
+            }
+        }
     }
 
     /// The modules of a space: names and texts.
@@ -369,7 +407,7 @@ impl Node {
         self.0.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
         self.0.agents.shut_down().await;
         let spaces: Vec<Space> = self.spaces().into_values().collect();
-        let closed = tokio::task::spawn_blocking(move || spaces.iter().for_each(Space::close));
+        let closed = spawn_blocking(move || spaces.iter().for_each(Space::close));
         drop(closed.await);
         if let Some(net) = self.0.net.get() {
             net.close().await;
@@ -494,9 +532,16 @@ impl From<Ended> for ProposeOutcome {
 
 async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
     if label.is_empty() || label.len() > MAX_NAME_BYTES {
-        return Err(error("name", format!("a label has 1 to {MAX_NAME_BYTES} bytes")));
+        return Err(error(
+            "name",
+            format!(
+                "a session's label has 1 to {MAX_NAME_BYTES} bytes, and this has {}",
+                label.len()
+            ),
+        ));
     }
-    let nonce = random().map_err(|e| error("system", e.to_string()))?;
+    let nonce = random()
+        .map_err(|e| error("internal", format!("no random number for the session: {e}")))?;
     committed(space.commit(&Command::OpenSession { label: label.to_owned(), nonce }).await)
 }
 
@@ -510,5 +555,5 @@ fn committed(ended: Option<Ended>) -> Result<u64, ErrorBody> {
 }
 
 fn stopping() -> ErrorBody {
-    error("stopping", "the node is going down")
+    error("stopping", "the node is going down: ask again when it is up")
 }

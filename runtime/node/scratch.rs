@@ -1,11 +1,12 @@
 //! Goals on a state that no node holds: one of the past. An engine of its own, with a program that declares
 //! all predicates of the state, answers them; whoever started it is its node. Nothing can be written.
 
-use crate::agents::{existence_error, problems};
+use crate::agents::problems;
 use crate::api::{ErrorBody, GoalEvent};
 use crate::folder;
 use crate::json;
 use crate::space::{error, hex};
+use crate::stand_in::{Answer, StandIn, encoded, no_module};
 use crate::store::FsDisk;
 use std::collections::VecDeque;
 use std::fs;
@@ -19,8 +20,8 @@ use synod_core::snapshot::{Meta, SnapshotError, Writer};
 use synod_core::term::Term;
 use synod_core::term::text::{self, WriteOptions};
 use synod_prolog::frame::{
-    self, Ask, Changes, End, Frame, FrameError, FromEngine, GoalKind, GoalText, Outcome, Role,
-    Sandbox, Start, ToEngine,
+    self, Changes, End, Frame, FrameError, FromEngine, GoalKind, GoalText, Outcome, Role, Sandbox,
+    Start, ToEngine,
 };
 use synod_prolog::{Death, Spawned};
 
@@ -79,13 +80,13 @@ pub enum ScratchError {
     #[error(transparent)]
     Folder(#[from] folder::FolderError),
     /// No process can be started.
-    #[error("an engine cannot be started: {0}")]
+    #[error("an engine cannot be started: {0}; `ulimit -a` shows what this user may have")]
     Spawn(io::Error),
     /// The engine does not speak as it should.
     #[error("the engine does not speak its protocol: {0}")]
     Frame(#[from] FrameError),
     /// The engine ended.
-    #[error("the goal's engine {0}")]
+    #[error("the engine {0}")]
     Died(Death),
     /// The goal, or a fact's name, is at fault.
     #[error(transparent)]
@@ -227,32 +228,14 @@ impl Scratch {
                 let outcome = Outcome::Refused { error: encoded(&past_error()) };
                 self.send(&ToEngine::Outcome { proposal, outcome, changes })
             }
-            FromEngine::Ask { ask } => {
-                let index = |n: u64| Term::Integer(i64::try_from(n).unwrap_or(i64::MAX));
-                let answer = match ask {
-                    Ask::ReadIndex => Ok(index(self.index)),
-                    Ask::AsOf { index: n } => Err(existence_error("index", index(n))),
-                    Ask::Fate { .. } => Ok(Term::atom("unknown")),
-                    Ask::Members => Ok(Term::list(Vec::new())),
-                    Ask::Agent { name } => Err(existence_error("agent", Term::atom(name))),
-                    Ask::Module { name } => Err(existence_error("module", Term::atom(name))),
-                };
-                let (answer, error) = match answer {
-                    Ok(answer) => (Some(encoded(&answer)), None),
-                    Err(error) => (None, Some(encoded(&error))),
-                };
-                self.send(&ToEngine::Reply { answer, error })
+            frame => {
+                let (index, has_agents, module) = (self.index, false, no_module);
+                match (StandIn { index, has_agents, module }).answer(frame) {
+                    Answer::Says(answer) => self.send(&answer),
+                    // The rest wants no answer.
+                    Answer::Nothing | Answer::Other(_) => Ok(()),
+                }
             }
-            FromEngine::Call { call, agent, .. } => {
-                let error = Some(encoded(&existence_error("agent", Term::atom(agent))));
-                self.send(&ToEngine::CallAnswers { call, answers: Vec::new(), more: false, error })
-            }
-            FromEngine::CallMore { call } => {
-                let (answers, more, error) = (Vec::new(), false, None);
-                self.send(&ToEngine::CallAnswers { call, answers, more, error })
-            }
-            // Effects that would leave the engine are passed over; the rest wants no answer.
-            _ => Ok(()),
         }
     }
 
@@ -356,11 +339,6 @@ fn program_of(state: &State) -> String {
 pub(crate) fn past_error() -> Term {
     let formal = [Term::atom("modify"), Term::atom("past"), Term::atom("facts")];
     Term::structure("error", [Term::structure("permission_error", formal), Term::atom("synod")])
-}
-
-/// Terms that are made here are small and without cycles.
-fn encoded(term: &Term) -> Vec<u8> {
-    term.encode().unwrap_or_default()
 }
 
 fn halted(status: i64) -> ErrorBody {

@@ -1,7 +1,7 @@
 //! Whether what a space has on disk is what was written: every record of its log, the commands in
 //! them, and that its snapshots lie on the same chain. Nothing is changed, and no node is needed.
 
-use crate::folder::genesis_id;
+use crate::folder::{FolderError, check_format_of, genesis_id};
 use crate::past::{StreamError, batch_of, kb};
 use crate::space::{closed_at, hex};
 use crate::store::FsDisk;
@@ -43,6 +43,9 @@ pub enum Wrong {
     /// The folder holds no space.
     #[error("{}: {}", .0.display(), .1)]
     NoSpace(PathBuf, String),
+    /// The data folder is of another format.
+    #[error(transparent)]
+    Format(FolderError),
     /// The log is damaged, incomplete, or of another version or space.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -56,7 +59,9 @@ pub enum Wrong {
     #[error(transparent)]
     Snapshot(#[from] snapshot::SnapshotError),
     /// An entry is whole and holds no commands.
-    #[error("entry {entry} (index {index}) is not a batch of commands: {why}")]
+    #[error(
+        "entry {entry} (index {index}) is not a batch of commands: {why}; `synod log export --to N` saves what is before it"
+    )]
     Entry {
         /// Raft's index.
         entry: u64,
@@ -68,7 +73,7 @@ pub enum Wrong {
     /// The log is shorter than it was.
     #[error(
         "{} ends at entry {last} (index {index}), and had come to entry {closed} when it was closed in \
-         order: what was acknowledged behind that is lost", folder.display()
+         order: what was acknowledged behind that is lost; put the log back, if there is a copy", folder.display()
     )]
     Short {
         /// The log's folder.
@@ -81,7 +86,7 @@ pub enum Wrong {
         closed: u64,
     },
     /// A snapshot speaks of another history than the log.
-    #[error("{} is of another history: its chain is not the log's at index {index}", file.display())]
+    #[error("{} is of another history: its chain is not the log's at index {index}; move it away, and it is made again", file.display())]
     Chain {
         /// The snapshot.
         file: PathBuf,
@@ -89,7 +94,7 @@ pub enum Wrong {
         index: u64,
     },
     /// A snapshot is of an index that the log does not reach.
-    #[error("{} is of index {index}, and the log ends at index {last}", file.display())]
+    #[error("{} is of index {index}, and the log ends at index {last}: put the log back that it was made of", file.display())]
     Ahead {
         /// The snapshot.
         file: PathBuf,
@@ -102,6 +107,7 @@ pub enum Wrong {
 
 /// Verifies the space in `folder`.
 pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
+    check_format_of(folder).map_err(Wrong::Format)?;
     let no_space = |why: String| Wrong::NoSpace(folder.to_path_buf(), why);
     let id = genesis_id(folder).map_err(|e| no_space(e.to_string()))?;
     let name = folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

@@ -5,6 +5,8 @@ use crate::world::{Process, World, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::time::Instant;
+use synod::control::limits::DRAIN_TIME;
 
 /// A world in which a shop has had three arrivals and a sale, and has been closed. Gives the last index.
 fn shop(world: &World) -> u64 {
@@ -118,6 +120,38 @@ fn a_tail_follows_resumes_and_ends_on_ctrl_c() {
     tail.until("\"three\"");
     assert!(!tail.seen.iter().any(|line| line.contains("\"two\"")));
     node.down();
+}
+
+#[test]
+fn what_follows_does_not_keep_a_node_from_going_down() {
+    let world = World::new();
+    let path = world.program("shop.pl", SHOP);
+    let mut node = Process::start(world.command(["run", &path]), true);
+    let line = node.until("[node] listening on ");
+    assert!(line.contains("control.sock; agent shop runs in space local"), "{line}");
+    let mut tail = Process::start(world.command(["log", "tail", "--from", "1"]), true);
+    tail.until(" shop claim");
+    let begun = Instant::now();
+    node.signal(rustix::process::Signal::INT);
+    assert_eq!(node.wait(), 0);
+    // It would be cut off after a second.
+    assert!(begun.elapsed() < DRAIN_TIME, "{:?}", begun.elapsed());
+    assert_eq!(tail.wait(), 2);
+    let rest = tail.rest();
+    assert!(rest.last().unwrap().contains("synod: the node"), "{rest:?}");
+    let alone = world.run(["log", "tail"]);
+    assert!(alone.code == 2 && alone.stderr.contains("synod up --data"), "{alone:?}");
+}
+
+#[test]
+fn a_folder_of_another_format_is_refused_without_a_node_too() {
+    let world = World::new();
+    shop(&world);
+    std::fs::write(world.data.join("version"), "99\n").unwrap();
+    for args in [&["log", "verify"][..], &["log", "show"], &["replay"]] {
+        let ran = world.run(args);
+        assert!(ran.code != 0 && ran.stderr.contains("is of format 99, and"), "{args:?} {ran:?}");
+    }
 }
 
 #[test]

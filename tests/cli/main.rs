@@ -2,6 +2,7 @@
 //! clients that are broken send.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api_page;
 mod http;
 mod limits;
 mod log;

@@ -98,6 +98,28 @@ fn a_syntax_error_is_told_by_its_place() {
 }
 
 #[test]
+fn of_a_long_goal_that_is_wrong_the_place_is_shown() {
+    let world = World::new();
+    let _node = world.up_with("shop", SHOP);
+    let goal = format!("X = \"{}\", Y = = 1, Z = \"{}\"", "a".repeat(50_000), "b".repeat(50_000));
+    let ran = world.run(["query", &goal]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.len() < 600 && ran.stderr.contains("Y = = 1"), "{}", ran.stderr.len());
+}
+
+#[test]
+fn what_is_the_agents_own_no_goal_sets() {
+    let world = World::new();
+    let _node = world.up_with("shop", SHOP);
+    for goal in ["watch(stock/2)", "after(1, t)", "every(1, t)", "cancel(t)", "subscribe(a)"] {
+        for verb in ["query", "transact"] {
+            let ran = world.run([verb, goal]);
+            assert!(ran.code == 2 && ran.stderr.contains("permission_error"), "{goal}: {ran:?}");
+        }
+    }
+}
+
+#[test]
 fn answers_are_printed_as_they_come_and_a_closed_pipe_is_no_error() {
     let world = World::new();
     let _node = world.up_with("shop", SHOP);
@@ -132,6 +154,9 @@ fn errors_are_one_line_that_says_what_to_do() {
         (&["fly"], "fly"),
         (&["--data"], "--data"),
         (&["outcome", "12"], "12-1"),
+        (&["outcome", ""], "it is empty: give a transaction's id, as in 12-1"),
+        (&["module", "get", ""], "it is empty: give the module's name"),
+        (&["agent", "stop", ""], "it is empty: give the agent's name, as `synod agent list`"),
     ] {
         let ran = world.run(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?} {ran:?}");
@@ -141,6 +166,8 @@ fn errors_are_one_line_that_says_what_to_do() {
     // What is asked for and not found is a no.
     for args in [
         &["agent", "stop", "x"][..],
+        &["query", "true", "--agent", "x"],
+        &["transact", "true", "--agent", "x"],
         &["agent", "letters", "x"],
         &["agent", "logs", "x"],
         &["module", "get", "x"],
@@ -252,6 +279,22 @@ fn modules_are_published_listed_and_got() {
     assert!(world.yes(["module", "publish", "m", &file]).starts_with("published at index "));
     assert_eq!(lines(&world.yes(["module", "list"])), ["MODULE  SIZE", "m       27 B"]);
     assert_eq!(world.yes(["module", "get", "m"]), std::fs::read_to_string(file).unwrap());
+    // What is no program is not published; nothing of what is published is run for that.
+    for (text, says) in [
+        (":- module(m, [p/1]).\np(2).\np(.\n", "m:3:"),
+        (":- module(m, []).\n:- use_module(library(no_such)).\n", "library(no_such)"),
+    ] {
+        let ran = world.run(["module", "publish", "m", &world.program("wrong.pl", text)]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+        assert!(
+            ran.stderr.contains(says) && ran.stderr.contains("nothing is published"),
+            "{ran:?}"
+        );
+    }
+    let later = ":- module(later, [q/1]).\n:- use_module(net(not_yet)).\n:- op(700, xfx, ~~>).\n\
+                 q(a ~~> b).\n:- initialization(throw(never)).\n";
+    world.yes(["module", "publish", "later", &world.program("later.pl", later)]);
+    assert!(world.yes(["module", "get", "m"]).contains("p(1)"));
 }
 
 #[test]

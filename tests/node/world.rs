@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take before the test gives it up. The machine is shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nothing announces.
-const LOOK: Duration = Duration::from_millis(5);
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// The program under test.
 pub(crate) const SYNOD: &str = env!("CARGO_BIN_EXE_synod");

@@ -96,7 +96,10 @@ expansion(Goal, Terms) :-
 
 refuse(Error, Nothing) :-
     '$write_term_to_chars'(Chars, Error, false, true, true, [], 0, true),
-    host_tell(refused(Chars)),
+    (   synod_check:loading_place(File, From) ->
+        host_tell(problem(error, File, From, From, thrown(Chars)))
+    ;   host_tell(refused(thrown(Chars)))
+    ),
     nothing(Nothing).
 
 replicated_expansion(PIs, Terms) :-

@@ -36,7 +36,7 @@ publish(Topic, Term) :-
 %
 % ```
 % ?- subscribe(prices).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ?- subscribe("prices").
 %    error(type_error(atom,"prices"),must_be/2).
 % ```
@@ -50,7 +50,7 @@ subscribe(Topic) :-
 %
 % ```
 % ?- unsubscribe(prices).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ```
 unsubscribe(Topic) :-
     must_be(atom, Topic),

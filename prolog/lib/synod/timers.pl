@@ -3,10 +3,12 @@
 %% after(+Seconds, +Term) is det.
 %
 % `on(timer(Term))` is called once, Seconds after the commit. It outlives the engine, not the node.
+% Timers, watches and subscriptions are the agent's own: a goal that is solved beside it (a query, a
+% transaction from outside, `Agent::Goal`) may set none.
 %
 % ```
 % ?- after(0.05, tick).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ?- after(-1, tick).
 %    error(domain_error(seconds,-1),after/2).
 % ```
@@ -21,7 +23,7 @@ after(Seconds, Term) :-
 %
 % ```
 % ?- every(1.0, tick).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ```
 every(Seconds, Term) :-
     seconds_micros(Seconds, Micros),
@@ -37,7 +39,7 @@ every(Seconds, Term) :-
 %
 % ```
 % ?- cancel(tick).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ```
 cancel(Term) :-
     must_be_bound(Term, cancel/1),
@@ -59,7 +61,7 @@ seconds_micros(Seconds, Micros) :-
 %
 % ```
 % ?- watch(account/2).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ```
 watch(PI) :-
     watch(PI, []).
@@ -71,7 +73,7 @@ watch(PI) :-
 %
 % ```
 % ?- watch(account/2, [others]).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ?- watch(nothing/0, []).
 %    error(existence_error(replicated_procedure,nothing/0),watch/1).
 % ```
@@ -94,7 +96,7 @@ watch_options([Option|Options], Others) :-
 %
 % ```
 % ?- unwatch(account/2).
-%    true.
+%    error(permission_error(perform,effect,goal),synod).
 % ```
 unwatch(PI) :-
     must_be_replicated(PI, Name, Arity),

@@ -201,6 +201,7 @@ impl Host {
             "start" => self.started(),
             "checked" => self.checked(),
             "loaded" => self.loaded(),
+            "not_loaded" => self.not_loaded(),
             "inferences" => exit::now(exit::INFERENCES, "the inference limit is passed"),
             _ => Err(unknown(name)),
         }
@@ -262,8 +263,7 @@ impl Host {
                 self.loading.set_records(chars(&arg) == "true");
                 Ok(Answer::Done)
             }
-            "not_loaded" => self.not_loaded(chars(&arg)),
-            "refused" => self.refused(chars(&arg)),
+            "refused" => self.refused(&arg),
             "names" => {
                 self.loading.set_names(&arg);
                 Ok(Answer::Done)
@@ -436,6 +436,9 @@ impl Host {
             Phase::Loading if !is_log => {
                 return Err(errors::permission("perform", "effect", Term::atom("load")));
             }
+            _ if is_own(&effect) && matches!(self.start.role, Role::Side { .. }) => {
+                return Err(errors::permission("perform", "effect", Term::atom("goal")));
+            }
             Phase::Goal => {
                 self.link.send(&FromEngine::Effects { run: Run::Own, effects: vec![effect] });
             }
@@ -516,6 +519,21 @@ impl Host {
     pub(super) fn answer(&mut self) -> &mut String {
         &mut self.answer
     }
+}
+
+/// What only the agent itself can do: its timers, watches and subscriptions are not those of a goal that is
+/// solved beside it.
+fn is_own(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::After { .. }
+            | Effect::Every { .. }
+            | Effect::Cancel { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. }
+            | Effect::Subscribe { .. }
+            | Effect::Unsubscribe { .. }
+    )
 }
 
 /// Variables that one answer of a call may have before its numbers run into the next one's.

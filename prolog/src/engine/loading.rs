@@ -43,15 +43,28 @@ impl Loading {
     }
 
     pub(super) fn set_names(&mut self, names: &Term) {
-        let Term::List(names) = names else { return };
-        let pair = |term: &Term| match term {
-            Term::Compound(_, args) => match args.as_slice() {
-                [name, arity] => Some((chars(name), arity_of(arity).ok()?)),
-                _ => None,
-            },
-            _ => None,
+        self.names = indicators(names);
+    }
+
+    /// Of what is known by a name that nothing has: the name, and what is said of it.
+    fn unknown(&self, what: &Term) -> Option<(String, String)> {
+        let Term::Compound(_, args) = what else { return None };
+        let (name, text) = match (what.predicate()?.0, args.as_slice()) {
+            ("unknown", [name, arity]) => {
+                let (name, arity) = (chars(name), arity_of(arity).ok()?);
+                (name.clone(), near::unknown(&name, arity, &self.names))
+            }
+            ("unknown", [module, name, arity, names]) => {
+                let (name, arity) = (chars(name), arity_of(arity).ok()?);
+                (name.clone(), near::unknown_in(&chars(module), &name, arity, &indicators(names)))
+            }
+            ("no_trigger", [name, arity]) => {
+                let (name, arity) = (chars(name), arity_of(arity).ok()?);
+                (name.clone(), near::no_trigger(&name, arity))
+            }
+            _ => return None,
         };
-        self.names = names.iter().filter_map(pair).collect();
+        Some((name, text))
     }
 
     pub(super) fn set_records(&mut self, records: bool) {
@@ -155,10 +168,10 @@ impl Host {
         }
         if self.loading.problems.len() < MAX_PROBLEMS {
             let source = self.loading.text(&file);
-            let (from, to, text) = match unknown(what) {
-                Some((name, arity)) => {
+            let (from, to, text) = match self.loading.unknown(what) {
+                Some((name, text)) => {
                     let at = near::place(&source, from, to, &name);
-                    (at, at, near::unknown(&name, arity, &self.loading.names))
+                    (at, at, text)
                 }
                 None => (from, to, text),
             };
@@ -252,16 +265,16 @@ impl Host {
         Ok(Answer::Term(Term::atom("true")))
     }
 
-    /// A directive or a clause was refused by our library.
-    pub(super) fn refused(&mut self, text: String) -> Result<Answer, Ball> {
+    /// Something is wrong at no place that is known.
+    pub(super) fn refused(&mut self, what: &Term) -> Result<Answer, Ball> {
         let (severity, file) = (Severity::Error, self.loading.program.clone());
+        let text = sentence(what);
         self.loading.problems.push(Problem { severity, file, line: 0, column: 0, text });
         Ok(Answer::Done)
     }
 
     /// The program cannot be loaded.
-    pub(super) fn not_loaded(&mut self, text: String) -> Result<Answer, Ball> {
-        self.refused(text)?;
+    pub(super) fn not_loaded(&mut self) -> Result<Answer, Ball> {
         self.report_not_loaded();
         Ok(Answer::Done)
     }
@@ -311,6 +324,11 @@ pub(super) fn text_behind(mut file: &File, offset: u64) -> String {
 
 /// The line and the column of a byte offset, both from 1; columns are characters.
 fn line_and_column(text: &str, offset: u64) -> (u32, u32) {
+    // A byte order mark is no character of the text.
+    let (text, offset) = match text.strip_prefix('\u{feff}') {
+        Some(text) => (text, offset.saturating_sub(3)),
+        None => (text, offset),
+    };
     let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
     let before = (0..=offset).rev().find_map(|at| text.get(..at)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -319,19 +337,21 @@ fn line_and_column(text: &str, offset: u64) -> (u32, u32) {
     (small(line), small(column))
 }
 
-/// The predicate of `unknown(Name, Arity)`.
-fn unknown(what: &Term) -> Option<(String, u32)> {
-    match (what.predicate(), what) {
-        (Some(("unknown", 2)), Term::Compound(_, args)) => match args.as_slice() {
+/// The predicates of a list of `Name/Arity`.
+fn indicators(names: &Term) -> Vec<(String, u32)> {
+    let Term::List(names) = names else { return Vec::new() };
+    let pair = |term: &Term| match term {
+        Term::Compound(_, args) => match args.as_slice() {
             [name, arity] => Some((chars(name), arity_of(arity).ok()?)),
             _ => None,
         },
         _ => None,
-    }
+    };
+    names.iter().filter_map(pair).collect()
 }
 
 fn is_syntax(what: &Term) -> bool {
-    matches!(what, Term::Atom(_))
+    matches!(what, Term::Atom(name) if !["marked", "cannot_open"].contains(&&**name))
 }
 
 /// What is wrong, as a sentence.
@@ -357,6 +377,22 @@ fn sentence(what: &Term) -> String {
         Some(("variable_clause", 0)) => "a clause is a variable".into(),
         Some(("bad_exports", 0)) => "the module's export list declares an invalid operator".into(),
         Some(("bad_operator", 0)) => "an invalid operator declaration".into(),
+        Some(("marked", 0)) => {
+            "the file begins with a byte order mark, which the loader takes for \
+             a part of its first clause: save it as UTF-8 without one"
+                .into()
+        }
+        Some(("thrown", 1)) => format!("the directive threw {}", unquoted(what)),
+        Some(("no_directive", 1)) => format!(
+            "{} is no directive: a goal that is to run when the program has been loaded is \
+             `:- initialization(Goal).`",
+            arg(0)
+        ),
+        Some(("without_synod", 1)) => format!(
+            "{} is a declaration of library(synod), which is not used here: put \
+             `:- use_module(library(synod)).` before it",
+            arg(0)
+        ),
         Some(("no_goal", 0)) => "there is no goal".into(),
         Some((name, 0)) => format!("syntax error: {}", name.replace('_', " ")),
         _ => format!("syntax error: {what}"),

@@ -7,14 +7,48 @@ const LONG: usize = 5;
 /// And one. All names of fewer letters are near one another.
 const SHORT: usize = 3;
 
+/// What `on/1` is called with.
+const TRIGGERS: [(&str, u32); 10] = [
+    ("start", 0),
+    ("engine", 0),
+    ("event", 3),
+    ("changed", 1),
+    ("timer", 1),
+    ("message", 3),
+    ("sent", 2),
+    ("udp", 3),
+    ("datagram", 3),
+    ("gap", 2),
+];
+
 /// What is said of it.
 pub(super) fn unknown(name: &str, arity: u32, names: &[(String, u32)]) -> String {
-    let meant = meant(name, arity, names);
-    match meant.as_slice() {
-        [] => format!("unknown procedure {name}/{arity}"),
-        some => {
-            format!("unknown procedure {name}/{arity}; did you mean {}?", some.join(" or "))
+    let said = format!("unknown procedure {name}/{arity}");
+    match meant(name, arity, names).as_slice() {
+        [] => said,
+        some => format!("{said}; did you mean {}?", some.join(" or ")),
+    }
+}
+
+/// What is said of one that was looked for in a module.
+pub(super) fn unknown_in(module: &str, name: &str, arity: u32, names: &[(String, u32)]) -> String {
+    let said = format!("unknown procedure {module}:{name}/{arity}");
+    match meant(name, arity, names).as_slice() {
+        [] => said,
+        some => format!("{said}; did you mean {}?", some.join(" or ")),
+    }
+}
+
+/// What is said of a head of `on/1` that no trigger has.
+pub(super) fn no_trigger(name: &str, arity: u32) -> String {
+    let said = format!("this clause of on/1 is never called: no trigger is {name}/{arity}");
+    let triggers: Vec<_> = TRIGGERS.map(|(name, arity)| (name.to_owned(), arity)).into();
+    match meant(name, arity, &triggers).as_slice() {
+        [] => {
+            let all = TRIGGERS.map(|(name, arity)| format!("{name}/{arity}"));
+            format!("{said}; there are {}", all.join(", "))
         }
+        some => format!("{said}; did you mean {}?", some.join(" or ")),
     }
 }
 

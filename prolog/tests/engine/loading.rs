@@ -10,9 +10,14 @@ crate::tests! {
     singletons_and_scattered_clauses_are_warnings
     unknown_procedures_are_warnings
     what_is_known_in_some_way_is_no_unknown_procedure
+    what_is_called_in_a_module_or_by_a_meta_argument_is_looked_for_there
+    a_handler_of_no_trigger_is_warned_of
+    a_declaration_without_the_library_says_what_to_add
     what_the_loader_stops_at_is_told_by_name
+    what_an_initialization_throws_is_told_by_its_place
     a_clause_of_a_replicated_predicate_is_refused
     writes_during_loading_are_refused
+    a_byte_order_mark_is_skipped
     declarations_are_told
     files_that_are_used_are_checked_too
     a_module_of_the_space_is_loaded_from_the_nodes_folder
@@ -152,7 +157,7 @@ s(X) :- append(X, [], _).\nt(_).\n";
 :- meta_predicate(twice(0)).
 :- table path/2.
 :- op(700, xfx, ===>).
-main :- state(_), later(1), account(_, _), job(_, _, _), fresh(1), other:none, M = user, M:anything.
+main :- state(_), later(1), account(_, _), job(_, _, _), fresh(1), other:r(1), nowhere:none, M = user, M:anything.
 more(X, Y) :- X #> Y + 1, Y #\\= 3, label([X, Y]), X in 0..9, dif(X, Y), r(X), X ===> Y.
 A ===> B :- A = B.
 meta(Gs, G) :- call(G), call(G, 1), maplist(\\X^(X = 1), Gs), maplist(=(1), Gs), foldl(add, Gs, 0, _),
@@ -187,9 +192,84 @@ number_vars(X) :- ( var(X), ! ; nonvar(X) -> integer(X) ; atomic(X), compound(X)
         }
         other => panic!("{other:?}"),
     }
-    // Nobody knows what a program with expansions of its own calls.
-    let program = "user:term_expansion(make(X), p(X)).\nmake(1).\nq :- nosuch, p(1).\n";
+    // Nobody knows what an expansion of the program's own makes of what it takes.
+    let program = "user:term_expansion((a(X) :- _), b(X)).\nuser:goal_expansion(old(X), write(X)).
+a(1) :- nosuch.\nq :- old(x), once(old(y)), b(1).\n";
     assert_eq!(warnings(program), []);
+    let program = "term_expansion(X, X) :- fail.\nq :- nosuch.\n";
+    assert_eq!(warnings(program), []);
+    // A predicate of the program's own has the name of one that calls.
+    let program = "time(X) :- write(X).\nq :- time(noon).\n";
+    assert_eq!(warnings(program), []);
+    // A program that calls on/1 itself has it for more.
+    let program = ":- use_module(library(synod)).\non(mine(X)) :- write(X).\nq :- on(mine(1)).\n";
+    assert_eq!(warnings(program), []);
+}
+
+fn what_is_called_in_a_module_or_by_a_meta_argument_is_looked_for_there() {
+    let mut options = Options::agent();
+    let other = ":- module(other, [twice/1]).\n:- meta_predicate(twice(0)).\ntwice(G) :- G, G.\n";
+    options.files.push(("other.pl", other.into()));
+    let program = ":- use_module(library(synod)).
+:- use_module(library(lists)).
+:- use_module(other).
+:- meta_predicate(thrice(1)).
+:- meta_predicate(each(2, ?)).
+p :- other:twise(true), lists:apend([], [], _), maplist(other:nothing, []), other:(true, gone).
+q :- twice(nosuch), thrice(nosuch), each(nosuch, []).
+thrice(G) :- call(G, 1).
+each(G, X) :- call(G, X, 1).
+user:term_expansion(make(X), m(X)).
+make(1).
+r :- m(1), nosuch.
+";
+    let FromEngine::Loaded { warnings, .. } = Node::launch(program, options).next_said() else {
+        panic!()
+    };
+    let said: Vec<_> = warnings.iter().map(|p| format!("{}:{}", p.line, p.text)).collect();
+    let unknown = |line: u32, what: &str| format!("{line}:unknown procedure {what}");
+    assert_eq!(
+        said,
+        [
+            unknown(6, "other:twise/1; did you mean twice/1?"),
+            unknown(6, "lists:apend/3; did you mean append/3?"),
+            unknown(6, "other:nothing/1"),
+            unknown(6, "other:gone/0"),
+            unknown(7, "nosuch/0"),
+            unknown(7, "nosuch/1"),
+            unknown(7, "nosuch/2"),
+            unknown(12, "nosuch/0"),
+        ]
+    );
+}
+
+fn a_handler_of_no_trigger_is_warned_of() {
+    let program = ":- use_module(library(synod)).
+on(evnt(_, _, a)).
+on(event(_, a)) :- true.
+on(changed(retract(_))).
+on(begin).
+on(_).
+";
+    let never = "this clause of on/1 is never called: no trigger is ";
+    let all = "start/0, engine/0, event/3, changed/1, timer/1, message/3, sent/2, udp/3, datagram/3, gap/2";
+    assert_eq!(
+        warnings(program),
+        [
+            (2, 4, format!("{never}evnt/3; did you mean event/3?")),
+            (3, 4, format!("{never}event/2; did you mean event/3?")),
+            (5, 4, format!("{never}begin/0; there are {all}")),
+        ]
+    );
+}
+
+fn a_declaration_without_the_library_says_what_to_add() {
+    for what in ["replicated(p/1)", "agent(one)"] {
+        let found = problems(&format!("q.\n:- {what}.\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, 2);
+        assert!(found[0].2.contains("put `:- use_module(library(synod)).` before it"), "{found:?}");
+    }
 }
 
 fn what_the_loader_stops_at_is_told_by_name() {
@@ -197,7 +277,16 @@ fn what_the_loader_stops_at_is_told_by_name() {
         (":- use_module(library(no_such)).", "library(no_such) does not exist"),
         (":- use_module(no_such_file).", "file no_such_file does not exist"),
         (":- initialization(throw(oops)).", "oops"),
-        (":- no_such_directive(1).", "error(domain_error(directive,no_such_directive/1),load/1)"),
+        (
+            ":- no_such_directive(1).",
+            "no_such_directive/1 is no directive: a goal that is to run when the program has been loaded \
+             is `:- initialization(Goal).`",
+        ),
+        (":- fail.", "`:- initialization(Goal).`"),
+        (
+            "p :- q,\n   r.\n:- initialization(true).\n:- dynamic(1).",
+            "error(syntax_error(invalid_module_export),load/1)",
+        ),
         (":- replicated(p).", "error(type_error(predicate_indicator,p),replicated/1)"),
         (":- replicated(X).", "error(instantiation_error,replicated/1)"),
         (":- replicated(p/1+key(2)).", "error(domain_error(argument_number,2),replicated/1)"),
@@ -211,14 +300,38 @@ fn what_the_loader_stops_at_is_told_by_name() {
             "error(domain_error(agent_option,record(maybe)),agent/1)",
         ),
     ] {
+        let lines = program.matches('\n').count() as u32;
         let program = format!(":- use_module(library(synod)).\n{program}\nq(1).\n");
         let found = problems(&program);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].2, wanted);
+        assert!(found[0].2.ends_with(wanted), "{found:?}");
+        assert_eq!((found[0].0, found[0].1), (2 + lines, 1), "{found:?}");
     }
     let mut node = Node::launch("p :- q(.", Options::agent());
     assert!(matches!(node.next_said(), FromEngine::NotLoaded { .. }));
     assert_eq!(node.next_or_death(), Err(Death::Ended));
+}
+
+fn what_an_initialization_throws_is_told_by_its_place() {
+    // Of several, the one that threw; also of a file that the program uses.
+    let several = "
+:- initialization(true).
+:- initialization(
+    throw(oops)).
+:- initialization(throw(never)).
+";
+    let found = problems(&format!(":- use_module(library(synod)).{several}"));
+    assert_eq!(found, [(3, 1, "the directive threw oops".to_owned())]);
+    // Without the library, too.
+    let found = problems("p.\n:- initialization(throw(oops)).\n");
+    assert_eq!(found, [(2, 1, "the directive threw oops".to_owned())]);
+    let mut options = Options::agent();
+    options.files.push(("other.pl", format!(":- module(other, []).{several}")));
+    let program = ":- use_module(library(synod)).\n:- use_module(other).\n";
+    let mut node = Node::launch(program, options);
+    let FromEngine::NotLoaded { problems, .. } = node.next_said() else { panic!() };
+    assert!(problems[0].file.ends_with("/other.pl"), "{problems:?}");
+    assert_eq!((problems[0].line, &*problems[0].text), (3, "the directive threw oops"));
 }
 
 fn a_clause_of_a_replicated_predicate_is_refused() {
@@ -230,14 +343,40 @@ fn a_clause_of_a_replicated_predicate_is_refused() {
     let expansion = "user:term_expansion(make(X), p(X)).\nmake(1).\n";
     let found = problems(&format!("{head}{expansion}"));
     let wanted = "error(permission_error(modify,replicated_procedure,p/1),load/1)";
-    assert_eq!(found[0].2, wanted);
+    assert!(found[0].2.ends_with(wanted), "{found:?}");
+    assert_eq!(found[0].0, 4);
 }
 
 fn writes_during_loading_are_refused() {
     let program = ":- use_module(library(synod)).\n:- replicated(p/1).
 :- initialization(assertz(p(1))).\n";
     let found = problems(program);
-    assert_eq!(found[0].2, "error(permission_error(modify,facts,load),synod)");
+    assert_eq!(
+        found[0],
+        (3, 1, "the directive threw error(permission_error(modify,facts,load),synod)".to_owned())
+    );
+}
+
+fn a_byte_order_mark_is_skipped() {
+    let program = "\u{feff}:- use_module(library(synod)).\np(X, a).\nq(é) :- nosuch.\n";
+    let said = [
+        (2, 1, "singleton variable X".to_owned()),
+        (3, 9, "unknown procedure nosuch/0".to_owned()),
+    ];
+    assert_eq!(warnings(program), said);
+    let found = problems("\u{feff}p(a b).\nok.\nq(a b).\n");
+    let places: Vec<_> = found.iter().map(|p| (p.0, p.1)).collect();
+    assert_eq!(places, [(1, 1), (3, 1)], "{found:?}");
+    let program = "\u{feff}p(a).\n:- initialization(throw(oops)).\n";
+    assert_eq!(problems(program), [(2, 1, "the directive threw oops".to_owned())]);
+    let mut node = Node::start("\u{feff}:- module(m, [p/1]).\np(1).\n", Options::side());
+    assert_eq!(node.query("p(X)").0, ["X = 1"]);
+    // The machine loads by itself what a program uses.
+    let mut options = Options::agent();
+    options.files.push(("other.pl", "\u{feff}:- module(other, []).\n".into()));
+    let mut node = Node::launch(":- use_module(other).\n", options);
+    let FromEngine::NotLoaded { problems, .. } = node.next_said() else { panic!() };
+    assert!(problems[0].text.contains("byte order mark"), "{problems:?}");
 }
 
 fn declarations_are_told() {

@@ -53,7 +53,7 @@ pub(super) enum LoadError {
     #[error("{}: {why}", path.display())]
     File { path: PathBuf, why: io::Error },
     /// No process can be started.
-    #[error("an engine cannot be started: {0}")]
+    #[error("an engine cannot be started: {0}; `ulimit -a` shows what this user may have")]
     Spawn(io::Error),
     /// The engine ended while it loaded.
     #[error("the engine {0} while it loaded the program")]
@@ -226,14 +226,10 @@ fn program_text(path: &Path) -> Result<String, LoadError> {
         let bound = MAX_PROGRAM_BYTES >> 20;
         return Err(refused(format!("a program has {bound} MiB at most; put data into facts")));
     }
-    if text.starts_with("\u{feff}".as_bytes()) {
-        let why = "it begins with a byte order mark, which is no Prolog: save it as UTF-8 without";
-        return Err(refused(why.to_owned()));
-    }
     String::from_utf8(text).map_err(|e| {
         let (at, text) = (e.utf8_error().valid_up_to(), e.into_bytes());
         let line = text.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        refused(format!("it is not UTF-8: byte {at}, in line {line}"))
+        refused(format!("it is not UTF-8: byte {at}, in line {line}; save it as UTF-8"))
     })
 }
 

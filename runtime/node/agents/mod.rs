@@ -229,6 +229,11 @@ impl Agents {
         drop(self.context.register(&registered));
     }
 
+    /// What engines are started from.
+    pub(crate) fn executable(&self) -> &Path {
+        &self.context.executable
+    }
+
     /// All agents that this node has run since it started.
     pub(crate) async fn list(&self) -> Vec<AgentInfo> {
         let mut all = Vec::new();
@@ -520,5 +525,5 @@ fn describe(problem: &Problem) -> String {
 }
 
 fn stopping() -> ErrorBody {
-    error("stopping", "the node is going down")
+    error("stopping", "the node is going down: ask again when it is up")
 }

@@ -36,7 +36,7 @@ impl Agents {
                 SideEvent::Output(_) | SideEvent::More => {}
             }
         }
-        Err(error("stopping", "the node is going down"))
+        Err(error("stopping", "the node is going down: ask again when it is up"))
     }
 }
 

@@ -426,8 +426,9 @@ impl Goal<'_> {
                 | Effect::Unwatch { .. }
                 | Effect::Subscribe { .. }
                 | Effect::Unsubscribe { .. } => {
-                    let text = "a goal from outside set a timer, watch or subscription: those are \
-                                the agent's own, and it was passed over";
+                    // An engine of a goal refuses them itself.
+                    let text = "a goal's engine asked for a timer, watch or subscription, which are the \
+                                agent's own: it was passed over";
                     self.agent.log.line("warning", text);
                 }
             }

@@ -32,7 +32,10 @@ impl Steps {
         let asked = Arc::new(Notify::new());
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if names.contains_key(&name) {
-            return Err(error("exists", format!("a goal named {name} is being solved already")));
+            return Err(error(
+                "exists",
+                format!("a goal named {name} is being solved already: give it another `step`"),
+            ));
         }
         names.insert(name.clone(), Arc::clone(&asked));
         drop(names);
@@ -42,7 +45,12 @@ impl Steps {
     /// Asks a goal for more. Whoever asks twice for one answer gets one.
     pub(super) fn more(&self, name: &str) -> Result<(), ErrorBody> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = || error("not_found", format!("no goal named {name} waits here"));
+        let missing = || {
+            error(
+                "not_found",
+                format!("no goal named {name} waits here: it has ended, or was never asked"),
+            )
+        };
         names.get(name).ok_or_else(missing)?.notify_one();
         Ok(())
     }

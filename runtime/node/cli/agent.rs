@@ -42,6 +42,7 @@ pub(crate) enum Agent {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// The agent
+    #[arg(value_parser = units::agent)]
     name: String,
 }
 
@@ -49,6 +50,7 @@ pub(crate) struct Named {
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The agent
+    #[arg(value_parser = units::agent)]
     name: String,
     /// Go on with what comes
     #[arg(short, long, env = "SYNOD_FOLLOW", hide_env = true, value_parser = units::switch())]

@@ -5,6 +5,9 @@ use std::io;
 use std::process::ExitCode;
 use synod::api::{ErrorBody, Problem};
 
+/// Characters of a line that are shown around a place in it.
+const SHOWN: usize = 120;
+
 /// What ends a verb early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -104,10 +107,26 @@ fn in_text(problem: &Problem, text: &str) -> Vec<String> {
     let (Some(line), Some(before)) = (line, (problem.column as usize).checked_sub(1)) else {
         return Vec::new();
     };
+    let (line, before) = around(line, before);
+    let line = line.as_str();
     // A tab stays a tab, so that the mark stands below what it means wherever tabs end.
     let blank = |c| if c == '\t' { '\t' } else { ' ' };
     let mark: String = line.chars().map(blank).chain(std::iter::repeat(' ')).take(before).collect();
     vec![format!("  {line}"), format!("  {mark}^")]
+}
+
+/// What stands around a place of a line, which may be long, and the place in that.
+fn around(line: &str, before: usize) -> (String, usize) {
+    const CUT: &str = "…";
+    let len = line.chars().count();
+    if len <= SHOWN {
+        return (line.to_owned(), before);
+    }
+    let from = before.min(len).saturating_sub(SHOWN / 2);
+    let part: String = line.chars().skip(from).take(SHOWN).collect();
+    let (start, shift) = if from > 0 { (CUT, 1) } else { ("", 0) };
+    let end = if from + SHOWN < len { CUT } else { "" };
+    (format!("{start}{part}{end}"), before - from + shift)
 }
 
 #[cfg(test)]
@@ -123,6 +142,11 @@ mod tests {
     fn a_mark_stands_below_the_place() {
         assert_eq!(in_text(&problem(1, 5), "foo(("), ["  foo((", "      ^"]);
         assert_eq!(in_text(&problem(2, 3), "é,\n\tb"), ["  \tb", "  \t ^"]);
+        let long = format!("{}({}", "a".repeat(50_000), "b".repeat(50_000));
+        let shown = in_text(&problem(1, 50_001), &long);
+        assert!(shown.iter().all(|line| line.chars().count() <= SHOWN + 4), "{shown:?}");
+        let mark = shown[1].chars().count() - 1;
+        assert_eq!(shown[0].chars().nth(mark), Some('('));
         assert!(in_text(&problem(3, 1), "one line").is_empty());
         assert!(in_text(&problem(0, 0), "no place").is_empty());
     }

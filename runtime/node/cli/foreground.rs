@@ -96,8 +96,11 @@ impl Foreground {
         // Looked at first: a path that is too long is found before anything is written.
         socket_path(data).map_err(|error| Failure::error(error.to_string()))?;
         let signals = Signals::new()?;
-        let executable = std::env::current_exe()
-            .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;
+        let executable = std::env::current_exe().map_err(|error| {
+            Failure::error(format!(
+                "this program's own path cannot be found: {error}; start it by its path"
+            ))
+        })?;
         let NodeArgs { node: name, min_free, listen, peer: peers, private, allow, no_mdns } = args;
         let wants_net = !listen.is_empty() || !peers.is_empty();
         let net = NetConfig { listen, peers, private, allow, no_mdns };
@@ -157,7 +160,11 @@ impl Signals {
                 signal(SignalKind::hangup())?,
             ])
         };
-        Ok(Self(listen().map_err(|error| Failure::error(format!("signals: {error}")))?))
+        Ok(Self(
+            listen().map_err(|error| {
+                Failure::error(format!("signals cannot be waited for: {error}"))
+            })?,
+        ))
     }
 
     /// Forgets those that have come.
@@ -191,7 +198,11 @@ pub(crate) fn block_on<T>(
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(has_colour);
     log.with_max_level(level).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::error(format!("the runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| {
+        Failure::error(format!(
+            "threads cannot be started: {error}; `ulimit -u` shows how many this user may have"
+        ))
+    })?;
     let ended = runtime.block_on(verb);
     // A thread that waits for a terminal or a disk does not keep the process.
     runtime.shutdown_background();

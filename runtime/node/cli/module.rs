@@ -3,7 +3,7 @@
 use super::client::{Client, encode};
 use super::space::SpaceArg;
 use super::table::{Table, bytes};
-use super::{Failure, Global, Verdict};
+use super::{Failure, Global, Verdict, units};
 use clap::{Args, Subcommand};
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ pub(crate) enum Module {
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// The module's name
+    #[arg(value_parser = units::module)]
     name: String,
     /// The file with its Prolog text
     file: PathBuf,
@@ -36,6 +37,7 @@ pub(crate) struct Publish {
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// The module's name
+    #[arg(value_parser = units::module)]
     name: String,
     #[command(flatten)]
     space: SpaceArg,

@@ -2,7 +2,7 @@
 
 use super::client::{Client, encode};
 use super::space::SpaceArg;
-use super::{Failure, Global, Verdict, broadcast};
+use super::{Failure, Global, Verdict, broadcast, units};
 use clap::Args;
 
 /// Ask how a transaction ended whose outcome was unknown
@@ -10,6 +10,7 @@ use clap::Args;
 #[command(after_help = "Exits 0 if it was committed, 1 if it was refused or is not known.")]
 pub(crate) struct Outcome {
     /// Its id, as the command that proposed it printed it
+    #[arg(value_parser = units::id)]
     id: String,
     #[command(flatten)]
     space: SpaceArg,

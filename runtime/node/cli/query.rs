@@ -1,7 +1,7 @@
 //! `synod query GOAL`
 
 use super::answers::{self, Broken};
-use super::client::{Client, encode};
+use super::client::{CallError, Client, encode};
 use super::memory::Memory;
 use super::space::SpaceArg;
 use super::{Failure, Global, Verdict};
@@ -54,6 +54,14 @@ impl Query {
             step: None,
         };
         let events = client.post_events("/v1/query", &request).await;
+        if let Err(CallError::Told(error)) = &events
+            && request.agent.is_some()
+            && as_of.is_none()
+            && error.code == "not_found"
+        {
+            say(format_args!("synod: {}", error.message));
+            return Ok(Verdict::No);
+        }
         let ended = answers::print(&mut global.out(), &request.goal, events).await;
         let ended = ended.map_err(|broken| match broken {
             Broken::Failure(failure) => failure,

@@ -5,12 +5,14 @@ use super::foreground::{self, Foreground, NodeArgs, Signals};
 use super::space::SpaceArg;
 use super::watch::Watch;
 use super::{Failure, Global, Verdict, client, detach, down, lines, units};
+use crate::cli::say::say;
 use clap::Args;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod::api::{AgentInfo, AgentOptions, LogLine, Reloaded, RunRequest};
+use synod::control::SOCKET_NAME;
 use tokio::sync::{mpsc, oneshot};
 use tracing::level_filters::LevelFilter;
 
@@ -215,7 +217,7 @@ async fn be_node(
 ) -> Result<Verdict, Failure> {
     let watch = watch(&request, watches)?;
     let mut foreground = Foreground::start(data, args).await?;
-    let ended = run_here(global, &mut foreground, request, watch).await;
+    let ended = run_here(global, data, &mut foreground, request, watch).await;
     foreground.stop().await?;
     match ended? {
         Ended::Agent(verdict) => verdict,
@@ -240,13 +242,19 @@ enum Ended {
 /// Runs the agent until it ends or is wanted to.
 async fn run_here(
     global: &Global,
+    data: &Path,
     foreground: &mut Foreground,
     request: RunRequest,
     watch: Option<Watch>,
 ) -> Result<Ended, Failure> {
     let begins = now_micros();
     let node = foreground.node.clone();
-    let AgentInfo { name, .. } = node.run_agent(request).await.map_err(Failure::told)?;
+    let AgentInfo { name, space, .. } = node.run_agent(request).await.map_err(Failure::told)?;
+    let socket = data.join(SOCKET_NAME);
+    say(format_args!(
+        "[node] listening on {}; agent {name} runs in space {space}; Ctrl-C ends both",
+        socket.display()
+    ));
     let lines = node.logs(&name, FIRST_LINES, true).await.map_err(Failure::told)?;
     let mut printed = print_in_thread(global, lines, begins);
     let reload = || async { node.reload_agent(&name).await.map_err(Failure::told) };

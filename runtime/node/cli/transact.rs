@@ -76,6 +76,13 @@ impl Transact {
             step: None,
         };
         let events = client.post_events("/v1/transact", &request).await;
+        if let Err(CallError::Told(error)) = &events
+            && request.agent.is_some()
+            && error.code == "not_found"
+        {
+            say(format_args!("synod: {}", error.message));
+            return Ok(Verdict::No);
+        }
         let ended = answers::print(&mut global.out(), &request.goal, events).await;
         let ended = ended.map_err(|broken| match broken {
             Broken::Failure(failure) => failure,

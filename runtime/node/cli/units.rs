@@ -8,6 +8,29 @@ pub(crate) fn switch() -> FalseyValueParser {
     FalseyValueParser::new()
 }
 
+/// A name that is given by its place: what it names, and where such names are shown.
+fn name(text: &str, what: &str, shown: &str) -> Result<String, String> {
+    match text {
+        "" => Err(format!("it is empty: give {what}, as {shown} shows it")),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// An agent's name.
+pub(crate) fn agent(text: &str) -> Result<String, String> {
+    name(text, "the agent's name", "`synod agent list`")
+}
+
+/// A module's name.
+pub(crate) fn module(text: &str) -> Result<String, String> {
+    name(text, "the module's name", "`synod module list`")
+}
+
+/// A transaction's id.
+pub(crate) fn id(text: &str) -> Result<String, String> {
+    name(text, "a transaction's id, as in 12-1", "the command whose outcome was unknown")
+}
+
 /// Milliseconds: `500ms`, `10s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
     let scale = |unit: &str| match unit {

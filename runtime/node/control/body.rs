@@ -17,7 +17,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
         let body = Limited::new(request.into_body(), BODY_BYTES);
         let bytes = match tokio::time::timeout(BODY_TIME, body.collect()).await {
             Err(_) => {
-                let why = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+                let why = format!(
+                    "the body did not arrive within {} s: send it again",
+                    BODY_TIME.as_secs()
+                );
                 return Err(ApiError::new("slow", why));
             }
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -28,7 +31,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
                 return Err(ApiError::new("too_large", why));
             }
             Ok(Err(error)) => {
-                return Err(ApiError::new("bad_request", format!("the body broke off: {error}")));
+                return Err(ApiError::new(
+                    "bad_request",
+                    format!("the body broke off: {error}; send it again"),
+                ));
             }
             Ok(Ok(body)) => body.to_bytes(),
         };

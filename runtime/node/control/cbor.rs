@@ -34,7 +34,12 @@ pub(super) async fn negotiate(request: Request, next: Next) -> Result<Response, 
         return Ok(answer);
     }
     let (mut parts, body) = answer.into_parts();
-    let internal = |error: String| ApiError::new("internal", format!("the answer: {error}"));
+    let internal = |error: String| {
+        ApiError::new(
+            "internal",
+            format!("the answer cannot be told as CBOR: {error}; ask for JSON"),
+        )
+    };
     // Every object that is answered was bounded when it was made.
     let json = to_bytes(body, 2 * COLLECTED_BYTES).await.map_err(|e| internal(e.to_string()))?;
     let value = serde_json::from_slice(&json).map_err(|e| internal(e.to_string()))?;

@@ -1,6 +1,7 @@
 //! Errors as HTTP answers: the body says it to people and programs, the status to HTTP.
 
-use crate::api::ErrorBody;
+use crate::api::{CODES, ErrorBody};
+use crate::space::error;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::StatusCode;
@@ -12,8 +13,7 @@ pub(super) struct ApiError(pub(super) ErrorBody);
 
 impl ApiError {
     pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
-        let (code, message) = (code.to_owned(), message.into());
-        Self(ErrorBody { code, message, problems: Vec::new(), id: None })
+        Self(error(code, message))
     }
 }
 
@@ -51,19 +51,9 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// The HTTP status (RFC 9110 §15) that a code stands for.
 fn status_of(code: &str) -> StatusCode {
-    match code {
-        "bad_request" | "syntax" | "program" | "name" | "multicast" => StatusCode::BAD_REQUEST,
-        "not_found" => StatusCode::NOT_FOUND,
-        "bad_method" => StatusCode::METHOD_NOT_ALLOWED,
-        "slow" => StatusCode::REQUEST_TIMEOUT,
-        "refused" | "exists" | "ambiguous" | "not_claimed" | "stopped" => StatusCode::CONFLICT,
-        "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "threw" | "halted" | "engine" => StatusCode::UNPROCESSABLE_ENTITY,
-        "busy" | "stopping" | "not_leader" | "behind" => StatusCode::SERVICE_UNAVAILABLE,
-        "unknown" => StatusCode::GATEWAY_TIMEOUT,
-        "full" => StatusCode::INSUFFICIENT_STORAGE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    let known = CODES.iter().find(|(known, _)| *known == code);
+    known
+        .and_then(|(_, status)| StatusCode::from_u16(*status).ok())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -5,12 +5,14 @@ use super::cbor::accepts;
 use super::error::ApiError;
 use super::limits::COLLECTED_BYTES;
 use crate::api::{Answers, ChangeEvent, ErrorBody, GoalEvent, LogLine, Once};
+use crate::space::error;
 use axum::Json;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
+use std::task::Poll;
 use tokio::sync::mpsc::Receiver;
 
 /// Answers with a goal's events. The first one is waited for, so that a goal that cannot be read
@@ -58,10 +60,10 @@ pub(super) async fn answer_results<T: Serialize + Send + 'static>(
     headers: &HeaderMap,
     mut results: Receiver<Result<T, ErrorBody>>,
     size: impl Fn(&T) -> usize,
+    stopping: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Response, ApiError> {
     if !wants_one_object(headers) {
-        let events = stream::poll_fn(move |cx| results.poll_recv(cx));
-        let events = events.map(|result| match result {
+        let events = until(stopping, results).map(|result| match result.flatten() {
             Ok(value) => Event::default().json_data(&value).map_err(axum::Error::new),
             // A stream that breaks off says that something is missing.
             Err(error) => Err(axum::Error::new(error)),
@@ -81,8 +83,37 @@ pub(super) async fn answer_results<T: Serialize + Send + 'static>(
 }
 
 /// Answers with a space's changes. They have no end, so there is no collecting them.
-pub(super) fn answer_changes(changes: Receiver<ChangeEvent>) -> Response {
-    stream_all(None, changes)
+pub(super) fn answer_changes(
+    changes: Receiver<ChangeEvent>,
+    stopping: impl Future<Output = ()> + Send + 'static,
+) -> Response {
+    let events = until(stopping, changes).map(|change| match change {
+        Ok(change) => Event::default().json_data(&change).map_err(axum::Error::new),
+        Err(error) => Err(axum::Error::new(error)),
+    });
+    Sse::new(events).into_response()
+}
+
+/// What is received, until the node goes down: what has no end would keep it from that.
+pub(super) fn until<T: Send + 'static>(
+    stopping: impl Future<Output = ()> + Send + 'static,
+    mut received: Receiver<T>,
+) -> impl Stream<Item = Result<T, ErrorBody>> + Send + 'static {
+    let mut stopping = Some(Box::pin(stopping));
+    stream::poll_fn(move |cx| {
+        if let Poll::Ready(next) = received.poll_recv(cx) {
+            return Poll::Ready(next.map(Ok));
+        }
+        let Some(waiting) = &mut stopping else { return Poll::Ready(None) };
+        waiting.as_mut().poll(cx).map(|()| {
+            stopping = None;
+            Some(Err(stops()))
+        })
+    })
+}
+
+fn stops() -> ErrorBody {
+    error("stopping", "the node is going down: ask again when it is up")
 }
 
 fn wants_one_object(headers: &HeaderMap) -> bool {
@@ -143,7 +174,7 @@ fn too_large() -> ApiError {
 
 /// The events ended without the last one: nobody will tell how the goal ended.
 fn broke_off(once: Option<Once>) -> ApiError {
-    let why = "the node is going down";
+    let why = "the node is going down: ask again when it is up";
     match once {
         Some(Once { session, seq, .. }) => {
             let id = Some(format!("{session}-{seq}"));

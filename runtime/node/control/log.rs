@@ -3,8 +3,8 @@
 
 use super::cbor::accepts;
 use super::error::ApiError;
-use super::goals::answer_results;
-use super::routes::InSpace;
+use super::goals::{answer_results, until};
+use super::routes::{InSpace, stopping};
 use crate::api::{Imported, LogEntry, LogPlace};
 use crate::node::Node;
 use crate::past::{At, Filter, Span, filter};
@@ -15,7 +15,7 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::stream::StreamExt;
 use serde::Deserialize;
 use synod_core::export::MEDIA_TYPE;
 
@@ -69,15 +69,15 @@ pub(super) async fn log(
     if !accepts(&headers, MEDIA_TYPE) {
         let entries = node.log_entries(space, span, filter, follow).await?;
         let size = |entry: &LogEntry| entry.line().len();
-        return answer_results(&headers, entries, size).await;
+        return answer_results(&headers, entries, size, stopping(&node)).await;
     }
     if filter != Filter::default() {
         let why = "an export has all commands of a span: leave out agent and functor";
         return Err(ApiError::new("bad_request", why));
     }
-    let mut pieces = node.export(space, span, follow).await?;
+    let pieces = node.export(space, span, follow).await?;
     // A body that ends in an error is not ended in order: whoever reads sees that it is cut.
-    let body = stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let body = until(stopping(&node), pieces).map(Result::flatten);
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], Body::from_stream(body)).into_response())
 }
 

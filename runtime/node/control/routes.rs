@@ -69,6 +69,12 @@ pub(super) fn router(node: Node) -> Router {
         .with_state(node)
 }
 
+/// Resolves when the node goes down.
+pub(super) fn stopping(node: &Node) -> impl Future<Output = ()> + Send + 'static {
+    let node = node.clone();
+    async move { node.stopping().await }
+}
+
 /// The space that a request speaks of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +149,8 @@ async fn changes(
 ) -> Result<Response, ApiError> {
     let Query(Watched { space, predicate, after }) = watched?;
     let predicate = predicate.map(|text| indicator(&text)).transpose()?;
-    Ok(answer_changes(node.changes(space.as_deref(), predicate, after)?))
+    let changes = node.changes(space.as_deref(), predicate, after)?;
+    Ok(answer_changes(changes, stopping(&node)))
 }
 
 /// `Name/Arity`. The name may hold slashes, and is quoted if Prolog wants it quoted.
@@ -277,16 +284,25 @@ async fn module(
     let found = node.modules(space.as_deref()).await?.into_iter().find(|module| module.0 == name);
     match found {
         Some((name, text)) => Ok(Json(ModuleText { name, text })),
-        None => Err(ApiError::new("not_found", format!("no module `{name}` was published"))),
+        None => Err(ApiError::new(
+            "not_found",
+            format!("no module `{name}` was published: `synod module list` shows those that were"),
+        )),
     }
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::new("not_found", format!("there is no {} here", uri.path()))
+    ApiError::new(
+        "not_found",
+        format!("there is no {} here: docs/api.md names the requests that there are", uri.path()),
+    )
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::new("bad_method", format!("{} does not take {method}", uri.path()))
+    ApiError::new(
+        "bad_method",
+        format!("{} does not take {method}: docs/api.md names what it takes", uri.path()),
+    )
 }
 
 /// Reads a term that a person wrote, and gives its bytes.

@@ -178,8 +178,10 @@ impl Node {
         }
         match self.agents().await.into_iter().find(|agent| agent.space == name) {
             Some(agent) => {
-                let text =
-                    format!("the agent {} belongs to the space {name}: import first", agent.name);
+                let text = format!(
+                    "the agent {} belongs to the space {name}: import into a fresh data folder, and run it then",
+                    agent.name
+                );
                 Err(error("exists", text))
             }
             None => Ok(()),

@@ -15,7 +15,7 @@ pub use entry::Teller;
 pub use filter::{Filter, Span};
 pub use pipeline::StreamError;
 
-use crate::folder::{FolderError, genesis_id};
+use crate::folder::{FolderError, check_format_of, genesis_id};
 use crate::rfc3339;
 use crate::space::SnapshotError;
 use crate::space::snapshots::Snapshots;
@@ -64,7 +64,7 @@ impl FromStr for At {
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
     /// The space has been closed.
-    #[error("the space is closed")]
+    #[error("the space is closed, for its node is going down: ask again when it is up")]
     Closed,
     /// There has been no such command yet.
     #[error("index {asked} has not come: the log ends at index {last}")]
@@ -75,7 +75,9 @@ pub enum PastError {
         last: u64,
     },
     /// Neither a snapshot nor the log reaches back so far.
-    #[error("the log goes back to index {first} only: what was before has been compacted")]
+    #[error(
+        "the log goes back to index {first} only, for what was before has been compacted: ask from there on"
+    )]
     Gone {
         /// The first index that can be told of.
         first: u64,
@@ -120,6 +122,7 @@ impl Past {
     /// Of a space's folder that no node runs on: read only. All that its log holds counts as committed,
     /// as it does for the node, the only voter, when it starts.
     pub fn of_folder(folder: &Path) -> Result<Self, PastError> {
+        check_format_of(folder)?;
         let id = genesis_id(folder)?;
         let name =
             folder.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

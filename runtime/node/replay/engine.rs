@@ -2,6 +2,7 @@
 
 use super::run::{Line, Would};
 use crate::agents::existence_error;
+use crate::stand_in::{Answer, StandIn};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -14,8 +15,8 @@ use synod_core::kb::{Indicator, Kb};
 use synod_core::term::Term;
 use synod_core::transaction::Draft;
 use synod_prolog::frame::{
-    Ask, Changes, Declaration, Effect, Frame, FrameError, FromEngine, Limits, Outcome, Problem,
-    Role, Sandbox, Severity, Start, ToEngine, Trigger, VERSION,
+    Changes, Declaration, Effect, Frame, FrameError, FromEngine, Limits, Outcome, Problem, Role,
+    Sandbox, Severity, Start, ToEngine, Trigger, VERSION,
 };
 use synod_prolog::{Death, Spawned, spawn};
 
@@ -53,7 +54,7 @@ pub enum EngineFailure {
     #[error("the engine {0}")]
     Died(String),
     /// No process can be started.
-    #[error("an engine cannot be started: {0}")]
+    #[error("an engine cannot be started: {0}; `ulimit -a` shows what this user may have")]
     Spawn(#[from] std::io::Error),
     /// It speaks another protocol than this program.
     #[error("the engine cannot be understood: {0}")]
@@ -246,35 +247,11 @@ impl Engine {
         version: u64,
         program: Option<&Program>,
     ) -> Result<(), EngineFailure> {
-        match frame {
-            FromEngine::Ask { ask } => {
-                let answer = match ask {
-                    Ask::ReadIndex => Ok(Term::integer(version)),
-                    Ask::Members => Ok(Term::list(vec![])),
-                    Ask::Fate { .. } => Ok(Term::atom("unknown")),
-                    Ask::Agent { .. } => Ok(Term::atom("true")),
-                    Ask::AsOf { index } => Err(existence_error("index", Term::integer(index))),
-                    Ask::Module { name } => module(state, program, &name),
-                };
-                let (answer, error) = match answer {
-                    Ok(term) => (term.encode().ok(), None),
-                    Err(term) => (None, term.encode().ok()),
-                };
-                self.send(&ToEngine::Reply { answer, error })
-            }
-            FromEngine::Call { call, agent, .. } => {
-                let error = existence_error("agent", Term::atom(agent)).encode().ok();
-                let answers = Vec::new();
-                self.send(&ToEngine::CallAnswers { call, answers, more: false, error })
-            }
-            FromEngine::CallMore { call } => {
-                let answers = Vec::new();
-                self.send(&ToEngine::CallAnswers { call, answers, more: false, error: None })
-            }
-            FromEngine::CallClose { .. }
-            | FromEngine::Wants { .. }
-            | FromEngine::Effects { .. } => Ok(()),
-            other => Err(EngineFailure::Frame(format!("it said {other:?}"))),
+        let module = |name: &str| module(state, program, name);
+        match (StandIn { index: version, has_agents: true, module }).answer(frame) {
+            Answer::Says(answer) => self.send(&answer),
+            Answer::Nothing => Ok(()),
+            Answer::Other(other) => Err(EngineFailure::Frame(format!("it said {other:?}"))),
         }
     }
 

@@ -112,7 +112,7 @@ pub enum NotProposed {
     #[error("too much is under way: try again in a moment")]
     Busy,
     /// It is larger than an entry of the log may be.
-    #[error("the command is larger than an entry of the log may be")]
+    #[error("the command is larger than an entry of the log may be: make several of it")]
     TooLarge,
     /// The disk is nearly full.
     #[error("{0}")]
@@ -124,7 +124,7 @@ pub enum NotProposed {
     )]
     NoQuorum,
     /// The node is going down.
-    #[error("the node is going down")]
+    #[error("the node is going down: ask again when it is up")]
     Stopping,
 }
 

@@ -1,7 +1,7 @@
 //! What a space's threads and its handle all look at.
 
 use super::proposal::{Pending, UnderWay};
-use crate::api::ErrorBody;
+use crate::api::{CODES, ErrorBody};
 use crate::store::FsDisk;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -213,6 +213,7 @@ impl Shared {
 
 /// An error for the control socket.
 pub(crate) fn error(code: &str, message: impl Into<String>) -> ErrorBody {
+    debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not among the codes");
     let (code, message) = (code.to_owned(), message.into());
     ErrorBody { code, message, problems: Vec::new(), id: None }
 }

@@ -49,17 +49,16 @@ impl Replay {
         let stem = program.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let file = std::fs::canonicalize(program)
             .map_err(|e| Failure::error(format!("{}: {e}", program.display())))?;
-        let agents = self.agents(self.source(global).await?).await?;
-        let known = |name: &String| agents.contains(name);
-        let agent = match (self.name.clone(), stem.filter(known), agents.as_slice()) {
-            (Some(name), ..) if known(&name) => name,
-            (None, Some(stem), _) => stem,
-            (None, None, [only]) => only.clone(),
-            (_, _, []) => return Err(Failure::error("no agent has run in this log")),
-            (_, _, agents) => {
-                let agents = agents.join(", ");
-                let line = format!("say with --name whose program it is; the log has: {agents}");
-                return Err(Failure::error(line));
+        let agent = match &self.name {
+            // Whether it is there is seen on the way.
+            Some(name) => name.clone(),
+            None => {
+                let agents = self.agents(self.source(global).await?).await?;
+                match (stem.filter(|name| agents.contains(name)), agents.as_slice()) {
+                    (Some(stem), _) => stem,
+                    (None, [only]) => only.clone(),
+                    (None, agents) => return Err(no_such(agents)),
+                }
             }
         };
         let source = self.source(global).await?;
@@ -76,9 +75,15 @@ impl Replay {
         };
         let (json, name) = (global.out().is_json(), agent.clone());
         let out = global.out();
-        let work = move || self.replay(source, program, &agent, out);
-        let told = tokio::task::spawn_blocking(work).await;
-        let told = told.map_err(|e| Failure::error(e.to_string()))??;
+        let work = move || self.replay(source, program, &agent, out).map(|told| (self, told));
+        let replayed = tokio::task::spawn_blocking(work).await;
+        let (replay, told) = replayed.map_err(|e| Failure::error(e.to_string()))??;
+        if told.runs == 0 && replay.name.is_some() {
+            let agents = replay.agents(replay.source(global).await?).await?;
+            if !agents.contains(&name) {
+                return Err(no_such(&agents));
+            }
+        }
         drop(files);
         let mut out = global.out();
         if json {
@@ -160,6 +165,15 @@ impl Replay {
         progress.clear();
         Ok(replay.map(|replay| replay.told()).unwrap_or_default())
     }
+}
+
+/// What is said where nobody knows whose program it is, or nobody of that name has run.
+fn no_such(agents: &[String]) -> Failure {
+    if agents.is_empty() {
+        return Failure::error("no agent has run in this log: replay one in which some did");
+    }
+    let agents = agents.join(", ");
+    Failure::error(format!("say with --name whose program it is; the log has: {agents}"))
 }
 
 fn is_behind(until: At, index: u64, time: u64) -> bool {

@@ -1,0 +1,31 @@
+//! The codes of errors, for programs.
+
+/// Every code that an error may have, and the HTTP status (RFC 9110 §15) that it stands for.
+pub const CODES: [(&str, u16); 26] = [
+    ("bad_request", 400),
+    ("syntax", 400),
+    ("program", 400),
+    ("name", 400),
+    ("multicast", 400),
+    ("not_found", 404),
+    ("bad_method", 405),
+    ("slow", 408),
+    ("refused", 409),
+    ("exists", 409),
+    ("ambiguous", 409),
+    ("not_claimed", 409),
+    ("stopped", 409),
+    ("too_large", 413),
+    ("threw", 422),
+    ("halted", 422),
+    ("engine", 422),
+    ("disk", 500),
+    ("damaged", 500),
+    ("internal", 500),
+    ("busy", 503),
+    ("stopping", 503),
+    ("no_quorum", 503),
+    ("behind", 503),
+    ("unknown", 504),
+    ("full", 507),
+];
