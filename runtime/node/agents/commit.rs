@@ -202,7 +202,8 @@ impl Task {
         said.iter().for_each(|line| self.log("error", line));
     }
 
-    /// Proposes a command until it is decided; none if the node goes down first.
+    /// Proposes a command until it is decided, however long no quorum can be reached: the same bytes
+    /// happen once. None if the node goes down first.
     pub(super) async fn commit(&mut self, command: &Command) -> Option<Ended> {
         let bytes = command.encode();
         let mut is_told = false;
@@ -213,20 +214,22 @@ impl Task {
                 sleep(LAST_COMMIT).await;
             };
             let ended = tokio::select! {
-                ended = self.space.commit_encoded(bytes.clone()) => ended?,
+                ended = self.space.commit_encoded(bytes.clone()) => ended,
                 () = given_up => return None,
             };
-            match ended {
-                Ended::NotProposed(why @ (NotProposed::Busy | NotProposed::DiskFull(_))) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        self.log("warning", &format!("a write waits: {why}"));
-                    }
-                    sleep(OFFER_AGAIN).await;
-                    if self.context.is_stopping() || self.is_ordered_to_end() {
-                        return None;
-                    }
-                }
-                ended => return Some(ended),
+            let waits = match ended {
+                Some(Ended::NotProposed(
+                    why @ (NotProposed::Busy | NotProposed::DiskFull(_) | NotProposed::NoQuorum),
+                )) => why.to_string(),
+                None => "the space has not said what became of it".to_owned(),
+                ended => return ended,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                self.log("warning", &format!("a write waits: {waits}"));
+            }
+            sleep(OFFER_AGAIN).await;
+            if self.context.is_stopping() || self.is_ordered_to_end() {
+                return None;
             }
         }
     }
@@ -279,6 +282,18 @@ pub(super) async fn claim(
     let closed = || LoadError::NotClaimed("the node is going down".to_owned());
     let look = space.look(move |state| state.agents().get(&name).map(|agent| agent.epoch));
     let after = look.await.ok_or_else(closed)?.unwrap_or(0);
+    claim_after(space, node, agent, loaded, after).await
+}
+
+/// The same, unless the agent has been claimed since the epoch given.
+pub(super) async fn claim_after(
+    space: &Space,
+    node: &str,
+    agent: &str,
+    loaded: &Loaded,
+    after: u64,
+) -> Result<(u64, Position), LoadError> {
+    let closed = || LoadError::NotClaimed("the space has not said in time".to_owned());
     let claim = Claim {
         agent: agent.to_owned(),
         node: node.to_owned(),

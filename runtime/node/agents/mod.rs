@@ -17,6 +17,7 @@ mod log;
 mod mailbox;
 mod names;
 mod side;
+mod standby;
 mod step;
 mod takeover;
 mod task;
@@ -30,7 +31,7 @@ use crate::node::LOCAL;
 use crate::space::{Space, error};
 use crate::{json, multicast};
 pub(crate) use ask::existence_error;
-use commit::claim;
+use commit::claim_after;
 pub(crate) use context::Context;
 use context::Registered;
 use definition::Definition;
@@ -42,9 +43,11 @@ pub(crate) use log::AgentLog;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use side::{Committed, commit_draft};
 use side::{SideEvent, Solve};
+use standby::Held;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
+use synod_core::kb::Position;
 use synod_prolog::frame::{GoalKind, GoalText};
 use takeover::How;
 use task::{Order, Task};
@@ -133,7 +136,19 @@ impl Agents {
             Mode::One => definition.name.clone(),
             Mode::Each => format!("{}@{}", definition.name, self.context.node()),
         };
-        let (epoch, cursor) = claim(space, self.context.node(), &agent, &loaded).await?;
+        let closed = || LoadError::NotClaimed("the space is closed".to_owned());
+        let held = standby::held(&self.context, space, &agent, loaded.mode).await;
+        let (epoch, cursor, stands_by) = match held.ok_or_else(closed)? {
+            Held::By { node, program } if program != loaded.program => {
+                return Err(standby::refused(&agent, &node));
+            }
+            Held::By { .. } => (0, Position::default(), true),
+            Held::Free { epoch } => {
+                let node = self.context.node();
+                let claimed = claim_after(space, node, &agent, &loaded, epoch).await?;
+                (claimed.0, claimed.1, false)
+            }
+        };
         let warnings = loaded.warnings.clone();
         let task = Task {
             context: Arc::clone(&self.context),
@@ -146,6 +161,7 @@ impl Agents {
             scan: Scan::new(&agent, cursor),
             agent,
             epoch,
+            stands_by,
             claimed: loaded,
             seq: 0,
             cursor,
@@ -162,7 +178,9 @@ impl Agents {
             has_progressed: false,
             skips_engine: false,
         };
-        registered.view.running(engine.pid);
+        if !stands_by {
+            registered.view.running(engine.pid);
+        }
         // Before an order can be obeyed: one that stops it is not undone.
         if keeps {
             keep(&self.context.folder_of(&definition.name), definition);

@@ -156,7 +156,7 @@ async fn solve_in_side(
     if let Some(ended) = ended_before(&agent.space, &solve).await {
         return drop(events.send(ended).await);
     }
-    if solve.at_least > 0 && agent.view.is_alive() {
+    if solve.at_least > 0 && agent.view.is_running() {
         drop(timeout(EVENTS_PATIENCE, agent.view.passes(solve.at_least)).await);
     }
     let mut tries = 0;

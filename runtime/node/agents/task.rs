@@ -53,6 +53,8 @@ pub(super) struct Task {
     /// The name that the space knows the agent by.
     pub(super) agent: String,
     pub(super) epoch: u64,
+    /// Whether another node runs the agent.
+    pub(super) stands_by: bool,
     /// The program as it was when the epoch was claimed.
     pub(super) claimed: Loaded,
     pub(super) seq: u64,
@@ -110,6 +112,13 @@ impl Task {
     /// Runs the agent with an engine that has loaded its program, until it is stopped.
     pub(super) async fn run(mut self, engine: Engine) {
         let name = self.definition.name.clone();
+        if self.stands_by {
+            tracing::info!("agent {name}: stands by");
+            if let Some(engine) = self.stand_by(engine).await {
+                self.run_with(engine).await;
+            }
+            return self.registered.log.close();
+        }
         tracing::info!("agent {name}: runs in epoch {}, from {}", self.epoch, self.cursor);
         self.run_with(engine).await;
         let why = self.view().shown().why.unwrap_or_default();
@@ -138,6 +147,14 @@ impl Task {
                 Left::Fresh(fresh) => {
                     engine = *fresh;
                     self.put_back();
+                    continue;
+                }
+                Left::Superseded if self.is_held_elsewhere().await => {
+                    self.log("warning", "another node has taken the agent over");
+                    match self.stand_by_anew().await {
+                        Some(fresh) => engine = fresh,
+                        None => return,
+                    }
                     continue;
                 }
                 Left::Superseded => {
@@ -230,7 +247,7 @@ impl Task {
         }
     }
 
-    async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
+    pub(super) async fn end(&self, release: bool, done: Option<oneshot::Sender<()>>) {
         if release {
             self.release().await;
         }

@@ -42,11 +42,17 @@ impl View {
 
     /// Whether the agent runs, or is being started.
     pub(super) fn is_alive(&self) -> bool {
-        matches!(self.lock().state, "" | "running" | "waiting")
+        matches!(self.lock().state, "" | "running" | "standby" | "waiting")
     }
 
     pub(super) fn running(&self, pid: u32) {
         *self.lock() = Shown { state: "running", why: None, pid: Some(pid) };
+    }
+
+    /// Another node runs it.
+    pub(super) fn standing_by(&self, node: &str, pid: u32) {
+        let why = Some(format!("runs on node {node}"));
+        *self.lock() = Shown { state: "standby", why, pid: Some(pid) };
     }
 
     pub(super) fn waiting(&self, why: &str) {

@@ -31,6 +31,7 @@ mod run;
 mod say;
 mod sources;
 mod space;
+mod spaces;
 mod status;
 mod table;
 mod transact;
@@ -59,6 +60,7 @@ Ask     query GOAL         print the answers of a goal
 Tell    broadcast TERM     put an event in a space's order
         transact GOAL      run a goal once, as one transaction
         outcome ID         ask how a transaction ended
+Share   space ...          create, ticket, join, leave, members, ...: many nodes
 Keep    log ...            show, tail, export, import, verify: what was done
         replay             facts as of then, or what another program would do
         module ...         publish, list, get
@@ -118,6 +120,8 @@ enum Verb {
     #[command(subcommand)]
     Agent(agent::Agent),
     #[command(subcommand)]
+    Space(spaces::Space),
+    #[command(subcommand)]
     Log(log::Log),
     Replay(replay::Replay),
     #[command(subcommand)]
@@ -168,6 +172,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
+        Verb::Space(space) => client::block_on(space.run(&global)),
         Verb::Log(log) => client::block_on(log.run(&global)),
         Verb::Replay(replay) => client::block_on(replay.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),

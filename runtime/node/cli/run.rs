@@ -11,8 +11,12 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use synod::api::{AgentInfo, AgentOptions, LogLine, Reloaded, RunRequest};
+use synod::api::{
+    AgentInfo, AgentOptions, CreateSpace, JoinSpace, LogLine, Members, Reloaded, RunRequest,
+    SpaceInfo,
+};
 use synod::control::SOCKET_NAME;
+use synod::node::Node;
 use tokio::sync::{mpsc, oneshot};
 use tracing::level_filters::LevelFilter;
 
@@ -33,6 +37,13 @@ pub(crate) struct Run {
     agent: Option<String>,
     #[command(flatten)]
     space: SpaceArg,
+    /// Found the space (--space NAME) first, unless it is there
+    #[arg(long, env = "SYNOD_CREATE", hide_env = true, value_parser = units::switch(),
+          requires = "space", conflicts_with = "join")]
+    create: bool,
+    /// Join the space of this ticket first, unless this node has
+    #[arg(long, env = "SYNOD_JOIN", value_name = "TICKET", hide_env = true)]
+    join: Option<String>,
     /// Leave it with a node in the background, which starts it again whenever it starts
     #[arg(long, env = "SYNOD_DETACH", hide_env = true, value_parser = units::switch())]
     detach: bool,
@@ -96,20 +107,21 @@ impl Run {
     pub(crate) fn run(self, global: &Global) -> Result<Verdict, Failure> {
         let data = global.data()?;
         let request = self.request()?;
+        let entry = Entry { create: self.create, join: self.join };
         let client = Client::new(&data);
         let is_up = client::block_on(client.is_up())?;
         if !is_up && !self.detach {
-            let be_node = be_node(global, &data, self.node, request, self.watch);
+            let be_node = be_node(global, &data, self.node, request, entry, self.watch);
             return foreground::block_on(global, LevelFilter::WARN, be_node);
         }
         if is_up && !self.detach {
-            return client::block_on(attend(&client, global, &request, self.watch));
+            return client::block_on(attend(&client, global, request, entry, self.watch));
         }
         if is_up {
-            return client::block_on(hand_over(&client, global, &request));
+            return client::block_on(hand_over(&client, global, request, entry));
         }
         detach::start(&data, &self.node, global.verbose)?;
-        let handed_over = client::block_on(hand_over(&client, global, &request));
+        let handed_over = client::block_on(hand_over(&client, global, request, entry));
         if handed_over.is_err() {
             // Nobody has asked for a node without the agent.
             client::block_on(down::run(global))?;
@@ -148,13 +160,54 @@ impl Run {
     }
 }
 
+/// How the node gets the space that the agent is to run in, if it has it not.
+struct Entry {
+    create: bool,
+    join: Option<String>,
+}
+
+impl Entry {
+    /// Has a node that runs already found or join the space.
+    async fn enter(self, client: &Client, request: &mut RunRequest) -> Result<(), Failure> {
+        if let (true, Some(name)) = (self.create, &request.space) {
+            let spaces: Vec<SpaceInfo> = client.get("/v1/spaces").await?;
+            if spaces.iter().all(|space| space.name != *name) {
+                let create = CreateSpace { name: name.clone() };
+                let _: Members = client.post("/v1/spaces", &create).await?;
+            }
+        }
+        if let Some(ticket) = self.join {
+            let join = JoinSpace { ticket, name: request.space.clone() };
+            let joined: Members = client.post("/v1/spaces/join", &join).await?;
+            request.space = Some(joined.space);
+        }
+        Ok(())
+    }
+
+    /// The same in this process.
+    async fn enter_here(self, node: &Node, request: &mut RunRequest) -> Result<(), Failure> {
+        if let (true, Some(name)) = (self.create, &request.space)
+            && !node.has_space(name)
+        {
+            node.create_space(name).await.map_err(Failure::told)?;
+        }
+        if let Some(ticket) = self.join {
+            let joined = node.join_space(&ticket, request.space.as_deref()).await;
+            request.space = Some(joined.map_err(Failure::told)?.space);
+        }
+        Ok(())
+    }
+}
+
 /// Leaves the agent with the node.
 async fn hand_over(
     client: &Client,
     global: &Global,
-    request: &RunRequest,
+    mut request: RunRequest,
+    entry: Entry,
 ) -> Result<Verdict, Failure> {
-    let info: AgentInfo = client.post("/v1/run", request).await?;
+    entry.enter(client, &mut request).await?;
+    let info: AgentInfo = client.post("/v1/run", &request).await?;
     lines::warn(&info.warnings);
     let mut out = global.out();
     if out.is_json() {
@@ -169,14 +222,16 @@ async fn hand_over(
 async fn attend(
     client: &Client,
     global: &Global,
-    request: &RunRequest,
+    mut request: RunRequest,
+    entry: Entry,
     watches: bool,
 ) -> Result<Verdict, Failure> {
     let mut signals = Signals::new()?;
+    entry.enter(client, &mut request).await?;
     // An agent of this name may have a log of earlier runs. Node and command share a clock.
     let begins = now_micros();
-    let watch = watch(request, watches)?;
-    let AgentInfo { name, .. } = client.post("/v1/run", request).await?;
+    let watch = watch(&request, watches)?;
+    let AgentInfo { name, .. } = client.post("/v1/run", &request).await?;
     let path = format!("/v1/agents/{}", encode(&name));
     let logs = format!("{path}/logs?tail={FIRST_LINES}&follow=true");
     let mut lines = client.get_events::<LogLine>(&logs).await?;
@@ -212,11 +267,16 @@ async fn be_node(
     global: &Global,
     data: &Path,
     args: NodeArgs,
-    request: RunRequest,
+    mut request: RunRequest,
+    entry: Entry,
     watches: bool,
 ) -> Result<Verdict, Failure> {
     let watch = watch(&request, watches)?;
     let mut foreground = Foreground::start(data, args).await?;
+    if let Err(failure) = entry.enter_here(&foreground.node, &mut request).await {
+        foreground.stop().await?;
+        return Err(failure);
+    }
     let ended = run_here(global, data, &mut foreground, request, watch).await;
     foreground.stop().await?;
     match ended? {

@@ -67,6 +67,7 @@ mod metrics;
 pub mod propose;
 mod routes;
 mod socket;
+mod spaces;
 
 use crate::node::Node;
 use hyper::server::conn::http1;

@@ -4,7 +4,7 @@ use super::body::Input;
 use super::error::ApiError;
 use super::goals::{answer_changes, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
-use super::{cbor, log, metrics, propose};
+use super::{cbor, log, metrics, propose, spaces};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
     Outcome, PredicateInfo, Problem, PublishRequest, Published, Reloaded, RetriedLetter,
@@ -57,6 +57,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/modules", get(modules).post(publish))
         .route("/v1/modules/{name}", get(module))
         .route("/v1/propose", post(propose::propose))
+        .merge(spaces::router())
         .layer(from_fn_with_state(places, admit));
     Router::new()
         .route("/v1/status", get(status))

@@ -86,6 +86,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether this node has a space of this name.
+    pub fn has_space(&self, name: &str) -> bool {
+        self.spaces().contains_key(name)
+    }
+
     fn name(&self) -> String {
         self.0.folder.name.clone()
     }
