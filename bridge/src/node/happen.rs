@@ -3,12 +3,13 @@
 use super::{Node, explain, seconds};
 use crate::behaviour::BehaviourEvent;
 use crate::conn::Conn;
-use crate::event::{Event, Refusal};
-use crate::frame::Hello;
+use crate::event::{Event, Lane, Refusal};
+use crate::frame::{Hello, Kind};
 use crate::handler::Report;
 use crate::links::LinkEvent;
+use crate::tell;
 use libp2p::core::ConnectedPoint;
-use libp2p::kad::{self, QueryResult};
+use libp2p::kad;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, connection_limits, gossipsub, identify, mdns};
@@ -79,16 +80,6 @@ impl Node {
                     self.told_of(peer_id, address);
                 }
             }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
-                result: QueryResult::GetClosestPeers(Ok(found)),
-                ..
-            }) => {
-                for info in found.peers {
-                    for address in info.addrs.iter().take(crate::book::MAX_ADDRESSES) {
-                        self.told_of(info.peer_id, address);
-                    }
-                }
-            }
             BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
                 for address in addresses.iter().take(crate::book::MAX_ADDRESSES) {
                     self.told_of(peer, address);
@@ -139,6 +130,14 @@ impl Node {
         match report {
             Report::Ready(hello) => self.ready(conn, &hello),
             Report::Heard => self.ears.heard(&conn.peer),
+            Report::Told(bytes) => match tell::decode(&bytes) {
+                Some(told) => {
+                    for (peer, address) in told {
+                        self.told_of(peer, &address);
+                    }
+                }
+                None => self.offended(conn.peer, conn.address.clone(), Refusal::Garbage),
+            },
             Report::Refused(reason @ (Refusal::Garbage | Refusal::Oversized(_))) => {
                 self.offended(conn.peer, conn.address.clone(), reason);
             }
@@ -200,7 +199,31 @@ impl Node {
         if !conn.inbound {
             self.swarm.behaviour_mut().kad.add_address(&conn.peer, crate::book::split(&address).0);
         }
+        self.tell(conn);
         self.prune(conn.peer);
+    }
+
+    /// Tells a peer where others are.
+    pub(super) fn tell(&self, conn: &Conn) {
+        let connected = |peer: &PeerId| self.peers.get(peer).is_some();
+        let others = self.book.peers.iter().filter(|(peer, known)| {
+            **peer != conn.peer && (known.seen.is_some() || connected(peer))
+        });
+        let told = others.flat_map(|(peer, _)| {
+            self.book.addresses(peer).into_iter().take(2).map(|address| (*peer, address))
+        });
+        let bytes = tell::encode(told);
+        // If its queue is full it has other worries.
+        let _ = conn.send(Lane::Urgent, Kind::Peers, bytes);
+    }
+
+    /// Tells one of the neighbours, another each time.
+    pub(super) fn tell_somebody(&mut self) {
+        let all = self.peers.all();
+        self.told = self.told.wrapping_add(1);
+        if let Some(conn) = all.get(self.told % all.len().max(1)) {
+            self.tell(conn);
+        }
     }
 
     /// Two that dialed each other at once have two connections. The one with the smaller id closes
@@ -294,8 +317,10 @@ impl Node {
             DialError::Denied { cause } => {
                 let reason = refusal(cause);
                 why = reason.to_string();
-                // What we chose not to dial ourselves is no news to anybody.
-                self.counters.refuse(reason.name());
+                // What others of our parts wished to dial is no news to anybody.
+                if self.dials.contains_key(&id) {
+                    self.counters.refuse(reason.name());
+                }
             }
             _ => {}
         }

@@ -5,6 +5,8 @@ mod ears;
 mod gossip;
 mod happen;
 mod refuse;
+#[cfg(test)]
+mod tests;
 
 use crate::batch::{Batcher, MAX_FRAME};
 use crate::behaviour::Behaviour;
@@ -25,7 +27,7 @@ use ears::Ears;
 use libp2p::futures::StreamExt as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, Swarm};
+use libp2p::swarm::{ConnectionId, DialError, Swarm};
 use libp2p::{Multiaddr, PeerId};
 use refuse::Refused;
 use std::collections::{BTreeSet, HashMap};
@@ -36,6 +38,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often a book that has changed is written.
 const SAVE: Duration = Duration::from_secs(10);
+/// How often one of the neighbours is told who else there is.
+const TELL: Duration = Duration::from_secs(30);
 /// Room that a gossip router needs around a frame: signature, ids, topic, and what it reads ahead.
 const AROUND: usize = 16 << 10;
 /// How long a connection that asks nothing of ours is kept.
@@ -69,6 +73,9 @@ pub(crate) struct Node {
     mirror: Mirror,
     boots: HashMap<PeerId, Vec<u64>>,
     refused: Refused,
+    /// How often a neighbour was told of others, and when the next one is.
+    told: usize,
+    tell_at: Instant,
     listening: watch::Sender<Vec<Multiaddr>>,
 }
 
@@ -87,7 +94,6 @@ pub(crate) fn start(
     backlog: Option<Arc<Inflow>>,
 ) -> Result<Bridge, Error> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
-    check(&config)?;
     let (mut book, seeds) = (files::read(&config.folder)?, files::seeds(&config.folder)?);
     for peer in config.peers.iter().chain(&seeds.peers) {
         book.add(peer)?;
@@ -111,7 +117,9 @@ pub(crate) fn start(
             .map_err(|error| Error::Listen { address: address.clone(), why: error.to_string() })?;
     }
     for relay in seeds.signallers {
-        // What comes of it shows in the log: a relay that is down now may be up later.
+        if let Some(peer) = crate::book::split(&relay).1 {
+            swarm.behaviour_mut().links.relay(peer);
+        }
         if let Err(error) = swarm.listen_on(relay.clone().with(Protocol::P2pCircuit)) {
             return Err(Error::Listen { address: relay, why: error.to_string() });
         }
@@ -150,6 +158,8 @@ pub(crate) fn start(
         mirror: Mirror::default(),
         boots: HashMap::new(),
         refused: Refused::default(),
+        told: 0,
+        tell_at: now + TELL,
         listening,
     };
     node.listen_for_beacons()?;
@@ -158,7 +168,8 @@ pub(crate) fn start(
     Ok(Bridge { id, asked, peers, counters, gossip, listening: listens, commands })
 }
 
-fn check(config: &Config) -> Result<(), Error> {
+/// Whether a configuration works out.
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
     let quic = config.listen.iter().find(|address| transport::is_quic(address));
     if let (Some(_), Some(quic)) = (config.private, quic) {
         return Err(Error::QuicInPrivate(quic.clone()));
@@ -230,7 +241,7 @@ impl Node {
             None => lock(&self.gossip.batcher).due(now),
         };
         let save = self.book_changed.then_some(self.save_at);
-        [batch, save, self.mirror.due(), self.ears.due()]
+        [batch, save, self.mirror.due(), self.ears.due(), Some(self.tell_at)]
             .into_iter()
             .flatten()
             .fold(self.dial_at, Instant::min)
@@ -244,6 +255,10 @@ impl Node {
         }
         if self.dial_at <= now {
             self.dial_due(now);
+        }
+        if self.tell_at <= now {
+            self.tell_at = now + TELL;
+            self.tell_somebody();
         }
         if self.book_changed && self.save_at <= now {
             self.save(now);
@@ -299,9 +314,18 @@ impl Node {
             },
         };
         let id = opts.connection_id();
+        self.swarm.behaviour_mut().links.dialing(id);
         match self.swarm.dial(opts) {
             Ok(()) => {
                 self.dials.insert(id, dial);
+            }
+            // The swarm takes out what it listens on itself.
+            Err(DialError::NoAddresses) if peer.is_none() => {
+                if let Some(Target::Seed(own)) = &dial.target {
+                    self.book.remove_address(own);
+                    self.book_changed = true;
+                }
+                self.not_dialed(dial, "this is the node itself");
             }
             Err(error) => self.not_dialed(dial, &explain(&error)),
         }
