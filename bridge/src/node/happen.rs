@@ -1,12 +1,13 @@
 //! What the swarm tells of: connections that come and go, and what they report.
 
-use super::{Node, explain, seconds};
+use super::{LEAVE, Node, explain, seconds};
 use crate::behaviour::BehaviourEvent;
 use crate::conn::Conn;
 use crate::event::{Event, Lane, Refusal};
 use crate::frame::{Hello, Kind};
 use crate::handler::Report;
 use crate::links::LinkEvent;
+use crate::mirror::End;
 use crate::tell;
 use libp2p::core::ConnectedPoint;
 use libp2p::kad;
@@ -144,18 +145,21 @@ impl Node {
             Report::Refused(reason @ Refusal::Version { .. }) => {
                 let why = reason.to_string();
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
-                self.give_up(conn, &why);
+                self.give_up(conn.peer, conn.id, &why);
                 // It is left alone until somebody has upgraded it.
-                self.policy.leave(conn.peer, Instant::now());
-                self.disconnect(conn.peer);
+                let now = Instant::now();
+                self.policy.leave(conn.peer, now);
+                self.leaving.push((now + LEAVE, conn.peer));
             }
             Report::Refused(reason) => {
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
             }
-            Report::NotOurs => self.give_up(conn, "it speaks libp2p but is no node of Synod"),
+            Report::NotOurs => {
+                self.give_up(conn.peer, conn.id, "it speaks libp2p but is no node of Synod")
+            }
             Report::Broken(why) => {
                 tracing::debug!("a lane of {} broke: {why}", conn.peer);
-                self.give_up(conn, &why);
+                self.give_up(conn.peer, conn.id, &why);
                 self.swarm.close_connection(conn.id);
             }
             // The behaviour keeps it.
@@ -177,7 +181,9 @@ impl Node {
             // it nothing, so everything with that peer begins anew.
             self.counters.add(&self.counters.restarts, 1);
             tracing::info!("{} was restarted: connecting with it anew", conn.peer);
-            self.give_up(conn, "it was restarted: connecting anew");
+            if let Some(dial) = self.dials.remove(&conn.id) {
+                self.not_dialed(dial, "it was restarted: connecting anew");
+            }
             self.disconnect(conn.peer);
             self.dial_at = now;
             return;
@@ -260,9 +266,7 @@ impl Node {
     }
 
     fn closed(&mut self, peer: PeerId, id: ConnectionId, why: &str) {
-        if let Some(dial) = self.dials.remove(&id) {
-            self.not_dialed(dial, why);
-        }
+        self.give_up(peer, id, why);
         let Some((conn, last)) = self.peers.remove(&peer, id) else {
             return;
         };
@@ -279,10 +283,14 @@ impl Node {
         }
     }
 
-    /// Nothing comes of a connection that somebody may be waiting for.
-    fn give_up(&mut self, conn: &Conn, why: &str) {
-        if let Some(dial) = self.dials.remove(&conn.id) {
-            self.not_dialed(dial, why);
+    /// Nothing comes of a connection that somebody may be waiting for. If there is another with the
+    /// same peer, which is why this one was closed, that is what they wanted.
+    fn give_up(&mut self, peer: PeerId, id: ConnectionId, why: &str) {
+        let other = self.peers.of(&peer).iter().any(|conn| conn.id != id);
+        match self.dials.remove(&id) {
+            Some(dial) if other => self.dialed(dial, peer),
+            Some(dial) => self.not_dialed(dial, why),
+            None => {}
         }
     }
 
@@ -312,7 +320,7 @@ impl Node {
             }
             DialError::LocalPeerId { address } => {
                 why = "this node itself is there".to_owned();
-                self.met_self(now, false, address);
+                self.met_self(now, End::Out, address);
             }
             DialError::Denied { cause } => {
                 let reason = refusal(cause);
@@ -331,17 +339,20 @@ impl Node {
 
     fn not_let_in(&mut self, peer: Option<PeerId>, address: Multiaddr, error: ListenError) {
         match error {
-            ListenError::LocalPeerId { .. } => self.met_self(Instant::now(), true, address),
+            ListenError::LocalPeerId { .. } => self.met_self(Instant::now(), End::In, address),
             ListenError::Denied { cause } => self.refuse(peer, Some(address), refusal(cause)),
             // We gave it up ourselves.
             ListenError::Aborted => {}
-            other => self.refuse(peer, Some(address), Refusal::Stranger(explain(&other))),
+            other => {
+                self.met_self(Instant::now(), End::Broken, address.clone());
+                self.refuse(peer, Some(address), Refusal::Stranger(explain(&other)));
+            }
         }
     }
 
-    /// A connection had our own identity at its other end.
-    fn met_self(&mut self, now: Instant, inbound: bool, at: Multiaddr) {
-        if let Some(own) = self.mirror.saw(now, inbound, at) {
+    /// A connection had our own identity at its other end, or may have had.
+    fn met_self(&mut self, now: Instant, end: End, at: Multiaddr) {
+        if let Some(own) = self.mirror.saw(now, end, at) {
             self.book.remove_address(&crate::book::split(&own).0);
             self.book_changed = true;
         }

@@ -38,6 +38,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often a book that has changed is written.
 const SAVE: Duration = Duration::from_secs(10);
+/// How long a peer has to read why it is refused.
+const LEAVE: Duration = Duration::from_millis(500);
 /// How often one of the neighbours is told who else there is.
 const TELL: Duration = Duration::from_secs(30);
 /// Room that a gossip router needs around a frame: signature, ids, topic, and what it reads ahead.
@@ -73,6 +75,8 @@ pub(crate) struct Node {
     mirror: Mirror,
     boots: HashMap<PeerId, Vec<u64>>,
     refused: Refused,
+    /// Whom to disconnect from, once it has had time to read why.
+    leaving: Vec<(Instant, PeerId)>,
     /// How often a neighbour was told of others, and when the next one is.
     told: usize,
     tell_at: Instant,
@@ -112,9 +116,9 @@ pub(crate) fn start(
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE),
     );
     for address in &config.listen {
-        swarm
-            .listen_on(address.clone())
-            .map_err(|error| Error::Listen { address: address.clone(), why: error.to_string() })?;
+        let failed = |why: String| Error::Listen { address: address.clone(), why };
+        transport::is_free(address).map_err(|error| failed(error.to_string()))?;
+        swarm.listen_on(address.clone()).map_err(|error| failed(explain(&error)))?;
     }
     for relay in seeds.signallers {
         if let Some(peer) = crate::book::split(&relay).1 {
@@ -158,6 +162,7 @@ pub(crate) fn start(
         mirror: Mirror::default(),
         boots: HashMap::new(),
         refused: Refused::default(),
+        leaving: Vec::new(),
         told: 0,
         tell_at: now + TELL,
         listening,
@@ -241,7 +246,8 @@ impl Node {
             None => lock(&self.gossip.batcher).due(now),
         };
         let save = self.book_changed.then_some(self.save_at);
-        [batch, save, self.mirror.due(), self.ears.due(), Some(self.tell_at)]
+        let leave = self.leaving.iter().map(|(at, _)| *at).min();
+        [batch, save, leave, self.mirror.due(), self.ears.due(), Some(self.tell_at)]
             .into_iter()
             .flatten()
             .fold(self.dial_at, Instant::min)
@@ -255,6 +261,9 @@ impl Node {
         }
         if self.dial_at <= now {
             self.dial_due(now);
+        }
+        for (_, peer) in self.leaving.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            self.disconnect(peer);
         }
         if self.tell_at <= now {
             self.tell_at = now + TELL;

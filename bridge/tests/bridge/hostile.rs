@@ -38,8 +38,11 @@ async fn another_version_is_refused_clearly_on_both_sides() {
     let told = refusal(&mut older).await;
     assert_eq!(told, Refusal::Version { theirs: 2..=3, ours: 1..=1 });
     assert!(told.to_string().contains("upgrade this node"), "{told}");
-    let none = async |node: &Node| node.bridge.connections().is_empty();
-    assert!(none(&older).await && none(&newer).await);
+    assert!(older.bridge.connections().is_empty() && newer.bridge.connections().is_empty());
+    let both = |count: fn(&synod_bridge::Stats) -> u64| {
+        count(&older.bridge.stats()) + count(&newer.bridge.stats())
+    };
+    until("they part", async || both(|stats| stats.disconnected) == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
