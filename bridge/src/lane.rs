@@ -20,7 +20,7 @@ const TURN: usize = 256 << 10;
 const KEEP: usize = 128 << 10;
 
 /// How often a peer may tell of others.
-const TOLD: Duration = Duration::from_secs(5);
+const TOLD: Duration = Duration::from_millis(500);
 
 /// Why a lane ended.
 #[derive(Debug)]

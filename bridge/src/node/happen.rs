@@ -1,6 +1,6 @@
 //! What the swarm tells of: connections that come and go, and what they report.
 
-use super::{LEAVE, Node, explain, seconds};
+use super::{LEAVE, Node, TELL_SOON, TELLINGS, explain, seconds};
 use crate::behaviour::BehaviourEvent;
 use crate::conn::Conn;
 use crate::event::{Event, Lane, Refusal};
@@ -77,8 +77,14 @@ impl Node {
             }) => self.gossip_came(propagation_source, message),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 // Nobody needs more addresses than the book keeps.
+                let known = self.book.peers.contains_key(&peer_id);
                 for address in info.listen_addrs.iter().take(crate::book::MAX_ADDRESSES) {
                     self.told_of(peer_id, address);
+                }
+                if !known {
+                    // Those who are here will want to know, but not all at once.
+                    self.tellings = self.peers.all().len().min(TELLINGS);
+                    self.tell_at = self.tell_at.min(Instant::now() + TELL_SOON);
                 }
             }
             BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, addresses, .. }) => {

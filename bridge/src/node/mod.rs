@@ -42,6 +42,9 @@ const SAVE: Duration = Duration::from_secs(10);
 const LEAVE: Duration = Duration::from_millis(500);
 /// How often one of the neighbours is told who else there is.
 const TELL: Duration = Duration::from_secs(30);
+/// How soon it is when there is news, and how many are told of it.
+const TELL_SOON: Duration = Duration::from_millis(600);
+const TELLINGS: usize = 16;
 /// Room that a gossip router needs around a frame: signature, ids, topic, and what it reads ahead.
 const AROUND: usize = 16 << 10;
 /// How long a connection that asks nothing of ours is kept.
@@ -79,6 +82,8 @@ pub(crate) struct Node {
     leaving: Vec<(Instant, PeerId)>,
     /// How often a neighbour was told of others, and when the next one is.
     told: usize,
+    /// How many are told soon, because there is news.
+    tellings: usize,
     tell_at: Instant,
     listening: watch::Sender<Vec<Multiaddr>>,
 }
@@ -164,6 +169,7 @@ pub(crate) fn start(
         refused: Refused::default(),
         leaving: Vec::new(),
         told: 0,
+        tellings: 0,
         tell_at: now + TELL,
         listening,
     };
@@ -266,7 +272,8 @@ impl Node {
             self.disconnect(peer);
         }
         if self.tell_at <= now {
-            self.tell_at = now + TELL;
+            self.tell_at = now + if self.tellings > 0 { TELL_SOON } else { TELL };
+            self.tellings = self.tellings.saturating_sub(1);
             self.tell_somebody();
         }
         if self.book_changed && self.save_at <= now {
