@@ -240,7 +240,7 @@ fn is_dead(tries: &Tries, now: u64) -> bool {
 }
 
 /// An address without the id of the peer at its end, and that id.
-pub(crate) fn split(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
+pub fn split(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
     let mut rest = address.clone();
     match rest.pop() {
         Some(Protocol::P2p(peer)) => (rest, Some(peer)),

@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     Message,
     /// "I have heard so many of your gossip beacons", a u64: how a neighbour learns that it is heard.
     Heard,
+    /// Where peers are whom the sender knows.
+    Peers,
 }
 
 /// The head of a frame.
@@ -91,6 +93,7 @@ impl Header {
         let kind = match self.kind {
             Kind::Message => 0,
             Kind::Heard => 1,
+            Kind::Peers => 2,
         };
         // Who sends has checked the length against a bound far below this.
         let length = u32::try_from(self.length).unwrap_or(u32::MAX).to_be_bytes();
@@ -101,6 +104,7 @@ impl Header {
         let kind = match (bytes[0], bytes[1]) {
             (FRAME_VERSION, 0) => Kind::Message,
             (FRAME_VERSION, 1) => Kind::Heard,
+            (FRAME_VERSION, 2) => Kind::Peers,
             _ => return Err(BadFrame::Garbage),
         };
         let length = u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]) as usize;

@@ -44,6 +44,8 @@ pub(crate) enum Report {
     Broken(String),
     /// The peer has heard a gossip beacon of ours.
     Heard,
+    /// The peer tells of others.
+    Told(Vec<u8>),
 }
 
 /// What an outbound stream was asked for by.
@@ -90,12 +92,9 @@ impl Handler {
         let (counters, deliver) = (&shared.counters, &*shared.deliver);
         for slot in readers {
             let Some(reader) = slot else { continue };
-            match reader.poll(cx, buffer, conn, counters, deliver) {
-                Ok(heard) => reports.extend(heard.then_some(Report::Heard)),
-                Err(error) => {
-                    *slot = None;
-                    reports.push_back(ended(error));
-                }
+            if let Err(error) = reader.poll(cx, buffer, conn, counters, deliver, reports) {
+                *slot = None;
+                reports.push_back(ended(error));
             }
         }
         for slot in writers {

@@ -3,18 +3,24 @@
 use crate::conn::Conn;
 use crate::event::{Deliver, Event, Lane, Payload};
 use crate::frame::{Assembler, BadFrame, HEADER_BYTES, Kind};
+use crate::handler::Report;
 use crate::stats::Counters;
 use libp2p::Stream;
 use libp2p::futures::{AsyncRead as _, AsyncWrite as _};
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// What is read of a lane before the others have their turn.
 const TURN: usize = 256 << 10;
 /// Buffers that have grown past this are given back once they are empty.
 const KEEP: usize = 128 << 10;
+
+/// How often a peer may tell of others.
+const TOLD: Duration = Duration::from_millis(500);
 
 /// Why a lane ended.
 #[derive(Debug)]
@@ -92,14 +98,16 @@ pub(crate) struct Reader {
     stream: Stream,
     lane: Lane,
     assembler: Assembler,
+    /// When the peer last told of others.
+    told: Option<Instant>,
 }
 
 impl Reader {
     pub(crate) fn new(stream: Stream, lane: Lane) -> Self {
-        Self { stream, lane, assembler: Assembler::new(lane.max_message()) }
+        Self { stream, lane, assembler: Assembler::new(lane.max_message()), told: None }
     }
 
-    /// Reads what there is. Returns whether the peer says that it has heard a gossip beacon.
+    /// Reads what there is; what is meant for the node itself goes to its reports.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -107,9 +115,9 @@ impl Reader {
         conn: &Conn,
         counters: &Counters,
         deliver: &dyn Deliver,
-    ) -> Result<bool, LaneError> {
+        reports: &mut VecDeque<Report>,
+    ) -> Result<(), LaneError> {
         let inflow = &conn.inflow[self.lane as usize];
-        let mut heard = false;
         let mut read_now = 0;
         while inflow.has_room(cx.waker()) {
             if read_now > TURN {
@@ -131,13 +139,21 @@ impl Reader {
                         counters.add(&counters.messages_in, 1);
                         deliver.deliver(Event::Message { peer: conn.peer, lane: self.lane, bytes });
                     }
-                    Some((Kind::Heard, _)) => heard = true,
+                    Some((Kind::Heard, _)) => reports.push_back(Report::Heard),
+                    Some((Kind::Peers, bytes)) => {
+                        // Once in a while is enough; more is passed over.
+                        let now = Instant::now();
+                        if self.told.is_none_or(|told| now - told >= TOLD) {
+                            self.told = Some(now);
+                            reports.push_back(Report::Told(bytes));
+                        }
+                    }
                     None => {}
                 }
             }
         }
         counters.add(&counters.message_bytes_in, read_now as u64);
         conn.bytes_in.fetch_add(read_now as u64, Ordering::Relaxed);
-        Ok(heard)
+        Ok(())
     }
 }

@@ -58,6 +58,7 @@ mod policy;
 mod psk;
 mod stats;
 mod stream;
+mod tell;
 mod transport;
 mod upgrade;
 
@@ -178,6 +179,7 @@ pub enum Error {
 /// # Errors
 /// Where an address, a file or a limit does not work out; nothing is left running then.
 pub fn start(config: Config) -> Result<(Bridge, Events), Error> {
+    node::check(&config)?;
     let counters = Arc::default();
     let (channel, events) = event::channel(Arc::clone(&counters));
     let backlog = Arc::clone(&channel.backlog);
@@ -189,5 +191,6 @@ pub fn start(config: Config) -> Result<(Bridge, Events), Error> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: Config, deliver: Arc<dyn Deliver>) -> Result<Bridge, Error> {
+    node::check(&config)?;
     node::start(config, Arc::default(), deliver, None)
 }

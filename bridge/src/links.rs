@@ -12,7 +12,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -30,18 +30,38 @@ pub(crate) struct Links {
     shared: Arc<Shared>,
     limits: Limits,
     conns: HashMap<ConnectionId, Arc<Conn>>,
+    /// The dial that the policy has decided on and that is now to begin.
+    dialing: Option<ConnectionId>,
+    /// Who makes introductions, and is dialed for that.
+    relays: BTreeSet<PeerId>,
     events: VecDeque<LinkEvent>,
     waker: Option<Waker>,
 }
 
 impl Links {
     pub(crate) fn new(gate: Gate, shared: Arc<Shared>, limits: Limits) -> Self {
-        let (conns, events) = (HashMap::new(), VecDeque::new());
-        Self { gate, shared, limits, conns, events, waker: None }
+        Self {
+            gate,
+            shared,
+            limits,
+            conns: HashMap::new(),
+            dialing: None,
+            relays: BTreeSet::new(),
+            events: VecDeque::new(),
+            waker: None,
+        }
     }
 
     pub(crate) fn conn(&self, id: ConnectionId) -> Option<&Arc<Conn>> {
         self.conns.get(&id)
+    }
+
+    pub(crate) fn dialing(&mut self, id: ConnectionId) {
+        self.dialing = Some(id);
+    }
+
+    pub(crate) fn relay(&mut self, peer: PeerId) {
+        self.relays.insert(peer);
     }
 
     fn handler(
@@ -56,6 +76,26 @@ impl Links {
         // Another behaviour may still refuse the connection: it is kept once it is established.
         Ok(Handler::new(conn, Arc::clone(&self.shared)))
     }
+}
+
+/// Relays that may be dialed for those behind them.
+const MAX_RELAYS: usize = 64;
+
+/// A part of libp2p wished to dial somebody whom the policy has not decided on.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody asked for a connection")]
+struct NotAsked;
+
+fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut relay = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => relay = Some(peer),
+            Protocol::P2pCircuit => return relay,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The host of an address that a connection comes from. Relayed connections have none: the relay's
@@ -101,13 +141,28 @@ impl NetworkBehaviour for Links {
 
     fn handle_pending_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: Option<PeerId>,
-        _: &[Multiaddr],
+        addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if let Some(peer) = peer {
-            self.gate.admits(&peer, Instant::now()).map_err(ConnectionDenied::new)?;
+        let decided = self.dialing.take() == Some(id);
+        let Some(peer) = peer else {
+            return if decided { Ok(Vec::new()) } else { Err(ConnectionDenied::new(NotAsked)) };
+        };
+        self.gate.admits(&peer, Instant::now()).map_err(ConnectionDenied::new)?;
+        // Kademlia would connect with everybody it hears of. Whom to dial is the policy's to decide;
+        // only to those we are connected with already, a better way may be looked for.
+        let connected = self.conns.values().any(|conn| conn.peer == peer);
+        if !decided && !connected && !self.relays.contains(&peer) {
+            return Err(ConnectionDenied::new(NotAsked));
+        }
+        if decided {
+            // A relayed address makes its relay one that is dialed, too.
+            self.relays.extend(addresses.iter().filter_map(relay_of).take(MAX_RELAYS));
+            while self.relays.len() > MAX_RELAYS {
+                self.relays.pop_first();
+            }
         }
         Ok(Vec::new())
     }

@@ -156,7 +156,8 @@ impl Policy {
         pause.failures = pause.failures.saturating_add(1);
         // Between half of it and all: two that dial each other do not stay in step.
         let part = 500 + u32::try_from(chance).unwrap_or(0) / 2;
-        pause.until = now + full * part / 1000;
+        // Who is left alone for longer stays so.
+        pause.until = pause.until.max(now + full * part / 1000);
     }
 
     /// SplitMix64.

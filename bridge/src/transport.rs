@@ -10,6 +10,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PnetConfig;
 use libp2p::{Multiaddr, PeerId, noise, quic, relay, tcp, yamux};
+use std::net::IpAddr;
 
 pub(crate) type Transport = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -55,6 +56,23 @@ pub(crate) fn build(
 
 pub(crate) fn is_quic(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1 | Protocol::Udp(_)))
+}
+
+/// Whether nobody listens on a TCP address yet. libp2p's sockets share their port with any other of
+/// the kind, so two nodes on one port would each get some of the connections.
+pub(crate) fn is_free(address: &Multiaddr) -> std::io::Result<()> {
+    let mut host = None;
+    for part in address {
+        match (part, host) {
+            (Protocol::Ip4(ip), _) => host = Some(IpAddr::V4(ip)),
+            (Protocol::Ip6(ip), _) => host = Some(IpAddr::V6(ip)),
+            (Protocol::Tcp(port), Some(host)) if port != 0 => {
+                return std::net::TcpListener::bind((host, port)).map(drop);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Puts IP addresses in place of a name, as the system resolves it.

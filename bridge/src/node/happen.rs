@@ -1,14 +1,16 @@
 //! What the swarm tells of: connections that come and go, and what they report.
 
-use super::{Node, explain, seconds};
+use super::{LEAVE, Node, TELL_SOON, TELLINGS, explain, seconds};
 use crate::behaviour::BehaviourEvent;
 use crate::conn::Conn;
-use crate::event::{Event, Refusal};
-use crate::frame::Hello;
+use crate::event::{Event, Lane, Refusal};
+use crate::frame::{Hello, Kind};
 use crate::handler::Report;
 use crate::links::LinkEvent;
+use crate::mirror::End;
+use crate::tell;
 use libp2p::core::ConnectedPoint;
-use libp2p::kad::{self, QueryResult};
+use libp2p::kad;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, connection_limits, gossipsub, identify, mdns};
@@ -75,18 +77,14 @@ impl Node {
             }) => self.gossip_came(propagation_source, message),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 // Nobody needs more addresses than the book keeps.
+                let known = self.book.peers.contains_key(&peer_id);
                 for address in info.listen_addrs.iter().take(crate::book::MAX_ADDRESSES) {
                     self.told_of(peer_id, address);
                 }
-            }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
-                result: QueryResult::GetClosestPeers(Ok(found)),
-                ..
-            }) => {
-                for info in found.peers {
-                    for address in info.addrs.iter().take(crate::book::MAX_ADDRESSES) {
-                        self.told_of(info.peer_id, address);
-                    }
+                if !known {
+                    // Those who are here will want to know, but not all at once.
+                    self.tellings = self.peers.all().len().min(TELLINGS);
+                    self.tell_at = self.tell_at.min(Instant::now() + TELL_SOON);
                 }
             }
             BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
@@ -139,24 +137,35 @@ impl Node {
         match report {
             Report::Ready(hello) => self.ready(conn, &hello),
             Report::Heard => self.ears.heard(&conn.peer),
+            Report::Told(bytes) => match tell::decode(&bytes) {
+                Some(told) => {
+                    for (peer, address) in told {
+                        self.told_of(peer, &address);
+                    }
+                }
+                None => self.offended(conn.peer, conn.address.clone(), Refusal::Garbage),
+            },
             Report::Refused(reason @ (Refusal::Garbage | Refusal::Oversized(_))) => {
                 self.offended(conn.peer, conn.address.clone(), reason);
             }
             Report::Refused(reason @ Refusal::Version { .. }) => {
                 let why = reason.to_string();
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
-                self.give_up(conn, &why);
+                self.give_up(conn.peer, conn.id, &why);
                 // It is left alone until somebody has upgraded it.
-                self.policy.leave(conn.peer, Instant::now());
-                self.disconnect(conn.peer);
+                let now = Instant::now();
+                self.policy.leave(conn.peer, now);
+                self.leaving.push((now + LEAVE, conn.peer));
             }
             Report::Refused(reason) => {
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
             }
-            Report::NotOurs => self.give_up(conn, "it speaks libp2p but is no node of Synod"),
+            Report::NotOurs => {
+                self.give_up(conn.peer, conn.id, "it speaks libp2p but is no node of Synod")
+            }
             Report::Broken(why) => {
                 tracing::debug!("a lane of {} broke: {why}", conn.peer);
-                self.give_up(conn, &why);
+                self.give_up(conn.peer, conn.id, &why);
                 self.swarm.close_connection(conn.id);
             }
             // The behaviour keeps it.
@@ -178,7 +187,9 @@ impl Node {
             // it nothing, so everything with that peer begins anew.
             self.counters.add(&self.counters.restarts, 1);
             tracing::info!("{} was restarted: connecting with it anew", conn.peer);
-            self.give_up(conn, "it was restarted: connecting anew");
+            if let Some(dial) = self.dials.remove(&conn.id) {
+                self.not_dialed(dial, "it was restarted: connecting anew");
+            }
             self.disconnect(conn.peer);
             self.dial_at = now;
             return;
@@ -200,7 +211,31 @@ impl Node {
         if !conn.inbound {
             self.swarm.behaviour_mut().kad.add_address(&conn.peer, crate::book::split(&address).0);
         }
+        self.tell(conn);
         self.prune(conn.peer);
+    }
+
+    /// Tells a peer where others are.
+    pub(super) fn tell(&self, conn: &Conn) {
+        let connected = |peer: &PeerId| self.peers.get(peer).is_some();
+        let others = self.book.peers.iter().filter(|(peer, known)| {
+            **peer != conn.peer && (known.seen.is_some() || connected(peer))
+        });
+        let told = others.flat_map(|(peer, _)| {
+            self.book.addresses(peer).into_iter().take(2).map(|address| (*peer, address))
+        });
+        let bytes = tell::encode(told);
+        // If its queue is full it has other worries.
+        let _ = conn.send(Lane::Urgent, Kind::Peers, bytes);
+    }
+
+    /// Tells one of the neighbours, another each time.
+    pub(super) fn tell_somebody(&mut self) {
+        let all = self.peers.all();
+        self.told = self.told.wrapping_add(1);
+        if let Some(conn) = all.get(self.told % all.len().max(1)) {
+            self.tell(conn);
+        }
     }
 
     /// Two that dialed each other at once have two connections. The one with the smaller id closes
@@ -237,9 +272,7 @@ impl Node {
     }
 
     fn closed(&mut self, peer: PeerId, id: ConnectionId, why: &str) {
-        if let Some(dial) = self.dials.remove(&id) {
-            self.not_dialed(dial, why);
-        }
+        self.give_up(peer, id, why);
         let Some((conn, last)) = self.peers.remove(&peer, id) else {
             return;
         };
@@ -256,10 +289,14 @@ impl Node {
         }
     }
 
-    /// Nothing comes of a connection that somebody may be waiting for.
-    fn give_up(&mut self, conn: &Conn, why: &str) {
-        if let Some(dial) = self.dials.remove(&conn.id) {
-            self.not_dialed(dial, why);
+    /// Nothing comes of a connection that somebody may be waiting for. If there is another with the
+    /// same peer, which is why this one was closed, that is what they wanted.
+    fn give_up(&mut self, peer: PeerId, id: ConnectionId, why: &str) {
+        let other = self.peers.of(&peer).iter().any(|conn| conn.id != id);
+        match self.dials.remove(&id) {
+            Some(dial) if other => self.dialed(dial, peer),
+            Some(dial) => self.not_dialed(dial, why),
+            None => {}
         }
     }
 
@@ -289,13 +326,15 @@ impl Node {
             }
             DialError::LocalPeerId { address } => {
                 why = "this node itself is there".to_owned();
-                self.met_self(now, false, address);
+                self.met_self(now, End::Out, address);
             }
             DialError::Denied { cause } => {
                 let reason = refusal(cause);
                 why = reason.to_string();
-                // What we chose not to dial ourselves is no news to anybody.
-                self.counters.refuse(reason.name());
+                // What others of our parts wished to dial is no news to anybody.
+                if self.dials.contains_key(&id) {
+                    self.counters.refuse(reason.name());
+                }
             }
             _ => {}
         }
@@ -306,17 +345,20 @@ impl Node {
 
     fn not_let_in(&mut self, peer: Option<PeerId>, address: Multiaddr, error: ListenError) {
         match error {
-            ListenError::LocalPeerId { .. } => self.met_self(Instant::now(), true, address),
+            ListenError::LocalPeerId { .. } => self.met_self(Instant::now(), End::In, address),
             ListenError::Denied { cause } => self.refuse(peer, Some(address), refusal(cause)),
             // We gave it up ourselves.
             ListenError::Aborted => {}
-            other => self.refuse(peer, Some(address), Refusal::Stranger(explain(&other))),
+            other => {
+                self.met_self(Instant::now(), End::Broken, address.clone());
+                self.refuse(peer, Some(address), Refusal::Stranger(explain(&other)));
+            }
         }
     }
 
-    /// A connection had our own identity at its other end.
-    fn met_self(&mut self, now: Instant, inbound: bool, at: Multiaddr) {
-        if let Some(own) = self.mirror.saw(now, inbound, at) {
+    /// A connection had our own identity at its other end, or may have had.
+    fn met_self(&mut self, now: Instant, end: End, at: Multiaddr) {
+        if let Some(own) = self.mirror.saw(now, end, at) {
             self.book.remove_address(&crate::book::split(&own).0);
             self.book_changed = true;
         }

@@ -5,6 +5,8 @@ mod ears;
 mod gossip;
 mod happen;
 mod refuse;
+#[cfg(test)]
+mod tests;
 
 use crate::batch::{Batcher, MAX_FRAME};
 use crate::behaviour::Behaviour;
@@ -25,7 +27,7 @@ use ears::Ears;
 use libp2p::futures::StreamExt as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, Swarm};
+use libp2p::swarm::{ConnectionId, DialError, Swarm};
 use libp2p::{Multiaddr, PeerId};
 use refuse::Refused;
 use std::collections::{BTreeSet, HashMap};
@@ -36,6 +38,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often a book that has changed is written.
 const SAVE: Duration = Duration::from_secs(10);
+/// How long a peer has to read why it is refused.
+const LEAVE: Duration = Duration::from_millis(500);
+/// How often one of the neighbours is told who else there is.
+const TELL: Duration = Duration::from_secs(30);
+/// How soon it is when there is news, and how many are told of it.
+const TELL_SOON: Duration = Duration::from_millis(600);
+const TELLINGS: usize = 16;
 /// Room that a gossip router needs around a frame: signature, ids, topic, and what it reads ahead.
 const AROUND: usize = 16 << 10;
 /// How long a connection that asks nothing of ours is kept.
@@ -69,6 +78,13 @@ pub(crate) struct Node {
     mirror: Mirror,
     boots: HashMap<PeerId, Vec<u64>>,
     refused: Refused,
+    /// Whom to disconnect from, once it has had time to read why.
+    leaving: Vec<(Instant, PeerId)>,
+    /// How often a neighbour was told of others, and when the next one is.
+    told: usize,
+    /// How many are told soon, because there is news.
+    tellings: usize,
+    tell_at: Instant,
     listening: watch::Sender<Vec<Multiaddr>>,
 }
 
@@ -87,7 +103,6 @@ pub(crate) fn start(
     backlog: Option<Arc<Inflow>>,
 ) -> Result<Bridge, Error> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
-    check(&config)?;
     let (mut book, seeds) = (files::read(&config.folder)?, files::seeds(&config.folder)?);
     for peer in config.peers.iter().chain(&seeds.peers) {
         book.add(peer)?;
@@ -106,12 +121,14 @@ pub(crate) fn start(
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE),
     );
     for address in &config.listen {
-        swarm
-            .listen_on(address.clone())
-            .map_err(|error| Error::Listen { address: address.clone(), why: error.to_string() })?;
+        let failed = |why: String| Error::Listen { address: address.clone(), why };
+        transport::is_free(address).map_err(|error| failed(error.to_string()))?;
+        swarm.listen_on(address.clone()).map_err(|error| failed(explain(&error)))?;
     }
     for relay in seeds.signallers {
-        // What comes of it shows in the log: a relay that is down now may be up later.
+        if let Some(peer) = crate::book::split(&relay).1 {
+            swarm.behaviour_mut().links.relay(peer);
+        }
         if let Err(error) = swarm.listen_on(relay.clone().with(Protocol::P2pCircuit)) {
             return Err(Error::Listen { address: relay, why: error.to_string() });
         }
@@ -150,6 +167,10 @@ pub(crate) fn start(
         mirror: Mirror::default(),
         boots: HashMap::new(),
         refused: Refused::default(),
+        leaving: Vec::new(),
+        told: 0,
+        tellings: 0,
+        tell_at: now + TELL,
         listening,
     };
     node.listen_for_beacons()?;
@@ -158,7 +179,8 @@ pub(crate) fn start(
     Ok(Bridge { id, asked, peers, counters, gossip, listening: listens, commands })
 }
 
-fn check(config: &Config) -> Result<(), Error> {
+/// Whether a configuration works out.
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
     let quic = config.listen.iter().find(|address| transport::is_quic(address));
     if let (Some(_), Some(quic)) = (config.private, quic) {
         return Err(Error::QuicInPrivate(quic.clone()));
@@ -230,7 +252,8 @@ impl Node {
             None => lock(&self.gossip.batcher).due(now),
         };
         let save = self.book_changed.then_some(self.save_at);
-        [batch, save, self.mirror.due(), self.ears.due()]
+        let leave = self.leaving.iter().map(|(at, _)| *at).min();
+        [batch, save, leave, self.mirror.due(), self.ears.due(), Some(self.tell_at)]
             .into_iter()
             .flatten()
             .fold(self.dial_at, Instant::min)
@@ -244,6 +267,14 @@ impl Node {
         }
         if self.dial_at <= now {
             self.dial_due(now);
+        }
+        for (_, peer) in self.leaving.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            self.disconnect(peer);
+        }
+        if self.tell_at <= now {
+            self.tell_at = now + if self.tellings > 0 { TELL_SOON } else { TELL };
+            self.tellings = self.tellings.saturating_sub(1);
+            self.tell_somebody();
         }
         if self.book_changed && self.save_at <= now {
             self.save(now);
@@ -299,9 +330,18 @@ impl Node {
             },
         };
         let id = opts.connection_id();
+        self.swarm.behaviour_mut().links.dialing(id);
         match self.swarm.dial(opts) {
             Ok(()) => {
                 self.dials.insert(id, dial);
+            }
+            // The swarm takes out what it listens on itself.
+            Err(DialError::NoAddresses) if peer.is_none() => {
+                if let Some(Target::Seed(own)) = &dial.target {
+                    self.book.remove_address(own);
+                    self.book_changed = true;
+                }
+                self.not_dialed(dial, "this is the node itself");
             }
             Err(error) => self.not_dialed(dial, &explain(&error)),
         }

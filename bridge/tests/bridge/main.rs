@@ -1,7 +1,10 @@
 //! The bridge from outside: nodes on the loopback, each with a folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod gossip;
+mod hostile;
 mod lanes;
+mod peers;
 mod streams;
 
 use std::time::Duration;
