@@ -75,7 +75,7 @@ impl Default for Limits {
 }
 
 /// The largest message of the normal lane.
-pub const MAX_NORMAL: usize = 4 << 20;
+pub const MAX_NORMAL: usize = 6 << 20;
 /// The largest message of the urgent lane.
 pub const MAX_URGENT: usize = 64 << 10;
 /// The largest gossip message: any UDP datagram fits with room for a header.

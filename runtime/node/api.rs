@@ -128,6 +128,10 @@ pub enum GoalEvent {
         more: bool,
         /// The index that the answers speak of; for `transact`, that it was committed at.
         index: u64,
+        /// For how many milliseconds this node has known of no leader of the space, if it knows of
+        /// none: others may have written what it has not seen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stale_ms: Option<u64>,
     },
     /// The goal could not be read, threw, or its engine ended. The last event.
     Error(ErrorBody),
@@ -475,6 +479,9 @@ pub struct Answers {
     pub more: bool,
     /// As in [`GoalEvent::End`].
     pub index: u64,
+    /// As in [`GoalEvent::End`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_ms: Option<u64>,
 }
 
 /// A module to be made part of a space.

@@ -2,6 +2,7 @@
 
 mod log;
 mod spaces;
+mod warden;
 
 pub use crate::agents::SolveKind;
 use crate::agents::{Agents, Committed, commit_draft};
@@ -109,6 +110,7 @@ impl Node {
         node.open_memberships().await?;
         let spaces = node.spaces();
         tokio::spawn(sample(Arc::downgrade(&node.0)));
+        tokio::spawn(warden::watch(Arc::downgrade(&node.0)));
         tracing::info!(
             "node {}: data folder {}",
             node.0.folder.name,

@@ -201,11 +201,13 @@ impl Scratch {
         let event = match end {
             End::More if is_cut || self.answered >= most => {
                 self.send(&ToEngine::Stop { id: ID })?;
-                GoalEvent::End { succeeded, more: true, index }
+                GoalEvent::End { succeeded, more: true, index, stale_ms: None }
             }
             End::More => return self.send(&ToEngine::More { id: ID }),
             End::Running => return Ok(()),
-            End::Done | End::False => GoalEvent::End { succeeded, more: is_cut, index },
+            End::Done | End::False => {
+                GoalEvent::End { succeeded, more: is_cut, index, stale_ms: None }
+            }
             End::Syntax { problems: found } => {
                 let problems = problems(found);
                 let first = problems.first().map_or("the goal cannot be read", |first| &first.text);

@@ -145,8 +145,10 @@ async fn answers(
 async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Result<Term, Term> {
     let closed = || error_term(Term::structure("system_error", [Term::atom("node_stopping")]));
     match ask {
-        // A space with one voter: what this node has applied is what every write acknowledged made.
-        Ask::ReadIndex => Ok(integer(space.feed().applied())),
+        Ask::ReadIndex => match space.read_index().await {
+            Some(index) => Ok(integer(index)),
+            None => Err(no_quorum()),
+        },
         Ask::AsOf { index } => match space.as_of(index).await {
             Ok(path) => Ok(Term::string(&*path.to_string_lossy())),
             Err(PastError::Gone { .. } | PastError::Ahead { .. }) => {
@@ -213,6 +215,13 @@ fn integer(n: u64) -> Term {
 
 pub(crate) fn existence_error(kind: &str, culprit: Term) -> Term {
     error_term(Term::structure("existence_error", [Term::atom(kind), culprit]))
+}
+
+/// No leader says how far a read must see.
+fn no_quorum() -> Term {
+    let formal = Term::structure("resource_error", [Term::atom("quorum")]);
+    let why = "no quorum of the space's voters can be reached: `synod space members` shows who is missing";
+    Term::structure("error", [formal, Term::structure("synod", [Term::string(why)])])
 }
 
 fn error_term(formal: Term) -> Term {

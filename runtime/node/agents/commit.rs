@@ -245,7 +245,8 @@ impl Task {
 
     pub(super) async fn release(&self) {
         let release = Command::Release { agent: self.agent.clone(), epoch: self.epoch };
-        drop(self.space.commit(&release).await);
+        // Without a quorum it is the leader that finds this node gone.
+        drop(tokio::time::timeout(LAST_COMMIT, self.space.commit(&release)).await);
     }
 }
 

@@ -399,6 +399,7 @@ impl Agents {
             depth: 0,
             step: step.map(Arc::new),
         };
+        let space = agent.space.clone();
         let mut events = agent.solve(&self.context, solve);
         let (sender, receiver) = mpsc::channel(EVENTS);
         tokio::spawn(async move {
@@ -408,7 +409,7 @@ impl Agents {
                     () = sender.closed() => return,
                 };
                 let Some(event) = event else { return };
-                if sender.send(goal_event(event)).await.is_err() {
+                if sender.send(goal_event(event, &space, kind)).await.is_err() {
                     return;
                 }
             }
@@ -425,7 +426,9 @@ impl Agents {
     pub(crate) async fn shut_down(&self) {
         self.context.stop();
         for agent in self.context.agents() {
-            self.end(&agent, false).await;
+            // Where others may take over, they are told so at once.
+            let is_shared = agent.space.membership().members().len() > 1;
+            self.end(&agent, is_shared).await;
         }
     }
 
@@ -463,7 +466,7 @@ impl Agents {
             .context
             .agents()
             .into_iter()
-            .filter(|a| a.view.is_running() && space.is_none_or(|s| a.definition.space == s))
+            .filter(|a| a.view.is_alive() && space.is_none_or(|s| a.definition.space == s))
             .collect();
         match (running.pop(), running.is_empty()) {
             (Some(agent), true) => Ok(agent),
@@ -522,14 +525,18 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
     Ok(Definition { name, space, program, options: run.options.clone() })
 }
 
-fn goal_event(event: SideEvent) -> GoalEvent {
+fn goal_event(event: SideEvent, space: &Space, kind: SolveKind) -> GoalEvent {
     match event {
         SideEvent::Answer(answer) => GoalEvent::Answer(json::answer(answer)),
         SideEvent::Output(bytes) => {
             GoalEvent::Output { text: String::from_utf8_lossy(&bytes).into_owned() }
         }
         SideEvent::More => GoalEvent::More,
-        SideEvent::End { succeeded, more, index } => GoalEvent::End { succeeded, more, index },
+        SideEvent::End { succeeded, more, index } => {
+            let stale = space.leaderless_for().filter(|_| kind == SolveKind::Query);
+            let stale_ms = stale.map(|stale| u64::try_from(stale.as_millis()).unwrap_or(u64::MAX));
+            GoalEvent::End { succeeded, more, index, stale_ms }
+        }
         SideEvent::Threw { text, .. } => GoalEvent::Error(error("threw", text)),
         SideEvent::Failed(body) => GoalEvent::Error(body),
     }

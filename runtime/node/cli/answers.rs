@@ -1,6 +1,7 @@
 //! A goal's answers as they come: `X = 100.`, `true.`, `false.`, or one JSON object each.
 
 use super::client::{CallError, Events};
+use super::say::say;
 use super::{Failure, Out, Verdict};
 use synod::api::GoalEvent;
 
@@ -63,7 +64,14 @@ pub(crate) fn show(out: &mut Out, goal: &str, event: GoalEvent) -> Result<Option
         // Only of a goal that was asked to go on answer by answer.
         GoalEvent::More => {}
         GoalEvent::Error(error) => return Err(Failure::told_of_text(error, goal)),
-        GoalEvent::End { succeeded, more, index } => {
+        GoalEvent::End { succeeded, more, index, stale_ms } => {
+            if let Some(stale) = stale_ms {
+                let seconds = stale as f64 / 1000.0;
+                say(format_args!(
+                    "synod: no quorum of the space can be reached since {seconds:.1} s: this is what the \
+                     node knows, up to index {index}"
+                ));
+            }
             if !succeeded && !out.is_json() {
                 out.line("false.")?;
             }

@@ -151,8 +151,8 @@ async fn collect_goal(
             }
             // Goes on when another request says so.
             GoalEvent::More => {}
-            GoalEvent::End { succeeded, more, index } => {
-                return Ok(Answers { succeeded, more, index, ..all });
+            GoalEvent::End { succeeded, more, index, stale_ms } => {
+                return Ok(Answers { succeeded, more, index, stale_ms, ..all });
             }
             GoalEvent::Error(error) => return Err(error.into()),
         }
@@ -204,7 +204,8 @@ mod tests {
         GoalEvent::Answer(Answer { text: text.into(), bindings, residuals })
     }
 
-    const END: GoalEvent = GoalEvent::End { succeeded: true, more: false, index: 7 };
+    const END: GoalEvent =
+        GoalEvent::End { succeeded: true, more: false, index: 7, stale_ms: None };
 
     fn accept(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))])

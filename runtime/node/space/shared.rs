@@ -49,7 +49,8 @@ pub(super) struct Shared {
     /// Whether the space is being closed.
     is_closing: AtomicBool,
     full: Mutex<(Option<String>, Instant)>,
-    leader: Mutex<Leader>,
+    /// With when that became so.
+    leader: Mutex<(Leader, Instant)>,
     log_bytes: AtomicU64,
     /// What this node has proposed and not seen applied.
     own: Mutex<Proposals<Pending>>,
@@ -72,7 +73,10 @@ impl Shared {
             is_blocked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             full: Mutex::new((None, Instant::now())),
-            leader: Mutex::new(Leader { role: "follower", term: 0, leader: None }),
+            leader: Mutex::new((
+                Leader { role: "follower", term: 0, leader: None },
+                Instant::now(),
+            )),
             log_bytes: AtomicU64::new(0),
             own: Mutex::default(),
             membership: RwLock::new(Arc::new(membership)),
@@ -155,11 +159,22 @@ impl Shared {
     /// Returns what it was before.
     pub(super) fn set_leader(&self, leader: Leader) -> Leader {
         let mut known = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *known, leader)
+        // A change of term while nobody leads is no end of that.
+        let since = if known.0.leader.is_none() && leader.leader.is_none() {
+            known.1
+        } else {
+            Instant::now()
+        };
+        std::mem::replace(&mut *known, (leader, since)).0
+    }
+
+    pub(super) fn leaderless_for(&self) -> Option<Duration> {
+        let (leader, since) = *self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.leader.is_none().then(|| since.elapsed())
     }
 
     pub(super) fn leader(&self) -> Leader {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     pub(super) fn own(&self) -> MutexGuard<'_, Proposals<Pending>> {
