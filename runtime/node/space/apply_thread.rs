@@ -146,7 +146,7 @@ impl ApplyThread {
             ApplyInput::Install { file, at, members } => self.install(&file, at, members),
             ApplyInput::Await { raft_index, reached } => self.awaited.push((raft_index, reached)),
             ApplyInput::Reach { raft_index, reached } if self.through.index >= raft_index => {
-                drop(reached.send(self.state.index()));
+                let _ = reached.send(self.state.index());
             }
             ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
             ApplyInput::Stop => return true,
@@ -192,7 +192,9 @@ impl ApplyThread {
             .partition(|(raft_index, _)| *raft_index <= through);
         self.reaching = waiting;
         let there: Vec<(u64, oneshot::Sender<u64>)> = there;
-        there.into_iter().for_each(|(_, reached)| drop(reached.send(index)));
+        for (_, reached) in there {
+            let _ = reached.send(index);
+        }
     }
 
     fn tell_membership(&mut self) {

@@ -251,11 +251,6 @@ impl Space {
         self.inner.shared.min_free()
     }
 
-    /// Messages of peers that were not listened to, since the space was opened.
-    pub(crate) fn refusals(&self) -> u64 {
-        self.inner.shared.refusals()
-    }
-
     /// A snapshot of a peer's is safe in this file, and this frame came behind it.
     pub(crate) fn receive_snapshot(
         &self,
@@ -344,6 +339,7 @@ impl Space {
             max_proposals,
             proposal_bytes,
             max_proposal_bytes,
+            refused: shared.refusals(),
             near: near.into_iter().flatten().collect(),
             read_only: shared.why_full(),
         })

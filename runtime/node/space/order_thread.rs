@@ -304,7 +304,7 @@ impl OrderThread {
             Output::Fetch { first, last, max_bytes } => self.fetch(first, last, max_bytes),
             Output::ReadReady { ticket, index } => {
                 if let Some(reply) = self.waiting.reads.remove(&ticket) {
-                    drop(reply.send(Some(index)));
+                    let _ = reply.send(Some(index));
                 }
             }
             Output::Refused { from, why } => {

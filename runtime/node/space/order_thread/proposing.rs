@@ -114,7 +114,8 @@ impl OrderThread {
     /// What was to go into the log has not.
     pub(super) fn dropped(&mut self, ticket: u64, why: &Why) {
         if let Some(reply) = self.waiting.reads.remove(&ticket) {
-            return drop(reply.send(None));
+            let _ = reply.send(None);
+            return;
         }
         if let Some(asker) = self.group.changing.remove(&ticket) {
             return self.group.tell(asker, Err(why.to_string()));
