@@ -98,7 +98,8 @@ fn every_exported_predicate_is_in_the_language_reference() {
 
 #[test]
 fn the_page_of_the_api_names_every_route() {
-    let routes = read("runtime/node/control/routes.rs");
+    let files = ["routes.rs", "spaces.rs"];
+    let routes = files.map(|file| read(&format!("runtime/node/control/{file}"))).concat();
     let mut known = BTreeSet::new();
     for line in routes.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
         let (path, methods) = line.split_once("\", ").unwrap();

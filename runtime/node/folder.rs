@@ -112,7 +112,7 @@ impl Folder {
                 file.name
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let name = name.map_or_else(default_name, str::to_owned);
+                let name = name.map_or_else(default_name, |name| Ok(name.to_owned()))?;
                 write_json(&path, &NodeFile { name: name.clone() })?;
                 name
             }
@@ -341,9 +341,13 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     write().map_err(|e| FolderError::Io(path.to_path_buf(), e))
 }
 
-fn default_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "node".to_owned() } else { name }
+/// The host's name and four digits: nodes of one space are told apart by their names, and several of
+/// them may run on one host.
+fn default_name() -> Result<String, FolderError> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = if host.is_empty() { "node" } else { &host };
+    let digits = hex(&random()?);
+    Ok(format!("{host}-{}", digits.get(..4).unwrap_or_default()))
 }
 
 fn advice(e: &io::Error) -> &'static str {

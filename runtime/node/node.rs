@@ -42,7 +42,7 @@ const MAX_PUBLICATIONS: usize = 8;
 pub struct NodeConfig {
     /// The data folder; made if it is not there.
     pub data: PathBuf,
-    /// The node's name, when the folder is made; the host's name, if left out.
+    /// The node's name, when the folder is made; the host's name with four digits, if left out.
     pub name: Option<String>,
     /// Bytes that must stay free on the disk: below, writes are refused.
     pub min_free: u64,

@@ -23,6 +23,7 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     /// The data folder.
     pub(crate) data: PathBuf,
+    is_on_loopback: bool,
 }
 
 /// A command that has ended.
@@ -38,7 +39,12 @@ impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        Self { folder, data }
+        Self { folder, data, is_on_loopback: false }
+    }
+
+    /// The same, for nodes that meet others: on this machine, and nowhere else.
+    pub(crate) fn on_loopback() -> Self {
+        Self { is_on_loopback: true, ..Self::new() }
     }
 
     /// Where the test's own files are.
@@ -60,6 +66,10 @@ impl World {
     ) -> Command {
         let mut command = Command::new(SYNOD);
         command.args(args).env("SYNOD_DATA", &self.data).stdin(Stdio::null());
+        command.env("SYNOD_NO_MDNS", "true");
+        if self.is_on_loopback {
+            command.env("SYNOD_LISTEN", "/ip4/127.0.0.1/tcp/0");
+        }
         command
     }
 

@@ -19,7 +19,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 /// How a node is set up.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
-    /// The node's name [default: the host's]
+    /// The node's name [default: the host's, with four digits]
     #[arg(long, env = "SYNOD_NODE", value_name = "NAME", hide_env = true)]
     node: Option<String>,
     /// Refuse writes while the disk has less free than this
