@@ -44,6 +44,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("module list", &["synod module list"]),
     ("module get", &["synod module get prices"]),
     ("bench write", &["synod bench write"]),
+    ("bench cluster", &["synod bench cluster", "synod bench cluster --nodes 5 --in-flight 1000"]),
     ("bench transact", &["synod bench transact"]),
     ("bench update", &["synod bench update"]),
     ("bench lookup", &["synod bench lookup"]),

@@ -1,4 +1,4 @@
-//! `synod bench write|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
+//! `synod bench write|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -6,6 +6,8 @@
 //! without Synod. Where others use the machine too, the ratio to the floor says more than the
 //! figure.
 
+mod cluster;
+mod etcd;
 mod export;
 mod floor;
 mod history;
@@ -32,6 +34,7 @@ use report::Report;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Write(write::Write),
+    Cluster(cluster::Cluster),
     Transact(transact::Transact),
     Update(update::Update),
     Lookup(lookup::Lookup),
@@ -50,6 +53,7 @@ impl Bench {
             report.machine(folder.path())?;
             match self {
                 Self::Write(write) => write.run(&folder, &mut report).await,
+                Self::Cluster(cluster) => cluster.run(&folder, &mut report).await,
                 Self::Transact(transact) => transact.run(&folder, &mut report).await,
                 Self::Update(update) => update.run(&folder, &mut report).await,
                 Self::Lookup(lookup) => lookup.run(&folder, &mut report).await,
@@ -67,6 +71,7 @@ impl Bench {
     fn name(&self) -> &'static str {
         match self {
             Self::Write(_) => "write",
+            Self::Cluster(_) => "cluster",
             Self::Transact(_) => "transact",
             Self::Update(_) => "update",
             Self::Lookup(_) => "lookup",

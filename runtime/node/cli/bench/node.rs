@@ -75,12 +75,21 @@ pub(super) struct BenchNode {
 impl BenchNode {
     /// Starts a node and returns when it can be spoken to.
     pub(super) fn start(folder: &Folder) -> Result<Self, Failure> {
+        Self::start_in(folder, 0, false)
+    }
+
+    /// The same, as one of several, which may meet on this machine.
+    pub(super) fn start_in(folder: &Folder, n: usize, meets: bool) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::error(format!("the node: {error}"));
-        let data = folder.path().join("n");
+        let data = folder.path().join(format!("n{n}"));
         let log = File::options().create(true).append(true).open(folder.path().join("node.log"));
+        let listen: &[&str] = if meets { &["--listen", "/ip4/127.0.0.1/tcp/0"] } else { &[] };
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
-            .args(["up", "--node", "bench", "--data"])
+            .args(["up", "--no-mdns", "--node", &format!("bench{n}"), "--data"])
             .arg(&data)
+            .args(listen)
+            .env_remove("SYNOD_LISTEN")
+            .env_remove("SYNOD_PEER")
             .env_remove("SYNOD_DETACH")
             .env_remove("SYNOD_JSON")
             .env_remove("SYNOD_VERBOSE")
@@ -101,6 +110,11 @@ impl BenchNode {
             return Err(Failure::error(format!("the node did not start: {said}")));
         }
         Ok(node)
+    }
+
+    /// Time on a processor that it has had.
+    pub(super) fn processor_time(&self) -> Result<Duration, Failure> {
+        processor_time(self.child.id()).ok_or_else(|| Failure::error("the node is gone"))
     }
 
     /// Stops it in order.
