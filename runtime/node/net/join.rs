@@ -3,7 +3,7 @@
 //! The stream carries one question and one answer, each as JSON. What makes a member of the asker is the
 //! log: the secret's hash must be that of an open ticket there.
 
-use super::incoming::{read_text, write_text};
+use super::incoming::{PATIENCE, read_text, write_text};
 use super::ticket::Ticket;
 use super::{Net, NetError, address};
 use crate::hex::{fixed, hex, unhex};
@@ -12,12 +12,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 use synod_bridge::{Bridge, PeerId, Stream};
 use synod_core::apply::Outcome;
 use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
 
 /// What the stream is called.
 pub(super) const STREAM: &str = "synod/join/1";
+/// How often it is looked whether a connection can be used.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Question {
@@ -144,11 +147,12 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
             if text.contains("/p2p/") { text.clone() } else { format!("{text}/p2p/{peer}") };
         let Ok(address) = address(&with_peer) else { continue };
         match bridge.connect(address.clone()).await {
-            Ok(_) => {
+            Ok(_) if speaks(bridge, peer).await => {
                 // So that it is found again when this node starts again.
                 drop(bridge.add(address).await);
                 return Ok(());
             }
+            Ok(_) => failures.push(format!("{address} has not greeted this node in time")),
             Err(e) => failures.push(e.to_string()),
         }
     }
@@ -156,6 +160,16 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
         failures.push(format!("{peer} has no address in the ticket"));
     }
     Err(failures.join("; "))
+}
+
+/// Waits until a peer that is connected can be spoken to: both have said which versions they speak.
+async fn speaks(bridge: &Bridge, peer: PeerId) -> bool {
+    let spoken = async {
+        while bridge.free(peer, synod_bridge::Lane::Urgent).is_none() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, spoken).await.is_ok()
 }
 
 /// Answers whoever wants to join.
