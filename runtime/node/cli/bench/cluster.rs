@@ -113,11 +113,11 @@ impl Cluster {
         report.latencies("floor: append 256 bytes, fdatasync", &mut floor)?;
         report.latencies("one 256-byte event at a time, at the leader", &mut ours)?;
         report.latencies("the same, at another node", &mut elsewhere)?;
-        let rate = ours.count() as f64 / ours.total();
+        let rate = ours.count() as f64 / ours.total() * 1e6;
         report.figure("one at a time, at the leader", rate, "events/s")?;
         if !ratios.is_empty() {
             report.latencies("etcd: one put of 256 bytes at a time, at its leader", &mut theirs)?;
-            let rate = theirs.count() as f64 / theirs.total();
+            let rate = theirs.count() as f64 / theirs.total() * 1e6;
             report.figure("etcd: one at a time", rate, "puts/s")?;
             report.figure("rate / etcd's, median of the rounds", median(ratios), "times")?;
         }
