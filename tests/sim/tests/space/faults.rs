@@ -208,8 +208,10 @@ impl World {
                 machine.is_slow = !machine.is_slow;
             }
             52..56 => {
-                let used = u64::MAX - self.machines[&m].disk.free_space().unwrap_or(u64::MAX);
+                // It may have a bound already, and then keeps it.
                 let room = self.rng.below(600);
+                let Ok(free @ 0x1_0000_0000..) = self.machines[&m].disk.free_space() else { return };
+                let used = u64::MAX - free;
                 self.machines[&m].disk.set_budget(used + room);
                 let pause = 200_000 + self.rng.below(2_000_000);
                 self.plan(pause, Event::MakeRoom(m));

@@ -447,11 +447,26 @@ impl World {
 
     pub(crate) fn some_running(&mut self) -> Option<u64> {
         let running = self.machines.iter().filter(|(_, machine)| machine.run.is_some());
-        let running: Vec<u64> = running.map(|(&m, _)| m).collect();
+        let mut running: Vec<u64> = running.map(|(&m, _)| m).collect();
+        if self.is_calm() {
+            // Who is no member any more, and may not know it, is asked by nobody for ever.
+            let members = self.members();
+            running.retain(|m| {
+                let me = self.machines[m].me.as_ref();
+                me.is_some_and(|me| members.contains(&me.member))
+            });
+        }
         if running.is_empty() {
             return None;
         }
         Some(running[self.rng.below(running.len() as u64) as usize])
+    }
+
+    /// The members, as the node knows them that has applied most.
+    fn members(&self) -> BTreeSet<u64> {
+        let running = self.machines.values().filter_map(|machine| machine.run.as_ref());
+        let newest = running.max_by_key(|run| run.apply.state.index());
+        newest.map(|run| run.membership.members().keys().copied().collect()).unwrap_or_default()
     }
 
     // The end.
