@@ -216,7 +216,8 @@ impl World {
                 let pause = 200_000 + self.rng.below(2_000_000);
                 self.plan(pause, Event::MakeRoom(m));
             }
-            56..64 => {
+            56..58 => self.isolate(m),
+            58..64 => {
                 self.loss = if self.rng.one_in(2) { 0 } else { self.rng.below(150) };
                 self.double = self.rng.below(100);
             }
@@ -241,6 +242,17 @@ impl World {
                     self.cut(a, b, micros);
                 }
             }
+        }
+    }
+
+    /// One node alone, for longer than anybody waits for a proposal.
+    fn isolate(&mut self, m: u64) {
+        self.note(|| format!("node {m} is alone"));
+        self.checker.count("isolations", 1);
+        let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != m).collect();
+        for other in others {
+            self.cut(m, other, 12_000_000);
+            self.cut(other, m, 12_000_000);
         }
     }
 
