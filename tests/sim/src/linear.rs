@@ -147,7 +147,11 @@ mod tests {
                     value = new;
                 }
                 let returned = (!rng.one_in(10)).then_some(10 * n + after);
-                history.push(Operation { invoked: (10 * n).saturating_sub(before), returned, action });
+                history.push(Operation {
+                    invoked: (10 * n).saturating_sub(before),
+                    returned,
+                    action,
+                });
             }
             assert_eq!(check(0, &history), Ok(()), "seed {seed}");
             let known: Vec<usize> = (0..100).filter(|&n| history[n].returned.is_some()).collect();

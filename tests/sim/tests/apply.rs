@@ -206,9 +206,10 @@ impl World {
         let known = model.present().map(|(id, joining)| (id, joining.clone()));
         assert_eq!(members.collect::<Vec<_>>(), known.collect::<Vec<_>>());
         let time = state.time();
-        let tickets = membership.tickets().iter().map(|(&hash, ticket)| {
-            (hash, Issued { hash, until: ticket.until, left: ticket.uses })
-        });
+        let tickets = membership
+            .tickets()
+            .iter()
+            .map(|(&hash, ticket)| (hash, Issued { hash, until: ticket.until, left: ticket.uses }));
         // Those that are good for nothing may be kept or not.
         let good: BTreeMap<_, _> =
             tickets.filter(|(_, ticket)| ticket.left > 0 && time <= ticket.until).collect();

@@ -37,15 +37,25 @@ use world::World;
 
 /// What the seeds see at least, so that they cannot pass by nothing happening.
 const LEAST: &[(&str, u64)] = &[
-    ("elections", 100),
-    ("crashes", 100),
-    ("unknowns", 20),
-    ("conflicts", 100),
-    ("committed", 1_000),
-    ("reads", 500),
-    ("snapshots installed", 20),
-    ("forwarded", 1_000),
-    ("changes of members", 100),
+    ("elections", 150),
+    ("crashes", 300),
+    ("crashes in recovery", 10),
+    ("torn writes", 30),
+    ("waits for room", 40),
+    ("partitions", 150),
+    ("one-way cuts", 80),
+    ("isolations", 10),
+    ("unknowns", 400),
+    ("copies", 300),
+    ("conflicts", 500),
+    ("committed", 8_000),
+    ("reads", 2_000),
+    ("operations checked", 5_000),
+    ("snapshots installed", 30),
+    ("compacted", 300),
+    ("forwarded", 5_000),
+    ("joins", 80),
+    ("changes of members", 500),
 ];
 
 fn is_alone() -> bool {
@@ -55,7 +65,7 @@ fn is_alone() -> bool {
 #[test]
 fn a_space_keeps_its_promises_through_storms() {
     let mut counts = Counts::new();
-    for seed in synod_sim::seeds(20) {
+    for seed in synod_sim::seeds(40) {
         let _told = Seed(seed);
         let mut world = World::new(seed);
         world.is_aloud = is_alone();

@@ -224,8 +224,8 @@ fn membership() -> impl Strategy<Value = Other> {
     // Some are over before others, by the clocks of leaders.
     let issue = (hash(), 1200..2500u64, 0..4u32)
         .prop_map(|(hash, until, uses)| Command::IssueTicket(IssueTicket { hash, until, uses }));
-    let revoke = prop::collection::vec(hash(), 0..2)
-        .prop_map(|hashes| Command::RevokeTickets { hashes });
+    let revoke =
+        prop::collection::vec(hash(), 0..2).prop_map(|hashes| Command::RevokeTickets { hashes });
     let removed = || prop::collection::btree_set(1..6u64, 0..2);
     let configure = (ids(), ids(), removed()).prop_map(|(voters, learners, removed)| {
         Command::Configure(Configure { voters, learners, removed })

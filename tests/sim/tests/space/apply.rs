@@ -201,10 +201,7 @@ impl Running {
 }
 
 /// The state in a snapshot, and where in Raft's log it stands.
-pub(crate) fn load(
-    disk: &SimDisk,
-    path: &Path,
-) -> Result<(State, Position, Members), String> {
+pub(crate) fn load(disk: &SimDisk, path: &Path) -> Result<(State, Position, Members), String> {
     let text = |e: SnapshotError| e.to_string();
     let reader = Reader::open(disk, path, Some(SPACE)).map_err(text)?;
     let meta = reader.meta().clone();
@@ -235,8 +232,7 @@ pub(crate) fn receive(
         drop(disk.remove(&aside));
         return Err(e.to_string());
     }
-    let (path, meta) =
-        snapshot::adopt(disk, folder(), &aside, SPACE).map_err(|e| e.to_string())?;
+    let (path, meta) = snapshot::adopt(disk, folder(), &aside, SPACE).map_err(|e| e.to_string())?;
     let position = Position { index: meta.at.index, term: meta.at.term };
     let members = members_of(&meta).ok_or("no members")?;
     Ok((path, SnapshotMeta { position, members }))

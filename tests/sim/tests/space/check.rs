@@ -165,7 +165,12 @@ impl Checker {
         let (first, commit) = (run.log.first_index(), run.log.hard_state().commit);
         let entries = run.log.read(first, commit + 1, usize::MAX).expect("the log can be read");
         for entry in entries.iter().filter(|entry| entry.kind == 0 && !entry.data.is_empty()) {
-            assert_eq!(self.chosen.get(&entry.index), Some(&entry.data), "log of {}", run.me.member);
+            assert_eq!(
+                self.chosen.get(&entry.index),
+                Some(&entry.data),
+                "log of {}",
+                run.me.member
+            );
             assert_eq!(self.terms.get(&entry.index), Some(&entry.term));
         }
     }

@@ -9,7 +9,6 @@ use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::kb::key::Keyer;
 use synod_core::kb::{End, Indicator};
-use synod_core::order::Role;
 use synod_core::term::Term;
 use synod_sim::linear::{Action, Operation};
 
@@ -47,7 +46,11 @@ struct Doing {
 enum What {
     Open,
     Read(i64),
-    Swap { register: i64, old: i64, new: i64 },
+    Swap {
+        register: i64,
+        old: i64,
+        new: i64,
+    },
     Append(i64),
     /// A transfer, or a change of the set, or the beginning of all.
     Other,
@@ -282,10 +285,6 @@ impl World {
                 }
             }
             Ended::NotProposed(why) => {
-                let run = self.machines[&m].run.as_ref();
-                if *why == "no quorum" && run.is_some_and(|run| run.leader.0 == Role::Leader) {
-                    self.checker.count("no quorum at a leader", 1);
-                }
                 let is_over = doing.is_certain && doing.open.is_empty();
                 let doing = client.doing.take_if(|doing| is_over || doing.bytes.is_empty());
                 self.checker.count(why, 1);

@@ -284,7 +284,8 @@ impl Running {
         let is_later = |(meta, _): &(SnapshotMeta, _)| meta.position.index > wanted.position.index;
         self.waiting.arrived = arrived.into_iter().filter(is_later).collect();
         let Some((_, file)) = found else {
-            return self.fatal("the file of a snapshot that Raft has taken is not there".to_owned());
+            return self
+                .fatal("the file of a snapshot that Raft has taken is not there".to_owned());
         };
         let (at, members) = (wanted.position, wanted.members.clone());
         if let Err(e) = self.log.install(log::Position { term: at.term, index: at.index }) {

@@ -146,7 +146,8 @@ impl World {
             return;
         }
         let is_alive = machine.disk.free_space().is_ok();
-        machine.disk = if is_kill && is_alive { machine.disk.kill() } else { machine.disk.lose_power() };
+        machine.disk =
+            if is_kill && is_alive { machine.disk.kill() } else { machine.disk.lose_power() };
         machine.is_doomed = false;
         self.note(|| format!("node {m} crashes: {why}"));
         self.checker.count("crashes", 1);
@@ -210,7 +211,9 @@ impl World {
             52..56 => {
                 // It may have a bound already, and then keeps it.
                 let room = self.rng.below(600);
-                let Ok(free @ 0x1_0000_0000..) = self.machines[&m].disk.free_space() else { return };
+                let Ok(free @ 0x1_0000_0000..) = self.machines[&m].disk.free_space() else {
+                    return;
+                };
                 let used = u64::MAX - free;
                 self.machines[&m].disk.set_budget(used + room);
                 let pause = 200_000 + self.rng.below(2_000_000);

@@ -21,9 +21,7 @@ impl Running {
 
     pub(crate) fn look_after_members(&mut self) {
         let now = self.now;
-        if let Some((to, asker, _)) =
-            self.waiting.transfer.take_if(|(_, _, until)| now >= *until)
-        {
+        if let Some((to, asker, _)) = self.waiting.transfer.take_if(|(_, _, until)| now >= *until) {
             self.tell(asker, Err(format!("member {to} has not taken over in time")));
         }
         let mut progress = self.order.progress();

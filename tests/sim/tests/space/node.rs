@@ -75,9 +75,23 @@ pub(crate) enum Ended {
 
 /// What the world is to do, or to know.
 pub(crate) enum Effect {
-    Send { peer: Bytes, bytes: Bytes, urgent: bool },
-    Offer { peer: Bytes, to: u64, file: Vec<u8>, frame: Bytes },
-    Fetch { reader: Box<Reader<SimDisk>>, first: u64, last: u64, max_bytes: u64 },
+    Send {
+        peer: Bytes,
+        bytes: Bytes,
+        urgent: bool,
+    },
+    Offer {
+        peer: Bytes,
+        to: u64,
+        file: Vec<u8>,
+        frame: Bytes,
+    },
+    Fetch {
+        reader: Box<Reader<SimDisk>>,
+        first: u64,
+        last: u64,
+        max_bytes: u64,
+    },
     Ended(u64, Ended),
     Role(Role, u64),
     /// Raft's log is committed up to here.
@@ -86,12 +100,18 @@ pub(crate) enum Effect {
     Chosen(Position, Bytes),
     /// A batch was applied: the commands from this index on, with what came of each, and the chain
     /// and the digest of the state then.
-    Applied { first: u64, commands: Vec<(Bytes, Outcome)>, state: ([u8; 32], [u8; 32]) },
+    Applied {
+        first: u64,
+        commands: Vec<(Bytes, Outcome)>,
+        state: ([u8; 32], [u8; 32]),
+    },
     /// The state is that of a snapshot: its index, chain and digest.
     Installed(u64, ([u8; 32], [u8; 32])),
     /// As above, when the node starts.
     Checked(u64, ([u8; 32], [u8; 32])),
-    Proposed { foreign: u64 },
+    Proposed {
+        foreign: u64,
+    },
     Changed,
     Note(&'static str, String),
     /// The process ends itself.

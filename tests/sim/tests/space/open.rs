@@ -157,8 +157,8 @@ fn open_log(disk: &SimDisk, applied: Position) -> Result<Log<SimDisk>, String> {
             let failed = |e: log::disk::DiskError| e.to_string();
             disk.create_dir(dir).map_err(failed)?;
             let start = log::Position::default();
-            let log = Log::create(disk.clone(), dir, SPACE, start, LIMITS)
-                .map_err(|e| e.to_string())?;
+            let log =
+                Log::create(disk.clone(), dir, SPACE, start, LIMITS).map_err(|e| e.to_string())?;
             disk.create(Path::new(BEGUN)).map_err(failed)?;
             disk.sync_dir(Path::new("")).map_err(failed)?;
             Ok(log)

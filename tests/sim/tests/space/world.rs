@@ -31,8 +31,19 @@ pub(crate) enum Event {
     /// Of a node, in one start of it.
     Of(u64, u64, What),
     Client(usize),
-    Deliver { from: u64, to: u64, bytes: Bytes },
-    DeliverSnapshot { from: u64, boot: u64, member: u64, to: u64, file: Vec<u8>, frame: Bytes },
+    Deliver {
+        from: u64,
+        to: u64,
+        bytes: Bytes,
+    },
+    DeliverSnapshot {
+        from: u64,
+        boot: u64,
+        member: u64,
+        to: u64,
+        file: Vec<u8>,
+        frame: Bytes,
+    },
     Fault,
     Heal(u64, u64),
     Join(u64),
@@ -340,7 +351,9 @@ impl World {
                 let last = first + commands.len() as u64 - 1;
                 self.checker.applied(member, first, &commands);
                 self.checker.state(member, last, state);
-                self.note(|| format!("node {m} has applied {first} to {last}: {:02x?}", &state.0[..4]));
+                self.note(|| {
+                    format!("node {m} has applied {first} to {last}: {:02x?}", &state.0[..4])
+                });
                 if let Some(run) = &self.machines[&m].run {
                     self.checker.look(&run.apply.state);
                 }
@@ -429,6 +442,12 @@ impl World {
 
     pub(crate) fn ended(&mut self, request: u64, ended: Ended) {
         let Some((m, asked)) = self.requests.remove(&request) else { return };
+        let run = self.machines[&m].run.as_ref();
+        if ended == Ended::NotProposed("no quorum")
+            && run.is_some_and(|run| run.leader.0 == Role::Leader)
+        {
+            self.checker.count("no quorum at a leader", 1);
+        }
         self.note(|| format!("request {request} at node {m}: {ended:?}"));
         match asked {
             Asked::Client(c) => self.client_told(c, m, request, &ended),
