@@ -3,6 +3,7 @@
 //! repeatable. The same seed gives the same run.
 
 pub mod disk;
+pub mod linear;
 pub mod reference;
 pub mod rng;
 pub mod terms;

@@ -9,11 +9,13 @@
 //!   asking all its calls again ([`Space::has_changed`]), which must never find more.
 
 mod goal;
+mod members;
 mod origins;
 mod space;
 mod unify;
 
 pub use goal::{Goal, Write};
+pub use members::{Issued, Joining, Members};
 pub use origins::{Agent, Session};
 pub use space::{Attempt, Called, Space, Verdict, Why};
 use std::collections::BTreeMap;

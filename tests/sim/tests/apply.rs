@@ -12,12 +12,14 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Act, Script, Step, Who};
-use synod_core::apply::{Applied, Change, Outcome, Restore, State};
+use synod_core::apply::{Applied, Change, Member, Outcome, Restore, State};
 use synod_core::cbor::{Reader, Writer};
-use synod_core::command::{Claim, Command, Letter, Op, Origin, Transaction};
+use synod_core::command::{Claim, Command, Letter, Op, Origin, Recover, Transaction};
 use synod_core::kb::{Indicator, Kb, Position};
 use synod_core::transaction::View;
-use synod_sim::reference::{Attempt, Called, Facts, Goal, Space, Verdict, Write, indicator};
+use synod_sim::reference::{
+    Attempt, Called, Facts, Goal, Issued, Joining, Space, Verdict, Write, indicator,
+};
 use synod_sim::terms;
 
 /// The space's id.
@@ -132,6 +134,7 @@ impl World {
         let mut all = self.replicas.iter_mut().map(|state| state.apply(time, &proposal.bytes));
         let applied = all.next().unwrap();
         all.for_each(|other| assert_eq!(applied, other));
+        self.model.stamp(time);
         let verdict = match &proposal.what {
             What::Transact(attempt) => self.model.transact(attempt),
             What::Other(command) => self.model.apply(command),
@@ -188,6 +191,30 @@ impl World {
             first.modules().iter().map(|(name, m)| (name.clone(), (m.text.clone(), m.index)));
         let known = model.modules.iter().map(|(n, (text, at, _))| (n.clone(), (text.clone(), *at)));
         assert!(texts.eq(known), "modules");
+        self.check_members(first);
+    }
+
+    fn check_members(&self, state: &State) {
+        let (membership, model) = (state.membership(), &self.model.members);
+        assert_eq!(state.time(), self.model.time);
+        assert_eq!(membership.last_id(), model.joinings.len() as u64);
+        assert_eq!(membership.generation(), model.generation);
+        let members = membership.members().iter().map(|(&id, member)| {
+            let Member { peer, node, nonce, part, since } = member.clone();
+            (id, Joining { peer, node, nonce, part: Some(part), since })
+        });
+        let known = model.present().map(|(id, joining)| (id, joining.clone()));
+        assert_eq!(members.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+        let time = state.time();
+        let tickets = membership
+            .tickets()
+            .iter()
+            .map(|(&hash, ticket)| (hash, Issued { hash, until: ticket.until, left: ticket.uses }));
+        // Those that are good for nothing may be kept or not.
+        let good: BTreeMap<_, _> =
+            tickets.filter(|(_, ticket)| ticket.left > 0 && time <= ticket.until).collect();
+        let known = model.good(time).map(|ticket| (ticket.hash, ticket.clone())).collect();
+        assert_eq!(good, known);
     }
 
     /// Runs a goal on an engine's replica, and on the model of it.
@@ -299,6 +326,11 @@ impl World {
                 let (agent, reason) = (agent.clone(), "died three times".to_owned());
                 let event = event.encode().unwrap().into();
                 Command::Letter(Letter { agent, epoch, seq, from, to, event, reason })
+            }
+            steps::Other::Recover(ahead, voter) => {
+                let generation = self.model.members.generation + ahead;
+                let (voter, words) = (*voter, "the others are lost".to_owned());
+                Command::Recover(Recover { generation, voter, words })
             }
             steps::Other::Release(agent) => {
                 Command::Release { agent: agent.clone(), epoch: epoch(agent) }

@@ -1,5 +1,6 @@
 //! A space that has applied commands, with all the versions that it went through.
 
+use super::members::Members;
 use super::origins::{Admission, Agent, Session, Turn};
 use super::{Facts, Write, indicator};
 use std::collections::BTreeMap;
@@ -22,6 +23,10 @@ pub struct Space {
     pub agents: BTreeMap<String, Agent>,
     /// Modules: text, the index that published it, and the one that it named as before.
     pub modules: BTreeMap<String, (String, u64, u64)>,
+    /// Who takes part.
+    pub members: Members,
+    /// The latest time that a command was stamped with.
+    pub time: u64,
 }
 
 /// A call that a transaction made, and the keys that its replica knew to be declared.
@@ -105,6 +110,8 @@ impl Default for Space {
             sessions: Vec::new(),
             agents: BTreeMap::new(),
             modules: BTreeMap::new(),
+            members: Members::default(),
+            time: 0,
         }
     }
 }
@@ -123,6 +130,11 @@ impl Space {
     /// The facts as of the last command.
     pub fn now(&self) -> &Facts {
         self.at(self.index())
+    }
+
+    /// The next command is stamped with this time; time never runs backwards.
+    pub fn stamp(&mut self, time: u64) {
+        self.time = self.time.max(time);
     }
 
     /// Applies a command that is no transaction.
@@ -189,13 +201,28 @@ impl Space {
                     _ => Verdict::Refused(index, Why::StaleModule),
                 }
             }
-            // These have a model of their own.
-            Command::Admit(_)
-            | Command::Configure(_)
-            | Command::IssueTicket(_)
-            | Command::Recover(_)
-            | Command::RevokeTickets { .. }
-            | Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
+            Command::Admit(admit) => match self.members.admit(admit, index, self.time) {
+                Ok(since) => Verdict::Committed(since),
+                Err(why) => Verdict::Refused(index, why),
+            },
+            Command::IssueTicket(issue) => {
+                self.members.issue(issue, self.time);
+                committed
+            }
+            Command::RevokeTickets { hashes } => {
+                self.members.revoke(hashes);
+                committed
+            }
+            Command::Configure(configure) => {
+                self.members.configure(configure);
+                committed
+            }
+            Command::Recover(recover) => match self.members.recover(recover) {
+                Ok(()) => committed,
+                Err(why) => Verdict::Refused(index, why),
+            },
+            // That is for `transact`, which knows its calls.
+            Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
         }
     }
 

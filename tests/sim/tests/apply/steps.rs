@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use synod_core::command::{Claim, Command, Declaration, Mode};
+use synod_core::command::{Admit, Claim, Command, Configure, Declaration, IssueTicket, Mode};
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
 use synod_sim::reference::indicator;
@@ -98,9 +98,11 @@ pub(crate) enum Other {
     Release(String),
     /// All but so many of the first.
     DropLetters(String, u8),
+    /// To a generation so far ahead, with this member.
+    Recover(u64, u64),
 }
 
-/// A session and an agent, so that most of what follows can commit.
+/// A session, an agent and a founder, so that most of what follows can commit.
 pub(crate) fn beginning() -> Vec<Step> {
     let open = Command::OpenSession { label: "a client".to_owned(), nonce: [0; 16] };
     let claim = Claim {
@@ -111,9 +113,14 @@ pub(crate) fn beginning() -> Vec<Step> {
         after: 0,
         declared: Vec::new(),
     };
-    let mut steps =
-        vec![Step::Other(Other::Command(open)), Step::Other(Other::Claim(claim, false))];
-    steps.extend([Step::Submit(0, 1000), Step::Submit(0, 1000)]);
+    let (peer, node) = (vec![0].into(), "node 0".to_owned());
+    let admit = Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None });
+    let mut steps = vec![
+        Step::Other(Other::Command(open)),
+        Step::Other(Other::Claim(claim, false)),
+        Step::Other(Other::Command(admit)),
+    ];
+    steps.extend([Step::Submit(0, 1000), Step::Submit(0, 1000), Step::Submit(0, 1000)]);
     steps
 }
 
@@ -199,6 +206,36 @@ fn other() -> impl Strategy<Value = Other> {
             let positions = vec![Position { index: 3, n: 0 }];
             Other::Command(Command::DropLetters { agent, positions })
         }),
+        6 => membership(),
+    ]
+}
+
+/// Of a handful of nodes, names, tickets and ids, so that they meet.
+fn membership() -> impl Strategy<Value = Other> {
+    let hash = || (0..2u8).prop_map(|n| [n; 32]);
+    let ids = || prop::collection::btree_set(1..6u64, 0..3);
+    let admit = (0..3u8, 0..6u8, 0..2u8, prop::option::weighted(0.9, hash())).prop_map(
+        |(peer, name, nonce, ticket)| {
+            // Mostly its own name.
+            let node = format!("node {}", if name < 3 { name } else { peer });
+            Command::Admit(Admit { peer: vec![peer].into(), node, nonce: [nonce; 16], ticket })
+        },
+    );
+    // Some are over before others, by the clocks of leaders.
+    let issue = (hash(), 1200..2500u64, 0..4u32)
+        .prop_map(|(hash, until, uses)| Command::IssueTicket(IssueTicket { hash, until, uses }));
+    let revoke =
+        prop::collection::vec(hash(), 0..2).prop_map(|hashes| Command::RevokeTickets { hashes });
+    let removed = || prop::collection::btree_set(1..6u64, 0..2);
+    let configure = (ids(), ids(), removed()).prop_map(|(voters, learners, removed)| {
+        Command::Configure(Configure { voters, learners, removed })
+    });
+    prop_oneof![
+        6 => admit.prop_map(Other::Command),
+        4 => issue.prop_map(Other::Command),
+        1 => revoke.prop_map(Other::Command),
+        2 => configure.prop_map(Other::Command),
+        1 => (0..3u64, 1..6u64).prop_map(|(ahead, voter)| Other::Recover(ahead, voter)),
     ]
 }
 

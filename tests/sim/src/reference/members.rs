@@ -1,0 +1,119 @@
+//! Who takes part in a space, by its rules: all joinings that there ever were, in order, so that the id
+//! of each is its place, and all tickets, the newest of each secret last.
+
+use super::space::Why;
+use bytes::Bytes;
+use synod_core::apply::{MAX_ADMITTED, Part};
+use synod_core::command::{Admit, Configure, IssueTicket, Recover};
+
+/// One joining of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The node's id in the network.
+    pub peer: Bytes,
+    /// Its name.
+    pub node: String,
+    /// Which of its joinings it is.
+    pub nonce: [u8; 16],
+    /// What it does; nothing, if it is a member no longer.
+    pub part: Option<Part>,
+    /// The index at which it was admitted.
+    pub since: u64,
+}
+
+/// A ticket that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The hash of its secret.
+    pub hash: [u8; 32],
+    /// Until when it is good.
+    pub until: u64,
+    /// How many it may still admit; none, if it was taken back.
+    pub left: u32,
+}
+
+/// Who takes part.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// All joinings, those that are over too.
+    pub joinings: Vec<Joining>,
+    issued: Vec<Issued>,
+    /// How often the space was recovered.
+    pub generation: u64,
+}
+
+impl Members {
+    /// Members with their ids.
+    pub fn present(&self) -> impl Iterator<Item = (u64, &Joining)> {
+        (1..).zip(&self.joinings).filter(|(_, joining)| joining.part.is_some())
+    }
+
+    /// The tickets that are good at this time.
+    pub fn good(&self, time: u64) -> impl Iterator<Item = &Issued> {
+        self.issued.iter().filter(move |ticket| ticket.left > 0 && time <= ticket.until)
+    }
+
+    /// The index at which the node became a member, now or before.
+    pub(super) fn admit(&mut self, admit: &Admit, index: u64, time: u64) -> Result<u64, Why> {
+        let Admit { peer, node, nonce, ticket } = admit;
+        let is_it = |joining: &Joining| joining.peer == *peer && joining.nonce == *nonce;
+        if let Some((_, known)) = self.present().find(|(_, joining)| is_it(joining)) {
+            return Ok(known.since);
+        }
+        if self.present().any(|(_, other)| other.node == *node && other.peer != *peer) {
+            return Err(Why::NameTaken);
+        }
+        let is_good = match ticket {
+            None => self.joinings.is_empty(),
+            Some(hash) => self.good(time).any(|ticket| ticket.hash == *hash),
+        };
+        if !is_good {
+            return Err(Why::NoTicket);
+        }
+        if self.present().count() >= MAX_ADMITTED {
+            return Err(Why::Full);
+        }
+        let good = |t: &&mut Issued| Some(t.hash) == *ticket && t.left > 0 && time <= t.until;
+        self.issued.iter_mut().filter(good).for_each(|ticket| ticket.left -= 1);
+        let part = Some(if ticket.is_none() { Part::Voter } else { Part::Admitted });
+        let (peer, node, nonce) = (peer.clone(), node.clone(), *nonce);
+        self.joinings.push(Joining { peer, node, nonce, part, since: index });
+        Ok(index)
+    }
+
+    pub(super) fn issue(&mut self, issue: &IssueTicket, time: u64) {
+        let &IssueTicket { hash, until, uses } = issue;
+        if !self.good(time).any(|ticket| ticket.hash == hash) {
+            self.issued.push(Issued { hash, until, left: uses });
+        }
+    }
+
+    /// All of them, if none is named.
+    pub(super) fn revoke(&mut self, hashes: &[[u8; 32]]) {
+        let named = |ticket: &&mut Issued| hashes.is_empty() || hashes.contains(&ticket.hash);
+        self.issued.iter_mut().filter(named).for_each(|ticket| ticket.left = 0);
+    }
+
+    pub(super) fn configure(&mut self, configure: &Configure) {
+        for (id, joining) in (1..).zip(&mut self.joinings) {
+            joining.part = match joining.part {
+                None => None,
+                Some(_) if configure.removed.contains(&id) => None,
+                Some(_) if configure.voters.contains(&id) => Some(Part::Voter),
+                Some(_) if configure.learners.contains(&id) => Some(Part::Learner),
+                part => part,
+            };
+        }
+    }
+
+    pub(super) fn recover(&mut self, recover: &Recover) -> Result<(), Why> {
+        if recover.generation <= self.generation {
+            return Err(Why::Malformed);
+        }
+        self.generation = recover.generation;
+        for (id, joining) in (1..).zip(&mut self.joinings) {
+            joining.part = joining.part.filter(|_| id == recover.voter).map(|_| Part::Voter);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! A whole space over several nodes, each the core's own order, log, apply and group logic under a shell
+//! without threads, on a simulated disk: the network loses, delays, doubles and cuts, clocks disagree,
+//! disks are full or lose what was not synced, nodes crash anywhere and come back, join, are promoted,
+//! removed, and lose their disks; clients write and read all the while, and send again what they do
+//! not know the end of. In the end all is well again, and so must the space be.
+//!
+//! `SEED=n` runs that seed alone and prints what happens. `SEEDS=n` runs so many.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+#[path = "space/apply.rs"]
+mod apply;
+#[path = "space/check.rs"]
+mod check;
+#[path = "space/clients.rs"]
+mod clients;
+#[path = "space/driving.rs"]
+mod driving;
+#[path = "space/faults.rs"]
+mod faults;
+#[path = "space/leading.rs"]
+mod leading;
+#[path = "space/node.rs"]
+mod node;
+#[path = "space/open.rs"]
+mod open;
+#[path = "space/world.rs"]
+mod world;
+
+use check::Counts;
+use synod_sim::Seed;
+use world::World;
+
+/// What the seeds see at least, so that they cannot pass by nothing happening.
+const LEAST: &[(&str, u64)] = &[
+    ("elections", 150),
+    ("crashes", 300),
+    ("crashes in recovery", 10),
+    ("torn writes", 30),
+    ("waits for room", 40),
+    ("partitions", 150),
+    ("one-way cuts", 80),
+    ("isolations", 10),
+    ("unknowns", 400),
+    ("copies", 300),
+    ("conflicts", 500),
+    ("committed", 8_000),
+    ("reads", 2_000),
+    ("operations checked", 5_000),
+    ("snapshots installed", 30),
+    ("compacted", 300),
+    ("forwarded", 5_000),
+    ("joins", 80),
+    ("changes of members", 500),
+];
+
+fn is_alone() -> bool {
+    std::env::var_os("SEED").is_some()
+}
+
+#[test]
+fn a_space_keeps_its_promises_through_storms() {
+    let mut counts = Counts::new();
+    for seed in synod_sim::seeds(40) {
+        let _told = Seed(seed);
+        let mut world = World::new(seed);
+        world.is_aloud = is_alone();
+        world.run();
+        for (what, n) in world.checker.counts {
+            *counts.entry(what).or_default() += n;
+        }
+    }
+    println!("{counts:#?}");
+    if !is_alone() && std::env::var_os("SEEDS").is_none() {
+        let few: Vec<_> =
+            LEAST.iter().filter(|(what, least)| counts.get(what).unwrap_or(&0) < least).collect();
+        assert!(few.is_empty(), "too little of {few:?} in {counts:#?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..2 {
+        let trace = || {
+            let mut world = World::new(seed);
+            world.trace = Some(String::new());
+            world.run();
+            world.trace.unwrap()
+        };
+        let first = trace();
+        assert!(first.lines().count() > 1_000, "only {} lines", first.lines().count());
+        assert!(first == trace(), "seed {seed}");
+    }
+}

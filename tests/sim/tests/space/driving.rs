@@ -1,0 +1,328 @@
+//! What the order thread does, as `runtime/node/space/order_thread.rs` and its `receiving.rs`.
+
+use super::apply::ApplyInput;
+use super::node::{Asker, Effect, Ended, Held, OrderInput, Running};
+use bytes::Bytes;
+use synod_core::group::{Frame, Run};
+use synod_core::log::{self, AppendError, SyncError};
+use synod_core::order::{self, Entry, Input, Output, Persist, Role, SnapshotMeta};
+
+/// How a write ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Synced {
+    Done,
+    /// It is to be tried again later.
+    Full,
+    Failed,
+}
+
+impl Running {
+    /// Takes all that waits in, and does what follows from it, until the disk must be waited for.
+    pub(crate) fn wake(&mut self) {
+        if self.syncing.is_some() {
+            return;
+        }
+        while let Some(input) = self.inputs.pop_front() {
+            self.take(input);
+        }
+        self.give();
+        self.drain();
+    }
+
+    /// The time that *order* asked for has come.
+    pub(crate) fn tick(&mut self) {
+        if self.syncing.is_some() {
+            return;
+        }
+        self.order.handle(self.now, Input::Timeout);
+        self.give_up();
+        self.look_after_members();
+        self.give();
+        self.drain();
+    }
+
+    fn take(&mut self, input: OrderInput) {
+        let input = match input {
+            OrderInput::Propose(command, request) => return self.take_proposal(command, request),
+            OrderInput::Frame { peer, bytes } => return self.receive(&peer, &bytes),
+            OrderInput::Snapshot { peer, file, meta, frame } => {
+                return self.receive_snapshot(&peer, file, meta, &frame);
+            }
+            OrderInput::Lost(peer) => return self.lose(&peer),
+            OrderInput::Found(peer) => return self.find(&peer),
+            OrderInput::Ask(ask) => return self.ask(ask, Asker::Here),
+            OrderInput::ReadIndex(request) => {
+                let ticket = self.ticket();
+                self.waiting.reads.insert(ticket, request);
+                Input::ReadIndex { ticket }
+            }
+            OrderInput::SnapshotSaved { meta, file } => {
+                self.waiting.snapshot = Some((meta.clone(), file));
+                let upto = meta.position.index.saturating_sub(self.keep);
+                match self.log.compact(upto) {
+                    Ok(0) => {}
+                    Ok(_) => self.effects.push(Effect::Note("compacted", upto.to_string())),
+                    Err(e) => self.effects.push(Effect::Note("not compacted", e.to_string())),
+                }
+                Input::Compacted { snapshot: meta, first_index: self.log.first_index() }
+            }
+            OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
+            OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
+            OrderInput::Applied(raft_index) => {
+                self.order.handle(self.now, Input::Applied { raft_index });
+                let changed = self.membership.changed_at();
+                if changed != self.waiting.seen_membership {
+                    self.waiting.seen_membership = changed;
+                    self.look_after_members();
+                }
+                return;
+            }
+        };
+        self.order.handle(self.now, input);
+    }
+
+    /// Does what *order* wants done, until it wants nothing more or something is to be written.
+    pub(crate) fn drain(&mut self) {
+        let mut written = None;
+        while let Some(output) = self.order.poll_output() {
+            match output {
+                Output::Persist(persist) => {
+                    written = Some(persist.number);
+                    self.install(persist.snapshot.as_ref());
+                    self.append(persist);
+                }
+                output => self.obey(output, written.is_some()),
+            }
+        }
+        self.syncing = written;
+    }
+
+    /// The disk has come to it: all that was appended is made safe.
+    pub(crate) fn sync(&mut self) -> Synced {
+        let Some(number) = self.syncing else { return Synced::Done };
+        match self.log.sync() {
+            Ok(()) => {}
+            Err(SyncError::Full(_)) => {
+                self.is_full = true;
+                return Synced::Full;
+            }
+            Err(SyncError::Failed(_)) => return Synced::Failed,
+        }
+        self.is_full = false;
+        self.syncing = None;
+        for held in std::mem::take(&mut self.waiting.held) {
+            self.send(held);
+        }
+        self.order.handle(self.now, Input::Persisted { number });
+        self.drain();
+        Synced::Done
+    }
+
+    fn append(&mut self, persist: Persist) {
+        let entries: Vec<log::Entry> = persist.entries.into_iter().map(to_log).collect();
+        let hard_state = persist.hard_state.map(|state| log::HardState {
+            term: state.term,
+            vote: state.vote,
+            commit: state.commit,
+        });
+        let mut result = self.log.append(&entries, hard_state);
+        if let Err(AppendError::PendingFull { .. }) = result {
+            result = match self.log.sync() {
+                Ok(()) => self.log.append(&entries, hard_state),
+                Err(e) => return self.fatal(e.to_string()),
+            };
+        }
+        if let Err(e) = result {
+            self.fatal(format!("the log does not take what Raft wants written: {e}"));
+        }
+    }
+
+    fn obey(&mut self, output: Output, is_writing: bool) {
+        match output {
+            Output::Appended { ticket, term, index } => {
+                self.waiting.batches.remove(&ticket);
+                if let Some(asker) = self.changing.remove(&ticket) {
+                    self.waiting.changes.insert(index, (term, asker));
+                }
+            }
+            Output::Commit { entries, through } => {
+                self.effects.push(Effect::Committed(through));
+                for entry in entries {
+                    let (index, term) = (entry.index, entry.term);
+                    if entry.members.is_some() {
+                        self.effects.push(Effect::Changed);
+                        self.changed(index, term);
+                    }
+                    let (data, members) = (entry.data, entry.members);
+                    if members.is_none() {
+                        let at = order::Position { index, term };
+                        self.effects.push(Effect::Chosen(at, data.clone()));
+                    }
+                    self.apply.inputs.push_back(ApplyInput::Commit { index, term, data, members });
+                }
+                self.apply.inputs.push_back(ApplyInput::Through(through));
+            }
+            Output::Dropped { ticket, why } => self.dropped(ticket, &why),
+            Output::Fetch { first, last, max_bytes } => {
+                let reader = Box::new(self.log.reader());
+                self.effects.push(Effect::Fetch { reader, first, last, max_bytes });
+            }
+            Output::ReadReady { ticket, index } => {
+                if let Some(request) = self.waiting.reads.remove(&ticket) {
+                    self.apply.reaching.push((index, request));
+                    self.tell_reached();
+                }
+            }
+            Output::Refused { from, why } => {
+                self.effects.push(Effect::Note("refused", format!("{from}: {why}")));
+            }
+            Output::Role { role, term, leader } => self.led_by(role, term, leader),
+            Output::Send { to, message, after, snapshot, urgent } => {
+                let held = Held { to, message, urgent, snapshot };
+                if after.is_some() && is_writing {
+                    self.waiting.held.push(held);
+                } else {
+                    self.send(held);
+                }
+            }
+            Output::SnapshotWanted { index } => {
+                self.apply.inputs.push_back(ApplyInput::SnapshotOfRaft { at_least: index });
+            }
+            Output::Persist(_) => {}
+        }
+    }
+
+    fn send(&mut self, held: Held) {
+        let Held { to, message, urgent, snapshot } = held;
+        if let Some(meta) = snapshot {
+            return self.offer(to, &meta, message);
+        }
+        if !self.send_frame(to, urgent, &Frame::Raft(message)) && !urgent {
+            self.order.handle(self.now, Input::Unreachable { to });
+        }
+    }
+
+    fn led_by(&mut self, role: Role, term: u64, leader: Option<u64>) {
+        self.effects.push(Effect::Role(role, term));
+        let before = std::mem::replace(&mut self.leader, (role, term, leader));
+        if leader.is_some() && (before.1, before.2) != (term, leader) {
+            self.own.give_all_again();
+        }
+        self.transferred(leader);
+        if role != Role::Leader {
+            self.step_down();
+        } else if before.0 != role {
+            self.heard.clear();
+            for &id in self.membership.members().keys() {
+                self.heard.insert(id, self.now);
+            }
+        }
+    }
+
+    // What comes from other members.
+
+    fn receive(&mut self, peer: &Bytes, bytes: &Bytes) {
+        match Frame::decode(bytes) {
+            Ok(Frame::Raft(message)) => self.receive_raft(peer, message, false),
+            Ok(frame) => self.receive_other(peer, frame),
+            Err(e) => self.fatal(format!("a frame of a member cannot be read: {e}")),
+        }
+    }
+
+    fn receive_raft(&mut self, peer: &Bytes, message: Bytes, with_snapshot: bool) {
+        let from = match order::peek(&message) {
+            Ok((from, is_snapshot)) if is_snapshot == with_snapshot => from,
+            Ok(_) | Err(_) => return self.fatal("a message out of place".to_owned()),
+        };
+        if !self.may_be(from, peer) {
+            return self.effects.push(Effect::Note("refused", format!("{peer:?} is not {from}")));
+        }
+        self.heard.insert(from, self.now);
+        self.order.handle(self.now, Input::Message { from, bytes: message });
+    }
+
+    fn receive_other(&mut self, peer: &Bytes, frame: Frame) {
+        let Some((member, _)) = self.membership.of_peer(peer) else {
+            return self.effects.push(Effect::Note("refused", format!("{peer:?} is no member")));
+        };
+        match frame {
+            Frame::Propose { boot, first, commands } => {
+                self.take_foreign(member, boot, Run { first, commands });
+            }
+            Frame::Dropped { boot, first, count, why } if boot == self.boot => {
+                self.take_back(first, count, why);
+            }
+            Frame::Ask { number, ask } => {
+                self.ask(ask, Asker::There { peer: peer.clone(), number });
+            }
+            Frame::Answer { why, .. } => {
+                let told = why.unwrap_or_else(|| "done".to_owned());
+                self.effects.push(Effect::Note("ask", told));
+            }
+            Frame::Dropped { .. } | Frame::Raft(_) => {}
+        }
+    }
+
+    fn receive_snapshot(
+        &mut self,
+        peer: &Bytes,
+        file: std::path::PathBuf,
+        meta: SnapshotMeta,
+        frame: &Bytes,
+    ) {
+        if let Ok(Frame::Raft(message)) = Frame::decode(frame) {
+            self.waiting.arrived.push((meta, file));
+            self.receive_raft(peer, message, true);
+        }
+    }
+
+    /// Makes a snapshot that has arrived this node's state: the log goes on behind it.
+    fn install(&mut self, wanted: Option<&SnapshotMeta>) {
+        let Some(wanted) = wanted else { return };
+        let arrived = std::mem::take(&mut self.waiting.arrived);
+        let found = arrived.iter().find(|(meta, _)| meta.position == wanted.position).cloned();
+        let is_later = |(meta, _): &(SnapshotMeta, _)| meta.position.index > wanted.position.index;
+        self.waiting.arrived = arrived.into_iter().filter(is_later).collect();
+        let Some((_, file)) = found else {
+            return self
+                .fatal("the file of a snapshot that Raft has taken is not there".to_owned());
+        };
+        let (at, members) = (wanted.position, wanted.members.clone());
+        if let Err(e) = self.log.install(log::Position { term: at.term, index: at.index }) {
+            return self.fatal(format!("the log does not go on behind a snapshot: {e}"));
+        }
+        self.apply.inputs.push_back(ApplyInput::Install { file: file.clone(), at, members });
+        self.waiting.snapshot = Some((wanted.clone(), file));
+    }
+
+    fn lose(&mut self, peer: &Bytes) {
+        self.unconnected.insert(peer.clone());
+        let its = self.membership.members().iter().filter(|(_, member)| member.peer == *peer);
+        let its: Vec<u64> = its.map(|(&id, _)| id).collect();
+        for to in its {
+            self.order.handle(self.now, Input::Unreachable { to });
+        }
+    }
+
+    fn find(&mut self, peer: &Bytes) {
+        self.unconnected.remove(peer);
+        let known = self.membership.of_peer(peer).map(|(id, _)| id);
+        if known.is_some() && known == self.order.leader() {
+            self.own.give_all_again();
+        }
+    }
+
+    /// A reader asks for what nobody else could have written, or for an index.
+    pub(crate) fn read(&mut self, request: u64) {
+        if self.membership.members().len() <= 1 && self.leader.0 == Role::Leader {
+            let through = self.apply.through.index;
+            return self.effects.push(Effect::Ended(request, Ended::Readable(through)));
+        }
+        self.inputs.push_back(OrderInput::ReadIndex(request));
+    }
+}
+
+fn to_log(entry: Entry) -> log::Entry {
+    let kind = u8::try_from(entry.kind.number()).unwrap_or(u8::MAX);
+    log::Entry { term: entry.term, index: entry.index, kind, data: entry.data }
+}

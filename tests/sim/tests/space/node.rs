@@ -1,0 +1,272 @@
+//! One member of a simulated space: the shell of `runtime/node/space` without its threads. What its two
+//! threads would do, [`Running`] does when the world says so; what they would have others do, it leaves
+//! in [`Running::effects`].
+
+use super::apply::Apply;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use synod_core::apply::{Membership, Outcome};
+use synod_core::group::{Ask, Frame, Proposals, Run, Steward, token};
+use synod_core::log::{Log, Reader};
+use synod_core::order::{Entry, Order, Position, Role, SnapshotMeta};
+use synod_core::time::Time;
+use synod_sim::disk::SimDisk;
+
+/// The space's id.
+pub(crate) const SPACE: [u8; 32] = [7; 32];
+/// What its members know and nobody else.
+pub(crate) const KEY: [u8; 32] = [9; 32];
+
+/// Who a node is in the space.
+#[derive(Clone, Debug)]
+pub(crate) struct Me {
+    pub(crate) member: u64,
+    pub(crate) peer: Bytes,
+    /// Members whom it was told of when it joined, by Raft id.
+    pub(crate) contacts: BTreeMap<u64, Bytes>,
+}
+
+/// What the order thread is told.
+pub(crate) enum OrderInput {
+    /// A command, and the number of the request that wants to know what came of it.
+    Propose(Bytes, u64),
+    Applied(u64),
+    /// A read that waits, by the number of its request.
+    ReadIndex(u64),
+    Ask(Ask),
+    Frame {
+        peer: Bytes,
+        bytes: Bytes,
+    },
+    Snapshot {
+        peer: Bytes,
+        file: PathBuf,
+        meta: SnapshotMeta,
+        frame: Bytes,
+    },
+    Lost(Bytes),
+    Found(Bytes),
+    Fetched {
+        first: u64,
+        entries: Vec<Entry>,
+    },
+    SnapshotSent {
+        to: u64,
+        ok: bool,
+    },
+    SnapshotSaved {
+        meta: SnapshotMeta,
+        file: PathBuf,
+    },
+}
+
+/// How a request ended, as far as the node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Applied(Outcome),
+    /// It is certain not to be in the log.
+    NotProposed(&'static str),
+    /// Nobody knows.
+    Unknown,
+    /// A read may look at the state, which has come to this Raft index at least.
+    Readable(u64),
+}
+
+/// What the world is to do, or to know.
+pub(crate) enum Effect {
+    Send {
+        peer: Bytes,
+        bytes: Bytes,
+        urgent: bool,
+    },
+    Offer {
+        peer: Bytes,
+        to: u64,
+        file: Vec<u8>,
+        frame: Bytes,
+    },
+    Fetch {
+        reader: Box<Reader<SimDisk>>,
+        first: u64,
+        last: u64,
+        max_bytes: u64,
+    },
+    Ended(u64, Ended),
+    Role(Role, u64),
+    /// Raft's log is committed up to here.
+    Committed(Position),
+    /// This entry of it was handed out.
+    Chosen(Position, Bytes),
+    /// A batch was applied: the commands from this index on, with what came of each, and the chain
+    /// and the digest of the state then.
+    Applied {
+        first: u64,
+        commands: Vec<(Bytes, Outcome)>,
+        state: ([u8; 32], [u8; 32]),
+    },
+    /// The state is that of a snapshot: its index, chain and digest.
+    Installed(u64, ([u8; 32], [u8; 32])),
+    /// As above, when the node starts.
+    Checked(u64, ([u8; 32], [u8; 32])),
+    Proposed {
+        foreign: u64,
+    },
+    Changed,
+    Note(&'static str, String),
+    /// The process ends itself.
+    Fatal(String),
+}
+
+/// Who asked for something that only a leader can do.
+pub(crate) enum Asker {
+    Here,
+    There { peer: Bytes, number: u64 },
+}
+
+/// A node's process.
+pub(crate) struct Running {
+    pub(crate) me: Me,
+    pub(crate) boot: u64,
+    pub(crate) disk: SimDisk,
+    pub(crate) order: Order,
+    pub(crate) log: Log<SimDisk>,
+    pub(crate) apply: Apply,
+    pub(crate) inputs: VecDeque<OrderInput>,
+    pub(crate) own: Proposals<u64>,
+    /// As the apply thread has told it.
+    pub(crate) membership: Membership,
+    /// Role, term and leader, as told.
+    pub(crate) leader: (Role, u64, Option<u64>),
+    pub(crate) steward: Steward,
+    pub(crate) heard: BTreeMap<u64, Time>,
+    pub(crate) changing: BTreeMap<u64, Asker>,
+    pub(crate) waiting: Waiting,
+    /// Peers to whom there is no connection.
+    pub(crate) unconnected: BTreeSet<Bytes>,
+    /// The write that the order thread waits for.
+    pub(crate) syncing: Option<u64>,
+    /// Whether that write found the disk full.
+    pub(crate) is_full: bool,
+    /// The node's clocks, set by the world before each step.
+    pub(crate) now: Time,
+    pub(crate) wall: u64,
+    /// So many entries stay in the log behind a snapshot.
+    pub(crate) keep: u64,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) last_number: u64,
+}
+
+/// Who and what waits for what, as `order_thread::Waiting`.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) foreign: VecDeque<Foreign>,
+    pub(crate) batches: BTreeMap<u64, Vec<Share>>,
+    pub(crate) changes: BTreeMap<u64, (u64, Asker)>,
+    pub(crate) reads: BTreeMap<u64, u64>,
+    pub(crate) transfer: Option<(u64, Asker, Time)>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) snapshot: Option<(SnapshotMeta, PathBuf)>,
+    /// Snapshots that have arrived and may become this node's state.
+    pub(crate) arrived: Vec<(SnapshotMeta, PathBuf)>,
+    pub(crate) last_ticket: u64,
+    pub(crate) seen_membership: u64,
+}
+
+pub(crate) struct Foreign {
+    pub(crate) member: u64,
+    pub(crate) boot: u64,
+    pub(crate) run: Run,
+}
+
+pub(crate) struct Share {
+    pub(crate) member: u64,
+    pub(crate) boot: u64,
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+}
+
+pub(crate) struct Held {
+    pub(crate) to: u64,
+    pub(crate) message: Bytes,
+    pub(crate) urgent: bool,
+    pub(crate) snapshot: Option<SnapshotMeta>,
+}
+
+impl Running {
+    pub(crate) fn ticket(&mut self) -> u64 {
+        self.waiting.last_ticket += 1;
+        self.waiting.last_ticket
+    }
+
+    pub(crate) fn fatal(&mut self, why: String) {
+        self.effects.push(Effect::Fatal(why));
+    }
+
+    /// A member's id in the network.
+    fn peer_of(&self, member: u64) -> Option<Bytes> {
+        let known = self.membership.members().get(&member).map(|member| member.peer.clone());
+        known.or_else(|| self.me.contacts.get(&member).cloned())
+    }
+
+    /// Whether a peer may speak as this member.
+    pub(crate) fn may_be(&mut self, member: u64, peer: &Bytes) -> bool {
+        match self.membership.members().get(&member) {
+            Some(known) => known.peer == *peer,
+            None if member > self.membership.last_id() => {
+                *self.me.contacts.entry(member).or_insert_with(|| peer.clone()) == *peer
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a peer may send a snapshot.
+    pub(crate) fn may_offer(&self, peer: &Bytes) -> bool {
+        let known = self.membership.of_peer(peer).is_some();
+        known || self.me.contacts.values().any(|contact| contact == peer)
+    }
+
+    pub(crate) fn send_frame(&mut self, member: u64, urgent: bool, frame: &Frame) -> bool {
+        self.peer_of(member).is_some_and(|peer| self.send_to(&peer, urgent, frame))
+    }
+
+    pub(crate) fn send_to(&mut self, peer: &Bytes, urgent: bool, frame: &Frame) -> bool {
+        if self.unconnected.contains(peer) {
+            return false;
+        }
+        let bytes = frame.encode(&token(&KEY, &self.me.peer, peer));
+        self.effects.push(Effect::Send { peer: peer.clone(), bytes, urgent });
+        true
+    }
+
+    /// Sends a member the snapshot that Raft offers it.
+    pub(crate) fn offer(&mut self, to: u64, meta: &SnapshotMeta, message: Bytes) {
+        let known = self.waiting.snapshot.as_ref().filter(|(known, _)| known == meta);
+        let file = known.and_then(|(_, file)| self.disk.contents(file));
+        let peer = self.peer_of(to).filter(|peer| !self.unconnected.contains(peer));
+        match (file, peer) {
+            (Some(file), Some(peer)) => {
+                let frame = Frame::Raft(message).encode(&token(&KEY, &self.me.peer, &peer));
+                self.effects.push(Effect::Offer { peer, to, file, frame });
+            }
+            _ => self.inputs.push_back(OrderInput::SnapshotSent { to, ok: false }),
+        }
+    }
+
+    /// Tells whoever asked what came of it.
+    pub(crate) fn tell(&mut self, asker: Asker, result: Result<(), String>) {
+        match asker {
+            Asker::Here => {
+                let told = result.err().unwrap_or_else(|| "done".to_owned());
+                self.effects.push(Effect::Note("ask", told));
+            }
+            Asker::There { peer, number } => {
+                self.send_to(&peer, false, &Frame::Answer { number, why: result.err() });
+            }
+        }
+    }
+
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.order.members().is_sole_voter(self.me.member)
+    }
+}
