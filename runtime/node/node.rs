@@ -183,6 +183,7 @@ impl Node {
             data: self.0.folder.root().display().to_string(),
             uptime_s: self.0.started.elapsed().as_secs(),
             memory: crate::agents::resident(std::process::id()).unwrap_or(0),
+            refused_frames: self.0.net.get().map_or(0, |net| net.refusals()),
             spaces,
             agents,
             warnings,

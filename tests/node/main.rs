@@ -4,15 +4,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cluster;
 mod contention;
 mod crash;
 mod datagrams;
 mod deaths;
 mod disk;
 mod examples;
+mod group;
+mod holders;
 mod hostile;
 mod letters;
 mod life;
+mod members;
 mod programs;
 mod random;
 mod reload;

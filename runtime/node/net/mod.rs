@@ -160,6 +160,11 @@ impl Net {
         self.routes.remove(id);
     }
 
+    /// Frames and streams of peers that were not listened to.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.routes.refusals()
+    }
+
     /// Whether there is a connection to a peer.
     pub(crate) fn is_connected(&self, peer: &[u8]) -> bool {
         let Ok(peer) = PeerId::from_bytes(peer) else { return false };
