@@ -103,6 +103,8 @@ fn a_node_that_is_cut_off_says_so_and_is_right_again_afterwards() {
     let signal =
         |signal| others.iter().for_each(|other| crate::world::kill(other.node().pid(), signal));
     signal(Signal::STOP);
+    // What a leader had in its log before it noticed is unknown, and not refused.
+    wait_for("it to notice", || one.members()["leader"].is_null());
     let (status, answer) = one.try_broadcast("note(lost)");
     assert_eq!((status, &answer["code"]), (503, &json!("no_quorum")), "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("quorum"), "{answer}");

@@ -37,6 +37,9 @@ const SPACES: &[Metric<SpaceInfo>] = &[
     ("read_only", Kind::Gauge, "Whether writes are refused.", |s| {
         Some(f64::from(u8::from(s.read_only.is_some())))
     }),
+    ("refused_messages_total", Kind::Counter, "Messages of members not listened to.", |s| {
+        Some(s.refused as f64)
+    }),
     ("proposals", Kind::Gauge, "Proposals under way.", |s| Some(s.proposals as f64)),
     ("proposals_limit", Kind::Gauge, "Proposals that may be under way.", |s| {
         Some(s.max_proposals as f64)
