@@ -165,6 +165,7 @@ impl Node {
         let near = |name: &str, near: &[String]| -> Vec<String> {
             near.iter().map(|near| format!("{name}: {near}")).collect()
         };
+        warnings.extend(self.0.net.get().map(|net| net.warnings()).unwrap_or_default());
         warnings.extend(spaces.iter().flat_map(|s: &SpaceInfo| near(&s.name, &s.near)));
         warnings.extend(agents.iter().flat_map(|a| near(&a.name, &a.near)));
         for agent in &agents {
