@@ -30,6 +30,11 @@ impl Place {
         ["--node", self.name, "--no-mdns", "--listen", &self.address]
     }
 
+    /// Where its node listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn start(&mut self) -> &Node {
         let node = self.world.up(&self.flags());
         self.running.insert(node)

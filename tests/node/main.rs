@@ -15,6 +15,7 @@ mod examples;
 mod group;
 mod holders;
 mod hostile;
+mod hostile_peer;
 mod letters;
 mod life;
 mod members;
