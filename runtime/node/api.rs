@@ -420,6 +420,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Its resident memory in bytes.
     pub memory: u64,
+    /// Frames and streams of peers that belong to no space here, since it started.
+    #[serde(default)]
+    pub refused_frames: u64,
     /// Its spaces.
     pub spaces: Vec<SpaceInfo>,
     /// Its agents.

@@ -165,6 +165,7 @@ impl Node {
         let near = |name: &str, near: &[String]| -> Vec<String> {
             near.iter().map(|near| format!("{name}: {near}")).collect()
         };
+        warnings.extend(self.0.net.get().map(|net| net.warnings()).unwrap_or_default());
         warnings.extend(spaces.iter().flat_map(|s: &SpaceInfo| near(&s.name, &s.near)));
         warnings.extend(agents.iter().flat_map(|a| near(&a.name, &a.near)));
         for agent in &agents {
@@ -183,6 +184,7 @@ impl Node {
             data: self.0.folder.root().display().to_string(),
             uptime_s: self.0.started.elapsed().as_secs(),
             memory: crate::agents::resident(std::process::id()).unwrap_or(0),
+            refused_frames: self.0.net.get().map_or(0, |net| net.refusals()),
             spaces,
             agents,
             warnings,

@@ -4,15 +4,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
+mod cluster;
 mod contention;
 mod crash;
 mod datagrams;
 mod deaths;
 mod disk;
 mod examples;
+mod group;
+mod holders;
 mod hostile;
+mod hostile_peer;
 mod letters;
 mod life;
+mod members;
 mod programs;
 mod random;
 mod reload;

@@ -213,7 +213,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn start(command: Command, data: &Path) -> Self {
+    pub(crate) fn start(command: Command, data: &Path) -> Self {
         let mut process = Process::start(command, false);
         process.until("listening on");
         Self { process, data: data.to_owned() }

@@ -31,7 +31,7 @@ impl Node {
                 self.counters.add(&self.counters.connected, 1);
                 if let ConnectedPoint::Dialer { address, .. } = &endpoint {
                     self.book.reached(peer_id, Some(address), seconds());
-                    self.book_changed = true;
+                    self.save_soon();
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
@@ -203,7 +203,7 @@ impl Node {
         conn.open.store(true, Ordering::Release);
         conn.waker.wake();
         self.book.reached(conn.peer, None, seconds());
-        self.book_changed = true;
+        self.save_soon();
         match self.dials.remove(&conn.id) {
             Some(dial) => self.dialed(dial, conn.peer),
             None => self.policy.succeeded(&crate::policy::Target::Peer(conn.peer), now),

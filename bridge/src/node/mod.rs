@@ -38,6 +38,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often a book that has changed is written.
 const SAVE: Duration = Duration::from_secs(10);
+/// How long after somebody new has come, or is known at another address: a node that is killed must find
+/// them again.
+const SAVE_SOON: Duration = Duration::from_millis(500);
 /// How long a peer has to read why it is refused.
 const LEAVE: Duration = Duration::from_millis(500);
 /// How often one of the neighbours is told who else there is.
@@ -380,8 +383,13 @@ impl Node {
     }
 
     fn changed(&mut self) {
-        self.book_changed = true;
+        self.save_soon();
         self.dial_at = Instant::now();
+    }
+
+    fn save_soon(&mut self) {
+        self.book_changed = true;
+        self.save_at = self.save_at.min(Instant::now() + SAVE_SOON);
     }
 
     /// Writes the book beside the swarm, one writer at a time.

@@ -137,16 +137,28 @@ impl Agents {
             Mode::Each => format!("{}@{}", definition.name, self.context.node()),
         };
         let closed = || LoadError::NotClaimed("the space is closed".to_owned());
-        let held = standby::held(&self.context, space, &agent, loaded.mode).await;
-        let (epoch, cursor, stands_by) = match held.ok_or_else(closed)? {
-            Held::By { node, program } if program != loaded.program => {
-                return Err(standby::refused(&agent, &node));
+        let was_kept = self.context.folder_of(&definition.name).join(KEPT).exists();
+        let mut refused: Option<(u64, LoadError)> = None;
+        let (epoch, cursor, stands_by) = loop {
+            let held = standby::held(&self.context, space, &agent, loaded.mode).await;
+            let epoch = match held.ok_or_else(closed)? {
+                Held::By { node, program } if program != loaded.program => {
+                    return Err(standby::refused(&agent, &node));
+                }
+                Held::By { .. } => break (0, Position::default(), true),
+                Held::Free { epoch } => epoch,
+            };
+            // One that was refused has perhaps been claimed by a node that this one had not heard of yet.
+            match refused.take_if(|(before, _)| *before == epoch) {
+                // It runs here when a quorum can be reached again.
+                Some(_) if was_kept => break (0, Position::default(), true),
+                Some((_, why)) => return Err(why),
+                None => {}
             }
-            Held::By { .. } => (0, Position::default(), true),
-            Held::Free { epoch } => {
-                let node = self.context.node();
-                let claimed = claim_after(space, node, &agent, &loaded, epoch).await?;
-                (claimed.0, claimed.1, false)
+            let node = self.context.node();
+            match claim_after(space, node, &agent, &loaded, epoch).await {
+                Ok((epoch, cursor)) => break (epoch, cursor, false),
+                Err(why) => refused = Some((epoch, why)),
             }
         };
         let warnings = loaded.warnings.clone();

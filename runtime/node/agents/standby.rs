@@ -72,7 +72,11 @@ impl Task {
                 Held::Free { epoch } => match self.take_over(epoch).await {
                     Ok(()) => return Some(engine),
                     // Somebody else was first, or no quorum can be reached: look again.
-                    Err(e) => self.log("info", &format!("it has not taken over: {e}")),
+                    Err(e) => {
+                        self.view().waiting(&e.to_string());
+                        self.log("info", &format!("it has not taken over: {e}"));
+                        by = None;
+                    }
                 },
                 Held::By { node, .. } => {
                     if by.as_ref() != Some(&node) {

@@ -25,7 +25,7 @@ pub(crate) enum Space {
     /// List the spaces of the node
     List,
     /// Show who takes part in a space: voters and learners, leader, term, index, lag
-    Members(SpaceArg),
+    Members(MembersOf),
     /// Let a learner vote
     Promote(Member),
     /// Let a member be one no longer, for good
@@ -76,6 +76,15 @@ pub(crate) struct Leave {
     name: String,
 }
 
+/// Whose members.
+#[derive(Debug, Args)]
+pub(crate) struct MembersOf {
+    /// The space [default: the only one besides local]
+    name: Option<String>,
+    #[command(flatten)]
+    space: SpaceArg,
+}
+
 /// A member.
 #[derive(Debug, Args)]
 pub(crate) struct Member {
@@ -98,7 +107,8 @@ impl Space {
             }
             Self::Leave(Leave { name }) => leave(&client, &name, global).await,
             Self::List => list(&client, global).await,
-            Self::Members(space) => {
+            Self::Members(MembersOf { name, space }) => {
+                let space = SpaceArg { space: name.or(space.space) };
                 let path = format!("/v1/spaces/members{}", space.as_query());
                 show(&client.get(&path).await?, global)
             }

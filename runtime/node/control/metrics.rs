@@ -37,6 +37,9 @@ const SPACES: &[Metric<SpaceInfo>] = &[
     ("read_only", Kind::Gauge, "Whether writes are refused.", |s| {
         Some(f64::from(u8::from(s.read_only.is_some())))
     }),
+    ("refused_messages_total", Kind::Counter, "Messages of members not listened to.", |s| {
+        Some(s.refused as f64)
+    }),
     ("proposals", Kind::Gauge, "Proposals under way.", |s| Some(s.proposals as f64)),
     ("proposals_limit", Kind::Gauge, "Proposals that may be under way.", |s| {
         Some(s.max_proposals as f64)
@@ -91,6 +94,14 @@ fn text(status: &Status) -> String {
     line(&mut out, "synod_uptime_seconds", &[], status.uptime_s as f64);
     head(&mut out, "synod_memory_bytes", Kind::Gauge, "Resident memory of the node.");
     line(&mut out, "synod_memory_bytes", &[], status.memory as f64);
+    let name = "synod_refused_frames_total";
+    head(
+        &mut out,
+        name,
+        Kind::Counter,
+        "Frames and streams of peers that belong to no space here.",
+    );
+    line(&mut out, name, &[], status.refused_frames as f64);
     family(&mut out, "space", SPACES, &status.spaces, |space| vec![("space", &space.name)]);
     family(&mut out, "agent", AGENTS, &status.agents, |agent| {
         vec![("space", &agent.space), ("agent", &agent.name)]

@@ -22,6 +22,7 @@ impl Net {
             _ => Err(io::Error::other("there is nothing of that name here")),
         };
         if let Err(e) = served {
+            self.routes.refuse();
             tracing::debug!("{peer} opened a stream for {name}: {e}");
         }
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synod_bridge::{Bridge, PeerId, Stream};
 use synod_core::apply::Outcome;
 use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
@@ -21,6 +21,10 @@ use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
 pub(super) const STREAM: &str = "synod/join/1";
 /// How often it is looked whether a connection can be used.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a question is asked again whose answer does not come.
+const LOST_PATIENCE: Duration = Duration::from_secs(20);
+/// How long after it was lost.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Question {
@@ -98,17 +102,25 @@ pub(crate) async fn join(
     let unreachable = |why: String| JoinError::Unreachable { space: ticket.name.clone(), why };
     let peer = PeerId::from_bytes(&ticket.peer).map_err(|e| JoinError::Answer(e.to_string()))?;
     let bridge = net.bridge().ok_or_else(|| unreachable("the network is down".to_owned()))?;
-    reach(bridge, peer, ticket).await.map_err(unreachable)?;
-    let mut stream = bridge.open(peer, STREAM).await.map_err(|e| unreachable(e.to_string()))?;
     let question = Question {
         space: hex(&ticket.space),
         secret: hex(&ticket.secret),
         node: node.to_owned(),
         nonce: hex(&nonce),
     };
-    let lost = |e: io::Error| unreachable(e.to_string());
-    write_text(&mut stream, &question).await.map_err(lost)?;
-    match read_text(&mut stream).await.map_err(lost)? {
+    let until = Instant::now() + LOST_PATIENCE;
+    let answer = loop {
+        reach(bridge, peer, ticket).await.map_err(unreachable)?;
+        // Of two connections that were made at once, one is closed, and with it what was on its way. The
+        // nonce makes it one joining, however often it is asked for.
+        match ask(bridge, peer, &question).await {
+            Ok(answer) => break answer,
+            Err(e) if Instant::now() >= until => return Err(unreachable(e.to_string())),
+            Err(e) => tracing::debug!("the question to join is asked again: {e}"),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    };
+    match answer {
         Answer::No { why } => Err(JoinError::Refused(why)),
         Answer::Welcome(welcome) => {
             let wrong = || JoinError::Answer("it has no key or no members".to_owned());
@@ -134,6 +146,12 @@ fn check_network(net: &Net, ticket: &Ticket) -> Result<(), JoinError> {
             "the ticket is of another private network: start this node with that one's key",
         )),
     }
+}
+
+async fn ask(bridge: &Bridge, peer: PeerId, question: &Question) -> io::Result<Answer> {
+    let mut stream = bridge.open(peer, STREAM).await.map_err(io::Error::other)?;
+    write_text(&mut stream, question).await?;
+    read_text(&mut stream).await
 }
 
 /// Connects with a ticket's member, wherever it may be.

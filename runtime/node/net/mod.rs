@@ -17,7 +17,7 @@ use routes::Routes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
 
 /// Where a node listens if it is not said, and no other port has been taken before.
@@ -25,6 +25,9 @@ const ANYWHERE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
 /// The file in the data folder with the addresses that the node listens on, so that it has the same
 /// ports again.
 const LISTEN_FILE: &str = "listen.json";
+
+/// Identities that two nodes have and that are remembered, at most.
+const MAX_TWINS: usize = 16;
 
 /// How a node takes part in the network.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +75,8 @@ pub(crate) struct Net {
     me: PeerId,
     routes: Routes,
     runtime: tokio::runtime::Handle,
+    /// Identities that more than one node was seen to have.
+    twins: Mutex<BTreeSet<PeerId>>,
     /// Which network this is, for tickets: a private one's key shows by its fingerprint.
     pub(crate) network: Option<String>,
 }
@@ -125,6 +130,7 @@ impl Net {
             me,
             routes: Routes::new(me),
             runtime: tokio::runtime::Handle::current(),
+            twins: Mutex::default(),
             network,
         });
         let ears = Arc::new(Ears(Arc::downgrade(&net)));
@@ -158,6 +164,17 @@ impl Net {
     /// Frames of this space find it no longer.
     pub(crate) fn remove_space(&self, id: [u8; 32]) {
         self.routes.remove(id);
+    }
+
+    /// Frames and streams of peers that were not listened to.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.routes.refusals()
+    }
+
+    /// What a person should look at.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.iter().map(|peer| same_identity(*peer)).collect()
     }
 
     /// Whether there is a connection to a peer.
@@ -199,10 +216,11 @@ impl Net {
             }
             Event::SameIdentity { peer, address } => {
                 let address = address.map(|address| format!(" (at {address})")).unwrap_or_default();
-                tracing::error!(
-                    "two nodes have the identity {peer}{address}: a data folder was copied; stop one \
-                     of them, and give it another folder"
-                );
+                tracing::error!("{}{address}", same_identity(peer));
+                let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+                if twins.len() < MAX_TWINS {
+                    twins.insert(peer);
+                }
             }
             _ => {}
         }
@@ -234,6 +252,13 @@ impl Links for Net {
             (offer.done)(sent.is_ok());
         });
     }
+}
+
+fn same_identity(peer: PeerId) -> String {
+    format!(
+        "two nodes have the identity {peer}: a data folder was copied; stop one of them, and give it \
+         another folder"
+    )
 }
 
 fn addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NetError> {

@@ -3,6 +3,7 @@
 use crate::space::Space;
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use synod_bridge::PeerId;
 use synod_core::group::{self, Frame};
@@ -13,6 +14,8 @@ pub(super) struct Routes {
     spaces: RwLock<Vec<(Space, [u8; 32])>>,
     /// The tokens of frames from each peer, made when the first one comes.
     tokens: RwLock<HashMap<PeerId, Arc<Tokens>>>,
+    /// Frames and streams that were for no space.
+    refused: AtomicU64,
 }
 
 struct Tokens {
@@ -22,7 +25,12 @@ struct Tokens {
 
 impl Routes {
     pub(super) fn new(me: PeerId) -> Self {
-        Self { me, spaces: RwLock::default(), tokens: RwLock::default() }
+        Self {
+            me,
+            spaces: RwLock::default(),
+            tokens: RwLock::default(),
+            refused: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn add(&self, space: Space, key: [u8; 32]) {
@@ -45,15 +53,26 @@ impl Routes {
     /// Hands a frame to its space. One of no space here is somebody's who is no member.
     pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) {
         let Ok(token) = Frame::token(&frame) else {
+            self.refuse();
             return tracing::debug!("{peer} sent what is no frame between members");
         };
         let tokens = self.tokens_of(peer);
         match tokens.of.iter().find(|(known, _)| *known == token) {
             Some((_, space)) => space.receive(tokens.peer.clone(), frame),
             None => {
-                tracing::debug!("{peer} sent a frame of a space that it shares with nobody here")
+                self.refuse();
+                tracing::debug!("{peer} sent a frame of a space that it shares with nobody here");
             }
         }
+    }
+
+    /// Counts a frame or a stream that was not listened to.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refusals(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Tells all spaces whether there is a connection to a peer.

@@ -170,7 +170,8 @@ impl Steward {
         let View { members, progress, last, .. } = view;
         let keeps_up = |id: &u64| {
             let progress = progress.iter().find(|p| p.id == *id);
-            progress.is_some_and(|p| p.active && p.matched + KEPT_UP >= last)
+            // Who has taken nothing yet may be somebody who never came.
+            progress.is_some_and(|p| p.active && p.matched > 0 && p.matched + KEPT_UP >= last)
         };
         let keep: BTreeSet<u64> = members.learners.iter().copied().filter(keeps_up).collect();
         self.steady.retain(|id, _| keep.contains(id));
@@ -288,6 +289,19 @@ mod tests {
         let got = plan(&mut steward, 11_001, &state, &raft, &both);
         assert_eq!(got, Some(vec![Change::Voter(3)]));
         assert_eq!(plan(&mut steward, 99_000, &state, &members(&[1, 2, 3], &[]), &both), None);
+    }
+
+    #[test]
+    fn who_was_admitted_and_never_came_does_not_vote() {
+        let mut steward = Steward::default();
+        let state = space(&[("a", 0), ("b", 0), ("c", 0)]);
+        let raft = members(&[1], &[2, 3]);
+        let (membership, members, progress) =
+            (state.membership(), &raft, progress(&[(2, 0), (3, 0)]));
+        for millis in [0, 2_000, 20_000] {
+            let view = View { membership, members, progress: &progress, last: 5 };
+            assert_eq!(steward.plan(Time::from_millis(millis), view), None);
+        }
     }
 
     #[test]

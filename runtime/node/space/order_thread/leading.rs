@@ -36,7 +36,9 @@ impl OrderThread {
         let silent = |id: u64| heard.get(&id).map_or(Duration::ZERO, |at| now.since(*at));
         for progress in &mut progress {
             // Raft's own is forgotten at each election timeout, whoever has been heard.
-            progress.active = silent(progress.id) < SILENT;
+            // Who was never heard is not there: it was admitted, and did not come.
+            let heard = heard.get(&progress.id);
+            progress.active = heard.is_some_and(|at| now.since(*at) < SILENT);
         }
         self.shared.set_progress(&progress, self.order.last().index, silent);
         if self.order.role() != Role::Leader || !self.waiting.changes.is_empty() {
