@@ -5,6 +5,7 @@
 
 mod incoming;
 mod join;
+mod keeper;
 mod routes;
 mod snapshot;
 pub(crate) mod ticket;
@@ -16,6 +17,7 @@ pub(crate) use join::join;
 use routes::Routes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
@@ -64,8 +66,10 @@ pub enum NetError {
     Bridge(#[from] synod_bridge::Error),
 }
 
+/// Where a node was to listen, and where it did.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct ListenFile {
+    asked: Vec<String>,
     listen: Vec<String>,
 }
 
@@ -105,13 +109,14 @@ impl Net {
         let me = identity.id();
         let private = config.private.as_deref().map(PrivateKey::read).transpose()?;
         let network = private.as_ref().map(PrivateKey::fingerprint);
-        let remembered = remembered(folder.root());
         let is_tcp_only = private.is_some();
-        let listen = match (config.listen.is_empty(), remembered.is_empty()) {
-            (false, _) => addresses(&config.listen)?,
-            (true, false) => remembered,
-            (true, true) => addresses(&ANYWHERE.map(str::to_owned))?,
+        let asked = match config.listen.is_empty() {
+            true => ANYWHERE.map(str::to_owned).to_vec(),
+            false => config.listen.clone(),
         };
+        // Where a port is left to the machine, it is the same again.
+        let listen =
+            addresses(&remembered(folder.root(), &asked).unwrap_or_else(|| asked.clone()))?;
         let is_udp = |address: &Multiaddr| address.to_string().contains("/udp/");
         let keeps =
             |address: &Multiaddr| !(is_tcp_only && config.listen.is_empty() && is_udp(address));
@@ -135,11 +140,10 @@ impl Net {
         });
         let ears = Arc::new(Ears(Arc::downgrade(&net)));
         let bridge = synod_bridge::start_with(bridge_config, ears)?;
-        if config.listen.is_empty() {
-            remember(folder.root(), &bridge.listening().await);
-        }
+        remember(folder.root(), &asked, &bridge.listening().await);
         // Set once, here.
         drop(net.bridge.set(bridge));
+        tokio::spawn(keeper::keep(Arc::downgrade(&net)));
         Ok(net)
     }
 
@@ -277,24 +281,47 @@ pub(crate) fn peer_id(text: &str) -> Result<PeerId, NetError> {
     parsed.map_err(|e| NetError::Peer(text.to_owned(), e.to_string()))
 }
 
-/// Where the node listened when it was last told nothing about that.
-fn remembered(root: &Path) -> Vec<Multiaddr> {
-    let file = std::fs::read(root.join(LISTEN_FILE)).unwrap_or_default();
-    let ListenFile { listen } = serde_json::from_slice(&file).unwrap_or_default();
-    addresses(&listen).unwrap_or_default()
+/// Where the node listened when it was last asked to listen like this.
+fn remembered(root: &Path, asked: &[String]) -> Option<Vec<String>> {
+    let bytes = std::fs::read(root.join(LISTEN_FILE)).ok()?;
+    let file: ListenFile = serde_json::from_slice(&bytes).ok()?;
+    let is_free = |address: &String| {
+        // A port that somebody else has by now is no reason not to start.
+        let port = address.split('/').nth(4).and_then(|port| port.parse::<u16>().ok());
+        let host = address.split('/').nth(2).unwrap_or_default();
+        match (port, address.contains("/udp/")) {
+            (Some(port), true) => UdpSocket::bind((host, port)).is_ok(),
+            (Some(port), false) => TcpListener::bind((host, port)).is_ok(),
+            (None, _) => false,
+        }
+    };
+    let is_of_use = file.asked == asked && !file.listen.is_empty();
+    (is_of_use && file.listen.iter().all(is_free)).then_some(file.listen)
 }
 
-/// Notes the ports that were given, on any interface.
-fn remember(root: &Path, listening: &[Multiaddr]) {
-    let anywhere = listening.iter().filter_map(|address| {
-        let text = address.to_string();
-        let mut parts = text.split('/');
-        // "", "ip4", the address, the rest
-        let (version, rest) = (parts.nth(1)?, parts.skip(1).collect::<Vec<_>>().join("/"));
-        (version == "ip4").then(|| format!("/ip4/0.0.0.0/{rest}"))
+/// Notes the ports that were given.
+fn remember(root: &Path, asked: &[String], listening: &[Multiaddr]) {
+    let leaves_port = |address: &String| address.contains("/tcp/0") || address.contains("/udp/0");
+    if !asked.iter().any(leaves_port) {
+        return;
+    }
+    let given = asked.iter().filter_map(|asked| {
+        if !leaves_port(asked) {
+            return Some(asked.clone());
+        }
+        let parts: Vec<&str> = asked.split('/').collect();
+        let (kind, rest) = (*parts.get(3)?, parts.get(5..)?);
+        let same = |address: &String| {
+            let theirs: Vec<&str> = address.split('/').collect();
+            theirs.get(1) == parts.get(1) && theirs.get(3) == Some(&kind)
+        };
+        let got = listening.iter().map(ToString::to_string).find(same)?;
+        let port = got.split('/').nth(4)?.to_owned();
+        let head = [parts.first()?, parts.get(1)?, parts.get(2)?, &kind, &*port];
+        Some(head.into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join("/"))
     });
-    let listen: Vec<String> = anywhere.collect::<BTreeSet<_>>().into_iter().collect();
-    let bytes = serde_json::to_vec_pretty(&ListenFile { listen }).unwrap_or_default();
+    let file = ListenFile { asked: asked.to_vec(), listen: given.collect() };
+    let bytes = serde_json::to_vec_pretty(&file).unwrap_or_default();
     if let Err(e) = std::fs::write(root.join(LISTEN_FILE), bytes) {
         tracing::warn!("the node's ports are not remembered: {e}");
     }

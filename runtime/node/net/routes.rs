@@ -44,6 +44,12 @@ impl Routes {
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// All spaces.
+    pub(super) fn spaces(&self) -> Vec<Space> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.iter().map(|(space, _)| space.clone()).collect()
+    }
+
     /// The space of this id, and its key.
     pub(super) fn find(&self, id: &[u8; 32]) -> Option<(Space, [u8; 32])> {
         let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
