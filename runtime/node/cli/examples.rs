@@ -24,7 +24,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("space join", &["synod space join synod-ticket:..."]),
     ("space leave", &["synod space leave bank"]),
     ("space list", &["synod space list"]),
-    ("space members", &["synod space members --space bank"]),
+    ("space members", &["synod space members bank"]),
     ("space promote", &["synod space promote delta"]),
     ("space remove", &["synod space remove gamma"]),
     ("space transfer", &["synod space transfer beta"]),
