@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 pub const MAX_ADMITTED: usize = MAX_VOTERS + MAX_LEARNERS;
 /// Tickets that may be open at once.
 pub const MAX_TICKETS: usize = 1024;
+/// Tickets that are remembered when they are used up or taken back; those that would have ended first
+/// are forgotten.
+const MAX_SPENT: usize = 1024;
 
 /// What a member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +61,11 @@ pub struct Membership {
     members: BTreeMap<u64, Member>,
     /// The last id that was handed out.
     last: u64,
-    /// By BLAKE3 of the secret.
+    /// Those that are open, by BLAKE3 of the secret.
     tickets: BTreeMap<[u8; 32], Ticket>,
+    /// Those that were used up or taken back, and until when they would have been open: until then a
+    /// late copy of the command that issued one must not open it again.
+    spent: BTreeMap<[u8; 32], u64>,
     generation: u64,
     /// The index at which something here changed last, as far as this state knows.
     changed: u64,
@@ -74,6 +80,23 @@ impl Membership {
     /// The open tickets, by BLAKE3 of their secrets.
     pub fn tickets(&self) -> &BTreeMap<[u8; 32], Ticket> {
         &self.tickets
+    }
+
+    /// All tickets that are known, those without uses too.
+    pub(super) fn all_tickets(&self) -> BTreeMap<[u8; 32], Ticket> {
+        let spent = self.spent.iter().map(|(&hash, &until)| (hash, Ticket { until, uses: 0 }));
+        self.tickets.iter().map(|(&hash, &ticket)| (hash, ticket)).chain(spent).collect()
+    }
+
+    fn spend(&mut self, hash: [u8; 32]) {
+        let Some(ticket) = self.tickets.remove(&hash) else { return };
+        self.spent.insert(hash, ticket.until);
+        if self.spent.len() > MAX_SPENT
+            && let Some(first) = self.spent.iter().min_by_key(|(_, until)| **until)
+        {
+            let first = *first.0;
+            self.spent.remove(&first);
+        }
     }
 
     /// How often the space was recovered by hand.
@@ -153,11 +176,20 @@ impl Membership {
     pub(super) fn restore_ticket(&mut self, r: &mut Reader<'_>) -> Result<bool, Error> {
         r.array_of(3)?;
         let hash = r.fixed()?;
-        if self.tickets.len() >= MAX_TICKETS {
+        let ticket = Ticket { until: r.uint()?, uses: r.uint32()? };
+        let is_known = self.tickets.contains_key(&hash) || self.spent.contains_key(&hash);
+        let (len, bound) = match ticket.uses {
+            0 => (self.spent.len(), MAX_SPENT),
+            _ => (self.tickets.len(), MAX_TICKETS),
+        };
+        if len >= bound {
             return Err(r.invalid("one ticket too many"));
         }
-        let ticket = Ticket { until: r.uint()?, uses: r.uint32()? };
-        Ok(self.tickets.insert(hash, ticket).is_none())
+        match ticket.uses {
+            0 => drop(self.spent.insert(hash, ticket.until)),
+            _ => drop(self.tickets.insert(hash, ticket)),
+        }
+        Ok(!is_known)
     }
 }
 
@@ -189,9 +221,13 @@ impl State {
             return self.refused(why);
         }
         let membership = &mut self.membership;
-        let ticket = admit.ticket.and_then(|hash| membership.tickets.get_mut(&hash));
-        if let Some(ticket) = ticket {
+        if let Some(hash) = admit.ticket
+            && let Some(ticket) = membership.tickets.get_mut(&hash)
+        {
             ticket.uses -= 1;
+            if ticket.uses == 0 {
+                membership.spend(hash);
+            }
         }
         membership.last += 1;
         membership.changed = self.index;
@@ -203,21 +239,30 @@ impl State {
     }
 
     pub(super) fn issue_ticket(&mut self, issue: &IssueTicket) -> Outcome {
-        let (tickets, time) = (&mut self.membership.tickets, self.time);
-        tickets.retain(|_, ticket| ticket.uses > 0 && time <= ticket.until);
+        let (membership, time) = (&mut self.membership, self.time);
+        membership.tickets.retain(|_, ticket| time <= ticket.until);
+        membership.spent.retain(|_, until| time <= *until);
+        let tickets = &mut membership.tickets;
         if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&issue.hash) {
             return self.refused(Refusal::Full(bound::TICKETS));
         }
-        // Sent again it gives nothing back that was used meanwhile.
-        let ticket = Ticket { until: issue.until, uses: issue.uses };
-        tickets.entry(issue.hash).or_insert(ticket);
-        self.membership.changed = self.index;
+        // Sent again it gives nothing back that was used or taken meanwhile.
+        let is_open = tickets.contains_key(&issue.hash);
+        if !is_open && membership.spent.get(&issue.hash) != Some(&issue.until) {
+            membership.spent.remove(&issue.hash);
+            tickets.insert(issue.hash, Ticket { until: issue.until, uses: issue.uses });
+            if issue.uses == 0 {
+                membership.spend(issue.hash);
+            }
+        }
+        membership.changed = self.index;
         Outcome::Committed(self.index)
     }
 
     pub(super) fn revoke_tickets(&mut self, hashes: &[[u8; 32]]) -> Outcome {
-        let all = hashes.is_empty();
-        self.membership.tickets.retain(|hash, _| !all && !hashes.contains(hash));
+        let all: Vec<[u8; 32]> = self.membership.tickets.keys().copied().collect();
+        let named = all.into_iter().filter(|hash| hashes.is_empty() || hashes.contains(hash));
+        named.for_each(|hash| self.membership.spend(hash));
         self.membership.changed = self.index;
         Outcome::Committed(self.index)
     }

@@ -121,8 +121,8 @@ pub(super) fn items(state: &State) -> Vec<Bytes> {
     }
     drop(items);
     let mut items = Items::new(kind::TICKETS, &mut all);
-    for (hash, &ticket) in state.membership.tickets() {
-        write_ticket(items.entry(), hash, ticket);
+    for (hash, ticket) in state.membership.all_tickets() {
+        write_ticket(items.entry(), &hash, ticket);
     }
     drop(items);
     all

@@ -83,7 +83,11 @@ impl Members {
 
     pub(super) fn issue(&mut self, issue: &IssueTicket, time: u64) {
         let &IssueTicket { hash, until, uses } = issue;
-        if !self.good(time).any(|ticket| ticket.hash == hash) {
+        // A copy of the command that issued one which was used up or taken back opens none again.
+        let last = self.issued.iter().rfind(|ticket| ticket.hash == hash);
+        let may_be_copy =
+            |last: &Issued| time <= last.until && (last.left > 0 || last.until == until);
+        if !last.is_some_and(may_be_copy) {
             self.issued.push(Issued { hash, until, left: uses });
         }
     }

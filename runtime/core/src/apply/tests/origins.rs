@@ -335,3 +335,25 @@ fn the_log_hands_out_ids_by_tickets_and_never_twice() {
     assert_eq!(space.state.membership().members().keys().collect::<Vec<_>>(), [&3]);
     assert_eq!(space.state.membership().generation(), 1);
 }
+
+#[test]
+fn a_late_copy_opens_no_ticket_again() {
+    let mut space = Space::new();
+    let admit = |node: &str, ticket: Option<[u8; 32]>| {
+        let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
+        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket })
+    };
+    let issue = |n, until| Command::IssueTicket(IssueTicket { hash: [n; 32], until, uses: 1 });
+    space.expect(&admit("a", None));
+    space.expect(&issue(1, 1_000));
+    space.expect(&issue(2, 1_000));
+    space.expect(&admit("b", Some([1; 32])));
+    space.expect(&Command::RevokeTickets { hashes: vec![[2; 32]] });
+    for n in [1, 2] {
+        space.expect(&issue(n, 1_000));
+        space.refuses(&admit("c", Some([n; 32])), Refusal::NoTicket);
+    }
+    assert!(space.state.membership().tickets().is_empty());
+    space.expect(&issue(2, 2_000));
+    space.expect(&admit("c", Some([2; 32])));
+}
