@@ -68,7 +68,8 @@ impl Attacker {
             answer
         };
         let patient = async { tokio::time::timeout(Duration::from_secs(20), exchange).await };
-        self.runtime.block_on(patient).expect("the node keeps a stream that says nothing more")
+        let answer = self.runtime.block_on(patient);
+        answer.unwrap_or_else(|_| panic!("the node keeps a stream that says nothing more"))
     }
 }
 
