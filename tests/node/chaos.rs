@@ -14,6 +14,7 @@ use nemesis::Nemesis;
 use net::Net;
 use serde_json::{Value, json};
 use std::fmt::Debug;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 use work::{CLIENTS_PER_NODE, Client, History};
 
 const TEST: &str = "chaos::nodes_keep_their_word_whatever_befalls_them";
+
+/// The disk of the node whose disk is filled.
+const DISK: &str = "size=256m,mode=0700";
 
 /// A node of the group, which may not be running.
 pub(crate) struct Member {
@@ -42,7 +46,21 @@ impl Field {
             name: format!("n{n}"),
             node: Mutex::new(None),
         };
-        Self { net, members: (0..count).map(member).collect() }
+        let field = Self { net, members: (0..count).map(member).collect() };
+        field.mount("mount", &["-t", "tmpfs", "-o", DISK, "tmpfs"]);
+        field
+    }
+
+    /// Where the last node's data are: a disk of its own, which can be full.
+    pub(crate) fn small_disk(&self) -> &Path {
+        &self.members[self.members.len() - 1].world.data
+    }
+
+    fn mount(&self, program: &str, flags: &[&str]) {
+        let folder = self.small_disk();
+        std::fs::create_dir_all(folder).unwrap();
+        let done = std::process::Command::new(program).args(flags).arg(folder).status();
+        assert!(done.unwrap().success(), "{program} {}", folder.display());
     }
 
     fn lock(&self, n: usize) -> std::sync::MutexGuard<'_, Option<Node>> {
@@ -58,7 +76,7 @@ impl Field {
         }
         let member = &self.members[n];
         let mut command = self.net.inside(n, crate::world::SYNOD);
-        command.args(["up", "--no-mdns", "--min-free", "1MiB", "--node", &member.name]);
+        command.args(["up", "--no-mdns", "--min-free", "16MiB", "--node", &member.name]);
         command.args(["--listen", &Net::address(n)]).env("SYNOD_DATA", &member.world.data);
         command.stdin(std::process::Stdio::null());
         *node = Some(Node::start(command, &member.world.data));
@@ -134,6 +152,13 @@ impl Field {
     }
 }
 
+impl Drop for Field {
+    fn drop(&mut self) {
+        (0..self.members.len()).for_each(|n| drop(self.lock(n).take()));
+        self.mount("umount", &["--lazy"]);
+    }
+}
+
 fn setting<T: FromStr<Err: Debug>>(name: &str, usual: T) -> T {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
@@ -166,6 +191,7 @@ fn nodes_keep_their_word_whatever_befalls_them() {
         let until = Instant::now() + time;
         while Instant::now() < until {
             let what = nemesis.strike();
+            eprintln!("{what}");
             history.note(what);
         }
     });

@@ -22,7 +22,7 @@ impl Place {
     pub(crate) fn new(name: &'static str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("/ip4/127.0.0.1/tcp/{port}");
-        Self { world: World::new(), name, address, running: None }
+        Self { world: World::on_loopback(), name, address, running: None }
     }
 
     /// The flags of its node.

@@ -4,7 +4,7 @@ use super::Field;
 use crate::random::Random;
 use rustix::process::Signal;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) struct Nemesis<'a> {
@@ -23,7 +23,7 @@ impl<'a> Nemesis<'a> {
         let victim = self.random.below(count as u64) as usize;
         let other = (victim + 1 + self.random.below(count as u64 - 1) as usize) % count;
         let field = self.field;
-        let what = match self.random.below(8) {
+        let what = match self.random.below(9) {
             0 | 1 => {
                 field.kill(victim);
                 self.last();
@@ -64,6 +64,13 @@ impl<'a> Nemesis<'a> {
                 self.last();
                 format!("n{victim} was killed and its log torn: {torn}")
             }
+            7 => {
+                let filler = field.small_disk().join("filler");
+                let filled = fill(&filler);
+                self.last();
+                let removed = std::fs::remove_file(&filler);
+                format!("the disk of n{} was filled: {filled:?}, {removed:?}", count - 1)
+            }
             _ => {
                 field.kill(victim);
                 field.kill(other);
@@ -99,4 +106,10 @@ impl<'a> Nemesis<'a> {
             Err(e) => e.to_string(),
         }
     }
+}
+
+/// Writes until nothing more can be written; gives how many MiB that was.
+fn fill(path: &Path) -> std::io::Result<usize> {
+    let (mut file, chunk) = (std::fs::File::create(path)?, vec![1; 1 << 20]);
+    Ok((0..4096).take_while(|_| file.write_all(&chunk).is_ok()).count())
 }
