@@ -98,7 +98,7 @@ fn every_exported_predicate_is_in_the_language_reference() {
 
 #[test]
 fn the_page_of_the_api_names_every_route() {
-    let files = ["routes.rs", "spaces.rs"];
+    let files = ["routes.rs", "spaces.rs", "peers.rs"];
     let routes = files.map(|file| read(&format!("runtime/node/control/{file}"))).concat();
     let mut known = BTreeSet::new();
     for line in routes.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {

@@ -1,10 +1,17 @@
 //! What crosses the control socket, as JSON: the node makes these, the CLI reads them.
 
+mod doctor;
 mod log;
+mod peers;
 mod space;
 
 pub use crate::codes::CODES;
+pub use doctor::Finding;
 pub use log::{Imported, LogEffect, LogEntry, LogPlace};
+pub use peers::{
+    AddressRequest, ConnectionInfo, KnownAddress, KnownPeer, MeInfo, NetInfo, NodeRecord,
+    PeerAnswer, PeerRequest, PeerStats, PublishTerm, Ready, RecordedAgent, TopicMessage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use space::{
@@ -429,6 +436,9 @@ pub struct Status {
     pub agents: Vec<AgentInfo>,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// Its part in the network, once it takes part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net: Option<NetInfo>,
 }
 
 /// A space as `status` shows it.
@@ -442,6 +452,13 @@ pub struct SpaceInfo {
     pub role: String,
     /// The Raft term.
     pub term: u64,
+    /// The name of the leader's node, if a leader is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Voters; 0 in a space that is this node's alone.
+    pub voters: u64,
+    /// Voters that this node is connected with, itself included.
+    pub voters_reachable: u64,
     /// The index of the last command applied.
     pub index: u64,
     /// Facts.

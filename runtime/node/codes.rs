@@ -1,7 +1,7 @@
 //! The codes of errors, for programs.
 
 /// Every code that an error may have, and the HTTP status (RFC 9110 §15) that it stands for.
-pub const CODES: [(&str, u16); 30] = [
+pub const CODES: [(&str, u16); 32] = [
     ("bad_request", 400),
     ("syntax", 400),
     ("program", 400),
@@ -17,7 +17,9 @@ pub const CODES: [(&str, u16); 30] = [
     ("stopped", 409),
     ("local", 409),
     ("ticket", 400),
+    ("address", 400),
     ("join", 502),
+    ("unreachable", 502),
     ("net", 500),
     ("too_large", 413),
     ("threw", 422),

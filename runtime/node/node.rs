@@ -1,6 +1,7 @@
 //! A running node: its data folder, its spaces, its agents.
 
 mod log;
+mod peers;
 mod spaces;
 mod warden;
 
@@ -156,7 +157,8 @@ impl Node {
     pub async fn status(&self) -> Status {
         let mut spaces = Vec::new();
         for space in self.spaces().values() {
-            spaces.extend(space.info().await);
+            let info = space.info().await;
+            spaces.extend(info.map(|info| self.with_members(space, info)));
         }
         let agents = self.agents().await;
         let full =
@@ -188,6 +190,7 @@ impl Node {
             spaces,
             agents,
             warnings,
+            net: self.net_info(),
         }
     }
 
@@ -248,7 +251,7 @@ impl Node {
         kind: SolveKind,
         goal: GoalRequest,
     ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
-        self.0.agents.solve(kind, goal)
+        self.0.agents.solve(kind, goal).await
     }
 
     /// Asks a goal for more that goes on answer by answer.
@@ -438,7 +441,7 @@ impl Node {
 
     /// The network, which is taken part in from the first time that somebody asks.
     pub(crate) async fn net(&self) -> Result<Arc<Net>, ErrorBody> {
-        let start = || Net::start(&self.0.folder, &self.0.net_config);
+        let start = || Net::start(&self.0.folder, &self.0.net_config, &self.0.agents);
         let net = self.0.net.get_or_try_init(start).await;
         net.cloned().map_err(|e| error("net", e.to_string()))
     }

@@ -409,6 +409,17 @@ const REFUSED: &[Refused] = &[
     ("GET /v1/log/place", "/v1/log/place?at=soon", "", "bad_request"),
     ("GET /v1/log/place", "/v1/log/place?at=4711", "", "not_found"),
     ("POST /v1/log/import", "", "no export", "exists"),
+    ("POST /v1/peers/connect", "", r#"{"address": "x"}"#, "address"),
+    ("POST /v1/peers/connect", "", r#"{"address": "/ip4/127.0.0.1/tcp/1"}"#, "unreachable"),
+    ("POST /v1/peers/disconnect", "", r#"{"peer": "x"}"#, "address"),
+    ("POST /v1/peers/disconnect", "", NOBODY, "not_found"),
+    ("POST /v1/peers/add", "", r#"{"address": "x"}"#, "address"),
+    ("POST /v1/peers/remove", "", r#"{"peer": "x"}"#, "address"),
+    ("POST /v1/peers/remove", "", NOBODY, "not_found"),
+    ("GET /v1/subscribe", "/v1/subscribe?topic=", "", "name"),
+    ("POST /v1/publish", "", r#"{"topic": "", "term": "a"}"#, "name"),
+    ("POST /v1/publish", "", r#"{"topic": "a", "term": "a("}"#, "syntax"),
+    ("POST /v1/call", "", r#"{"agent": "x", "goal": "a"}"#, "not_found"),
     ("POST /v1/spaces", "", r#"{"name": "."}"#, "name"),
     ("POST /v1/spaces", "", r#"{"name": "local"}"#, "name"),
     ("POST /v1/spaces/tickets", "", "{}", "local"),
@@ -441,6 +452,9 @@ const TICKET: &str = "synod-ticket:\
     q4avqiabaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibafsg433omviacaibaeaqcaib\
     aeaqcaibaeaqcwbgaasaqaiseabqgaydambqgaydambqgaydambqgaydambqgaydambqgaydambqhahw";
 
+/// A peer that nobody is.
+const NOBODY: &str = r#"{"peer": "12D3KooWLm8DkVjY6cntUAKAL92W4h7BRe5sjq5NJjSFfzdrv4cW"}"#;
+
 /// What takes a full disk, a busy or a broken machine, many nodes or many megabytes to provoke, and is
 /// provoked by other tests or by unit tests.
 const ELSEWHERE: &[(&str, &[&str])] = &[
@@ -459,6 +473,14 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("POST /v1/spaces", &["net", "disk"]),
     ("POST /v1/spaces/join", &["exists", "net", "disk"]),
     ("POST /v1/spaces/{name}/leave", &["refused", "disk"]),
+    ("GET /v1/peers/id", &["net"]),
+    ("POST /v1/peers/connect", &["net"]),
+    ("POST /v1/peers/disconnect", &["net"]),
+    ("POST /v1/peers/add", &["net", "busy"]),
+    ("POST /v1/peers/remove", &["net"]),
+    ("GET /v1/subscribe", &["busy"]),
+    ("POST /v1/publish", &["too_large", "busy"]),
+    ("POST /v1/call", &["unreachable"]),
 ];
 
 #[test]

@@ -27,6 +27,8 @@ const SPACE: &[&str] = &[
     "max_proposals",
     "proposal_bytes",
     "max_proposal_bytes",
+    "voters",
+    "voters_reachable",
 ];
 const AGENT: &[&str] = &[
     "name",

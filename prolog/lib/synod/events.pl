@@ -18,7 +18,10 @@ broadcast(Term) :-
 
 %% publish(+Topic, +Term) is det.
 %
-% Gossips Term to whoever is subscribed to the atom Topic: unordered, best effort, after the commit.
+% Gossips Term to whoever is subscribed to the atom Topic, on any node: unordered, best effort, after the
+% commit.
+%
+% Errors: resource_error(published_term_bytes) for a term of more than 80,000 bytes.
 %
 % ```
 % ?- publish(prices, price(eur, 108)).

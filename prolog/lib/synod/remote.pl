@@ -14,12 +14,13 @@ Agent::Goal :-
 
 %% remote(+Agent, ?Goal, +Options) is nondet.
 %
-% Solves Goal with the program and the facts of the agent named Agent, in an engine beside it; answers
-% come one by one on backtracking, fetched in chunks. Goal is neither expanded nor qualified before it
+% Solves Goal with the program and the facts of the agent named Agent, in an engine beside it, on the
+% node where it runs; answers come one by one on backtracking, fetched in chunks. Goal is neither expanded nor qualified before it
 % leaves. It is no part of the caller's transaction. Options: timeout(Seconds) for each chunk, and
 % chunk(N), 16 by default.
 %
-% Errors: existence_error(agent, Agent); timeout(Agent); whatever Goal throws there.
+% Errors: existence_error(agent, Agent); resource_error(call_time); system_error(Why), which names the
+% node, if the connection with it breaks; whatever Goal throws there.
 %
 % ```
 % ?- remote(bert, stock(pear, N), [timeout(2.5)]).

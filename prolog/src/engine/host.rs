@@ -17,7 +17,9 @@ use super::run::{Phase, RunState, Verdict, conflict, unexpected};
 use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{data, exit, text};
-use crate::frame::{Ask, Effect, FromEngine, Level, Role, Run, Start, ToEngine};
+use crate::frame::{
+    Ask, Effect, FromEngine, Level, MAX_PUBLISHED_BYTES, MAX_SENT_BYTES, Role, Run, Start, ToEngine,
+};
 use std::io::Write;
 use std::path::PathBuf;
 use synod_core::kb::{End, Indicator};
@@ -26,7 +28,7 @@ use synod_core::term::text::write_encoded;
 
 use arguments::with_variables_from;
 pub(super) use arguments::{arity_of, chars, number};
-use arguments::{decoded, index, is_true, may_be_cyclic, signed, unknown, unreadable};
+use arguments::{bounded, decoded, index, is_true, may_be_cyclic, signed, unknown, unreadable};
 
 /// All that the machine's calls work on.
 #[derive(Debug)]
@@ -288,10 +290,12 @@ impl Host {
             }
             ("publish", [topic, term]) => {
                 let (topic, term) = (chars(topic), encoded(term)?.to_vec());
+                bounded(&term, MAX_PUBLISHED_BYTES, "published_term_bytes")?;
                 self.effect(Effect::Publish { topic, term })
             }
             ("send", [agent, term]) => {
                 let (agent, term) = (chars(agent), encoded(term)?.to_vec());
+                bounded(&term, MAX_SENT_BYTES, "sent_term_bytes")?;
                 self.effect(Effect::Send { agent, term })
             }
             ("after", [micros, term]) => {

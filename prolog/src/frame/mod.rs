@@ -45,6 +45,10 @@ pub const MAX_FRAME: usize = 32 << 20;
 
 /// How many bytes of length stand before a frame.
 pub const PREFIX: usize = 4;
+/// Bytes of a term that is published, at most: gossip carries no more.
+pub const MAX_PUBLISHED_BYTES: usize = 80_000;
+/// Bytes of a term that is sent to an agent, at most.
+pub const MAX_SENT_BYTES: usize = 1 << 20;
 
 /// Why a frame could not be taken.
 #[derive(Debug, thiserror::Error)]

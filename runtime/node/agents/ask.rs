@@ -10,7 +10,7 @@ use std::time::Duration;
 use synod_core::apply::Outcome;
 use synod_core::term::Term;
 use synod_prolog::frame::{Ask, FromEngine, GoalKind, GoalText, ToEngine};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 /// How long a call to another agent waits for answers, if it does not say.
@@ -19,13 +19,15 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CALLS: usize = 64;
 
 /// Calls of agents behind one another, at most: each holds an engine.
-const MAX_CALL_DEPTH: u32 = 8;
+pub(super) const MAX_CALL_DEPTH: u32 = 8;
 
 /// A call to another agent that may have more answers.
 pub(super) struct OpenCall {
     events: mpsc::Receiver<SideEvent>,
     chunk: u32,
     patience: Duration,
+    /// Asks an agent elsewhere for more.
+    asked: Option<Arc<Notify>>,
 }
 
 /// Answers a frame that asks; passes over those that mean nothing here.
@@ -49,10 +51,6 @@ pub(super) async fn answer(
                 0 => CALL_PATIENCE,
                 ms => Duration::from_millis(ms),
             };
-            let Some(callee) = context.agent(&callee).filter(|a| a.view.is_running()) else {
-                let error = existence_error("agent", Term::atom(callee)).encode().ok();
-                return answers(engine, call, Vec::new(), false, error).await;
-            };
             if engine.calls.len() >= MAX_CALLS {
                 let error = Term::structure("resource_error", [Term::atom("open_calls")]);
                 let error = error_term(error).encode().ok();
@@ -63,26 +61,47 @@ pub(super) async fn answer(
                 let error = error_term(error).encode().ok();
                 return answers(engine, call, Vec::new(), false, error).await;
             }
-            let solve = Solve {
-                kind: GoalKind::Call,
-                goal: GoalText::Term { term: goal },
-                chunk: chunk.max(1),
-                limit: None,
-                at_least: 0,
-                as_of: None,
-                once: None,
-                depth: engine.depth + 1,
-                step: None,
+            let depth = engine.depth + 1;
+            let open = match context.runs(&callee) {
+                Some(callee) => {
+                    let solve = Solve {
+                        kind: GoalKind::Call,
+                        goal: GoalText::Term { term: goal },
+                        chunk: chunk.max(1),
+                        limit: None,
+                        at_least: 0,
+                        as_of: None,
+                        once: None,
+                        depth,
+                        step: None,
+                    };
+                    OpenCall { events: callee.solve(context, solve), chunk, patience, asked: None }
+                }
+                None => {
+                    let Some(elsewhere) = context.elsewhere(&callee, None).await else {
+                        let error = existence_error("agent", Term::atom(callee)).encode().ok();
+                        return answers(engine, call, Vec::new(), false, error).await;
+                    };
+                    let asked = Arc::new(Notify::new());
+                    let ask = Arc::clone(&asked);
+                    let events =
+                        Context::call_elsewhere(elsewhere, callee, goal, chunk.max(1), depth, ask);
+                    OpenCall { events, chunk, patience, asked: Some(asked) }
+                }
             };
-            let events = callee.solve(context, solve);
-            engine.calls.insert(call, OpenCall { events, chunk, patience });
+            engine.calls.insert(call, open);
             more(engine, call).await
         }
         FromEngine::Wants { predicates } => {
             engine.declares(&predicates);
             Ok(())
         }
-        FromEngine::CallMore { call } => more(engine, call).await,
+        FromEngine::CallMore { call } => {
+            if let Some(asked) = engine.calls.get(&call).and_then(|open| open.asked.as_ref()) {
+                asked.notify_one();
+            }
+            more(engine, call).await
+        }
         FromEngine::CallClose { call } => {
             engine.calls.remove(&call);
             Ok(())
@@ -108,11 +127,13 @@ async fn more(engine: &mut Engine, call: u64) -> Result<(), EngineError> {
             }
             Ok(Some(SideEvent::Answer(answer))) => {
                 terms.extend(answer.term);
-                if terms.len() < open.chunk.max(1) as usize {
+                // One elsewhere says itself when it waits.
+                if open.asked.is_some() || terms.len() < open.chunk.max(1) as usize {
                     continue;
                 }
                 (true, None)
             }
+            Ok(Some(SideEvent::More)) if open.asked.is_some() => (true, None),
             Ok(Some(SideEvent::Output(_) | SideEvent::More)) => continue,
             Ok(Some(SideEvent::Threw { term, text })) => {
                 let ball = term.or_else(|| Term::string(&*text).encode().ok());
@@ -159,10 +180,12 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
             }
         },
         Ask::Fate { id } => Ok(fate(space, &id).await.ok_or_else(closed)?),
-        Ask::Agent { name } => match context.agent(&name).filter(|a| a.view.is_running()) {
-            Some(_) => Ok(Term::atom("true")),
-            None => Err(existence_error("agent", Term::atom(name))),
-        },
+        Ask::Agent { name } => {
+            match context.runs(&name).is_some() || context.elsewhere(&name, None).await.is_some() {
+                true => Ok(Term::atom("true")),
+                false => Err(existence_error("agent", Term::atom(name))),
+            }
+        }
         Ask::Members => {
             let member = [Term::atom(&*context.node), Term::atom("voter")];
             Ok(Term::list(vec![Term::structure("member", member)]))

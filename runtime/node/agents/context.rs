@@ -6,13 +6,15 @@ use super::mailbox::Mailbox;
 use super::side::Sides;
 use super::step::Steps;
 use super::task::Order;
+use super::topics::Listeners;
 use super::view::View;
+use crate::net::Net;
 use crate::space::Space;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use synod_prolog::frame::Trigger;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Topics that one agent may subscribe to, at most.
 pub(super) const MAX_TOPICS: usize = 4096;
@@ -27,6 +29,12 @@ pub(crate) struct Context {
     pub(super) folder: PathBuf,
     /// Goals that are asked for answer by answer.
     pub(super) steps: Steps,
+    /// Clients that listen to topics.
+    pub(super) listeners: Listeners,
+    /// Told when somebody subscribes to a topic, or does so no more.
+    pub(super) topics_changed: Arc<Notify>,
+    /// The other nodes, once this one takes part in the network.
+    pub(super) net: OnceLock<Weak<Net>>,
     agents: Mutex<BTreeMap<String, Registered>>,
     is_stopping: watch::Sender<bool>,
 }
@@ -42,12 +50,23 @@ pub(super) struct Registered {
     pub(super) sides: Arc<Sides>,
     pub(super) orders: mpsc::Sender<Order>,
     topics: Arc<Mutex<BTreeSet<String>>>,
+    topics_changed: Arc<Notify>,
 }
 
 impl Context {
     pub(super) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
         let (agents, is_stopping) = (Mutex::default(), watch::Sender::new(false));
-        Self { node, executable, folder, steps: Steps::default(), agents, is_stopping }
+        Self {
+            node,
+            executable,
+            folder,
+            steps: Steps::default(),
+            listeners: Listeners::default(),
+            topics_changed: Arc::default(),
+            net: OnceLock::new(),
+            agents,
+            is_stopping,
+        }
     }
 
     /// The node's name.
@@ -98,30 +117,53 @@ impl Context {
         self.lock().values().cloned().collect()
     }
 
-    /// Gossips a term to every agent of this node that subscribes to the topic.
-    pub(super) fn publish(&self, topic: &str, from: &str, term: &[u8]) {
-        for agent in self.lock().values().filter(|agent| agent.subscribes(topic)) {
-            let (topic, from) = (topic.to_owned(), from.to_owned());
-            agent.mailbox.put(Trigger::Message { topic, from, term: term.to_vec() });
-        }
+    /// The network, once this node takes part in it.
+    pub(super) fn net(&self) -> Option<Arc<Net>> {
+        self.net.get().and_then(Weak::upgrade)
+    }
+
+    /// An agent that runs here, by its name or by `NAME@NODE`.
+    pub(super) fn runs(&self, name: &str) -> Option<Registered> {
+        let own = name.strip_suffix(&*self.node).and_then(|name| name.strip_suffix('@'));
+        let found = self.agent(name).or_else(|| self.agent(own?));
+        found.filter(|agent| agent.view.is_running())
     }
 
     /// Sends a term to an agent of this node. Says whether there is one.
     pub(super) fn send(&self, to: &str, from: &str, term: &[u8]) -> bool {
-        let Some(agent) = self.agent(to).filter(|agent| agent.view.is_running()) else {
+        let Some(agent) = self.runs(to) else {
             return false;
         };
         agent.mailbox.put(Trigger::Sent { from: from.to_owned(), term: term.to_vec() });
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
+    /// Sends a term to an agent wherever it runs, or says why not.
+    pub(super) async fn send_anywhere(
+        &self,
+        to: &str,
+        from: &str,
+        term: &[u8],
+    ) -> Result<(), String> {
+        if self.send(to, from, term) {
+            return Ok(());
+        }
+        let Some((net, places)) = self.elsewhere(to, None).await else {
+            return Err(format!("nothing was sent to {to}: no such agent is known"));
+        };
+        // There is one, at least.
+        let sent = places.first().map_or(Ok(()), |place| net.post(place, to, from, term));
+        sent.map_err(|why| format!("nothing was sent to {to}: {why}"))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Registered {
     pub(super) fn new(
+        context: &Context,
         definition: Arc<Definition>,
         space: Space,
         log: AgentLog,
@@ -136,13 +178,16 @@ impl Registered {
             sides: Arc::default(),
             orders,
             topics: Arc::default(),
+            topics_changed: Arc::clone(&context.topics_changed),
         }
     }
 
     pub(super) fn subscribe(&self, topic: &str) {
         let mut topics = self.topics();
         if topics.len() < MAX_TOPICS {
-            topics.insert(topic.to_owned());
+            if topics.insert(topic.to_owned()) {
+                self.topics_changed.notify_one();
+            }
         } else {
             drop(topics);
             let text = format!("no subscription to {topic}: there are {MAX_TOPICS} already");
@@ -151,18 +196,21 @@ impl Registered {
     }
 
     pub(super) fn unsubscribe(&self, topic: &str) {
-        self.topics().remove(topic);
+        if self.topics().remove(topic) {
+            self.topics_changed.notify_one();
+        }
     }
 
     pub(super) fn unsubscribe_all(&self) {
         self.topics().clear();
+        self.topics_changed.notify_one();
     }
 
-    fn subscribes(&self, topic: &str) -> bool {
+    pub(super) fn subscribes(&self, topic: &str) -> bool {
         self.topics().contains(topic)
     }
 
-    fn topics(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    pub(super) fn topics(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,12 +32,15 @@ impl Task {
                 Effect::Subscribe { topic } => self.registered.subscribe(&topic),
                 Effect::Unsubscribe { topic } => self.registered.unsubscribe(&topic),
                 Effect::Publish { topic, term } => {
-                    self.context.publish(&topic, &self.definition.name, &term);
+                    let from = &self.definition.name;
+                    if let Err(why) = self.context.publish(&topic, from, &term) {
+                        self.log("error", &format!("nothing was published: {why}"));
+                    }
                 }
                 Effect::Send { agent, term } => {
-                    if !self.context.send(&agent, &self.definition.name, &term) {
-                        let text = format!("nothing was sent to {agent}: no such agent is known");
-                        self.log("warning", &text);
+                    let from = &self.definition.name;
+                    if let Err(why) = self.context.send_anywhere(&agent, from, &term).await {
+                        self.log("warning", &why);
                     }
                 }
             }

@@ -9,6 +9,7 @@ mod context;
 mod definition;
 mod effects;
 mod engine;
+mod goals;
 mod handing;
 mod info;
 mod letters;
@@ -16,20 +17,22 @@ mod load;
 mod log;
 mod mailbox;
 mod names;
+mod remote;
 mod side;
 mod standby;
 mod step;
 mod takeover;
 mod task;
 mod timers;
+mod topics;
 mod triggers;
 mod view;
 
-use crate::api::{AgentInfo, ErrorBody, GoalEvent, GoalRequest, LogLine, Problem};
+use crate::api::{AgentInfo, ErrorBody, LogLine, Problem};
 use crate::api::{AgentOptions, Reloaded, RunRequest};
+use crate::multicast;
 use crate::node::LOCAL;
 use crate::space::{Space, error};
-use crate::{json, multicast};
 pub(crate) use ask::existence_error;
 use commit::claim_after;
 pub(crate) use context::Context;
@@ -41,14 +44,13 @@ pub(crate) use load::problems;
 use load::{LoadError, Loaded};
 pub(crate) use log::AgentLog;
 pub(crate) use mailbox::Mailbox;
+pub(crate) use remote::{CALL, MAX_TOKENS};
 pub(crate) use side::{Committed, commit_draft};
-use side::{SideEvent, Solve};
 use standby::Held;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::kb::Position;
-use synod_prolog::frame::{GoalKind, GoalText};
 use takeover::How;
 use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -56,8 +58,6 @@ use triggers::{Scan, Watches};
 
 /// Orders that wait for an agent's task, at most.
 const ORDERS: usize = 16;
-/// Answers in one frame of a goal from outside: each is shown as it comes.
-const CHUNK: u32 = 1;
 /// Events that wait for a client, at most.
 const EVENTS: usize = 64;
 
@@ -95,7 +95,8 @@ impl Agents {
         let captures = multicast::open(&definition.options.multicast)?;
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
-        let registered = Registered::new(Arc::clone(&definition), space.clone(), log, orders);
+        let registered =
+            Registered::new(&self.context, Arc::clone(&definition), space.clone(), log, orders);
         let before = self.context.agent(&name);
         if let Err(known) = self.context.register(&registered) {
             return Err(exists(&name, &known));
@@ -252,7 +253,7 @@ impl Agents {
         let definition = Definition { name, space: LOCAL.to_owned(), program, options };
         let (orders, _) = mpsc::channel(ORDERS);
         let log = AgentLog::open(folder);
-        let registered = Registered::new(Arc::new(definition), space, log, orders);
+        let registered = Registered::new(&self.context, Arc::new(definition), space, log, orders);
         registered.log.line("error", why);
         registered.view.failed(why);
         // Nothing runs under this name yet: the node is starting.
@@ -389,46 +390,6 @@ impl Agents {
         Ok(receiver)
     }
 
-    /// Solves a goal in a side engine of an agent. Dropping the receiver ends it.
-    pub(crate) fn solve(
-        &self,
-        kind: SolveKind,
-        request: GoalRequest,
-    ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
-        let agent = self.for_goal(request.agent.as_deref(), request.space.as_deref())?;
-        let step = request.step.map(|name| self.context.steps.begin(name)).transpose()?;
-        let solve = Solve {
-            kind: match kind {
-                SolveKind::Query => GoalKind::Query,
-                SolveKind::Transact => GoalKind::Transact,
-            },
-            goal: GoalText::Text { text: request.goal },
-            chunk: CHUNK,
-            limit: request.limit,
-            at_least: request.min_index,
-            as_of: request.as_of.filter(|_| kind == SolveKind::Query),
-            once: request.once,
-            depth: 0,
-            step: step.map(Arc::new),
-        };
-        let space = agent.space.clone();
-        let mut events = agent.solve(&self.context, solve);
-        let (sender, receiver) = mpsc::channel(EVENTS);
-        tokio::spawn(async move {
-            loop {
-                let event = tokio::select! {
-                    event = events.recv() => event,
-                    () = sender.closed() => return,
-                };
-                let Some(event) = event else { return };
-                if sender.send(goal_event(event, &space, kind)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(receiver)
-    }
-
     /// Asks a goal that waits for more; see [`GoalRequest::step`].
     pub(crate) fn more(&self, name: &str) -> Result<(), ErrorBody> {
         self.context.steps.more(name)
@@ -468,32 +429,6 @@ impl Agents {
             error("not_found", text)
         };
         self.context.agent(name).ok_or_else(unknown)
-    }
-
-    fn for_goal(&self, name: Option<&str>, space: Option<&str>) -> Result<Registered, ErrorBody> {
-        if let Some(name) = name {
-            return self.agent(name);
-        }
-        let mut running: Vec<_> = self
-            .context
-            .agents()
-            .into_iter()
-            .filter(|a| a.view.is_alive() && space.is_none_or(|s| a.definition.space == s))
-            .collect();
-        match (running.pop(), running.is_empty()) {
-            (Some(agent), true) => Ok(agent),
-            (Some(agent), false) => {
-                running.push(agent);
-                let names: Vec<_> = running.iter().map(|a| a.definition.name.clone()).collect();
-                let text =
-                    format!("several agents run: say which with --agent ({})", names.join(", "));
-                Err(error("ambiguous", text))
-            }
-            (None, _) => {
-                let text = "no agent runs here: start one with `synod run FILE`";
-                Err(error("not_found", text))
-            }
-        }
     }
 }
 
@@ -535,23 +470,6 @@ fn definition_of(space: &Space, run: &RunRequest) -> Result<Definition, ErrorBod
     }
     let space = space.name().to_owned();
     Ok(Definition { name, space, program, options: run.options.clone() })
-}
-
-fn goal_event(event: SideEvent, space: &Space, kind: SolveKind) -> GoalEvent {
-    match event {
-        SideEvent::Answer(answer) => GoalEvent::Answer(json::answer(answer)),
-        SideEvent::Output(bytes) => {
-            GoalEvent::Output { text: String::from_utf8_lossy(&bytes).into_owned() }
-        }
-        SideEvent::More => GoalEvent::More,
-        SideEvent::End { succeeded, more, index } => {
-            let stale = space.leaderless_for().filter(|_| kind == SolveKind::Query);
-            let stale_ms = stale.map(|stale| u64::try_from(stale.as_millis()).unwrap_or(u64::MAX));
-            GoalEvent::End { succeeded, more, index, stale_ms }
-        }
-        SideEvent::Threw { text, .. } => GoalEvent::Error(error("threw", text)),
-        SideEvent::Failed(body) => GoalEvent::Error(body),
-    }
 }
 
 fn describe(problem: &Problem) -> String {

@@ -76,6 +76,8 @@ pub(super) enum SideEvent {
         succeeded: bool,
         more: bool,
         index: u64,
+        /// For how long no leader has been known, where another node says so.
+        stale_ms: Option<u64>,
     },
     /// The goal threw; the last event.
     Threw {
@@ -241,7 +243,9 @@ async fn ended_before(space: &Space, solve: &Solve) -> Option<SideEvent> {
         solve.once.filter(|_| matches!(solve.kind, GoalKind::Transact))?;
     let outcome = space.look(move |state| state.outcome(session, seq).cloned()).await??;
     Some(match outcome {
-        Outcome::Committed(index) => SideEvent::End { succeeded: true, more: false, index },
+        Outcome::Committed(index) => {
+            SideEvent::End { succeeded: true, more: false, index, stale_ms: None }
+        }
         Outcome::Refused(_, why) => SideEvent::Failed(error("refused", why.to_string())),
     })
 }
@@ -322,7 +326,13 @@ impl Goal<'_> {
                     match end {
                         End::More if cut || is_full => {
                             engine.send(&ToEngine::Stop { id: ID }).await?;
-                            self.tell(SideEvent::End { succeeded, more: true, index }).await;
+                            self.tell(SideEvent::End {
+                                succeeded,
+                                more: true,
+                                index,
+                                stale_ms: None,
+                            })
+                            .await;
                             return Ok(true);
                         }
                         End::More => {
@@ -334,7 +344,13 @@ impl Goal<'_> {
                         }
                         End::Running => {}
                         End::Done | End::False => {
-                            self.tell(SideEvent::End { succeeded, more: cut, index }).await;
+                            self.tell(SideEvent::End {
+                                succeeded,
+                                more: cut,
+                                index,
+                                stale_ms: None,
+                            })
+                            .await;
                             return Ok(true);
                         }
                         End::Syntax { problems: found } => {
@@ -416,8 +432,16 @@ impl Goal<'_> {
         for effect in effects {
             match effect {
                 Effect::Output { bytes } => self.tell(SideEvent::Output(bytes)).await,
-                Effect::Publish { topic, term } => self.context.publish(&topic, name, &term),
-                Effect::Send { agent, term } => drop(self.context.send(&agent, name, &term)),
+                Effect::Publish { topic, term } => {
+                    if let Err(why) = self.context.publish(&topic, name, &term) {
+                        self.agent.log.line("error", &format!("nothing was published: {why}"));
+                    }
+                }
+                Effect::Send { agent, term } => {
+                    if let Err(why) = self.context.send_anywhere(&agent, name, &term).await {
+                        self.agent.log.line("warning", &why);
+                    }
+                }
                 Effect::Log { text, .. } => self.agent.log.line("info", &text),
                 Effect::After { .. }
                 | Effect::Every { .. }

@@ -42,6 +42,11 @@ impl Steps {
         Ok(Step { steps: self.clone(), name, asked })
     }
 
+    /// A step that only who has it can ask.
+    pub(super) fn unnamed(&self) -> Step {
+        Step { steps: Self::default(), name: String::new(), asked: Arc::default() }
+    }
+
     /// Asks a goal for more. Whoever asks twice for one answer gets one.
     pub(super) fn more(&self, name: &str) -> Result<(), ErrorBody> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,6 +62,11 @@ impl Steps {
 }
 
 impl Step {
+    /// Asks for more.
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
     /// Waits to be asked for more.
     pub(super) async fn asked(&self) {
         self.asked.notified().await;

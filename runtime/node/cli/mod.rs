@@ -9,8 +9,10 @@ mod agent;
 mod answers;
 mod bench;
 mod broadcast;
+mod call;
 mod client;
 mod detach;
+mod doctor;
 mod down;
 mod examples;
 mod failure;
@@ -23,7 +25,9 @@ mod memory;
 mod module;
 mod out;
 mod outcome;
+mod peer;
 mod progress;
+mod publish;
 mod query;
 mod repl;
 mod replay;
@@ -50,21 +54,21 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Prolog programs as distributed agents that agree.
 Usage: synod VERB ... [--data DIR] [--json] [-v]
-
 Run     run FILE           run a program as an agent, here or in a running node
         up, down           start the node of a data folder, stop it
         status             show it, its spaces and agents
         agent ...          list, stop, restart, reload; logs, letters
-Ask     query GOAL         print the answers of a goal
+Ask     query, call        the answers of a goal, here or where an agent runs
         repl               a Prolog toplevel on an agent's program and facts
 Tell    broadcast TERM     put an event in a space's order
         transact GOAL      run a goal once, as one transaction
         outcome ID         ask how a transaction ended
+        publish, subscribe gossip under a topic, on all nodes
 Share   space ...          create, ticket, join, leave, members, ...: many nodes
+        peer ...           id, known, connections, add, key, ...: the network
 Keep    log ...            show, tail, export, import, verify: what was done
-        replay             facts as of then, or what another program would do
-        module ...         publish, list, get
-Tools   bench ...          write, transact, lookup, reach, replay, ...: measure
+        replay, module ... facts as of then; shared code
+Tools   doctor, bench ...  what is wrong with this setup; measure
         completions, man   for a shell; manual pages
 
   --data DIR   the data folder [default: synod in the XDG data folder]
@@ -117,6 +121,11 @@ enum Verb {
     Transact(transact::Transact),
     Broadcast(broadcast::Broadcast),
     Outcome(outcome::Outcome),
+    Call(call::Call),
+    Publish(publish::Publish),
+    Subscribe(publish::Subscribe),
+    #[command(subcommand)]
+    Peer(peer::Peer),
     #[command(subcommand)]
     Agent(agent::Agent),
     #[command(subcommand)]
@@ -128,6 +137,7 @@ enum Verb {
     Module(module::Module),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Doctor(doctor::Doctor),
     Completions(manual::Completions),
     Man(manual::Man),
     /// An agent's engine; the node starts it
@@ -171,12 +181,17 @@ pub(crate) fn main() -> ExitCode {
         Verb::Transact(transact) => client::block_on(transact.run(&global)),
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),
         Verb::Outcome(outcome) => client::block_on(outcome.run(&global)),
+        Verb::Call(call) => client::block_on(call.run(&global)),
+        Verb::Publish(publish) => client::block_on(publish.run(&global)),
+        Verb::Subscribe(subscribe) => client::block_on(subscribe.run(&global)),
+        Verb::Peer(peer) => client::block_on(peer.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
         Verb::Space(space) => client::block_on(space.run(&global)),
         Verb::Log(log) => client::block_on(log.run(&global)),
         Verb::Replay(replay) => client::block_on(replay.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),
         Verb::Bench(bench) => client::block_on(bench.run(&global)),
+        Verb::Doctor(doctor) => client::block_on(doctor.run(&global)),
         Verb::Completions(completions) => completions.run(),
         Verb::Man(man) => man.run(),
         // Seen to above: an engine ends with a status of its own.

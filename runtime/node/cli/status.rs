@@ -6,7 +6,7 @@ use super::table::{Table, bytes, seconds};
 use super::{Failure, Global, Out, Verdict, units};
 use clap::Args;
 use std::time::Duration;
-use synod::api::{self, AgentInfo, SpaceInfo};
+use synod::api::{self, AgentInfo, Ready, SpaceInfo};
 
 /// How often the screen is drawn anew.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -19,12 +19,20 @@ pub(crate) struct Status {
     /// Go on showing it, every second, until Ctrl-C
     #[arg(short, long, env = "SYNOD_WATCH", hide_env = true, value_parser = units::switch())]
     watch: bool,
+    /// Show nothing but whether the node can be relied on: exit 0 if each space has a leader and this
+    /// node has caught up with it, else 1
+    #[arg(long, env = "SYNOD_READY", hide_env = true, value_parser = units::switch(),
+          conflicts_with = "watch")]
+    ready: bool,
 }
 
 impl Status {
     pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
         let client = Client::new(&global.data()?);
         let mut out = global.out();
+        if self.ready {
+            return ready(&client, &mut out).await;
+        }
         if !self.watch {
             show(&client, &mut out, "").await?;
             return Ok(Verdict::Yes);
@@ -44,6 +52,17 @@ impl Status {
             () = Out::closed() => Ok(Verdict::Yes),
         }
     }
+}
+
+async fn ready(client: &Client, out: &mut Out) -> Result<Verdict, Failure> {
+    let ready: Ready = client.get("/v1/ready").await?;
+    if out.is_json() {
+        out.json(&ready)?;
+    } else {
+        out.line(if ready.ready { "ready" } else { "not ready" })?;
+        ready.why.iter().for_each(|why| super::say::say(format_args!("synod: {why}")));
+    }
+    Ok(if ready.ready { Verdict::Yes } else { Verdict::No })
 }
 
 async fn show(client: &Client, out: &mut Out, clear: &str) -> Result<(), Failure> {
@@ -68,6 +87,9 @@ fn print(out: &mut Out, status: &api::Status) -> Result<(), Failure> {
         Some(space) => out.line(format_args!("data {data}, {} free", bytes(space.free_bytes)))?,
         None => out.line(format_args!("data {data}"))?,
     }
+    if let Some(net) = &status.net {
+        out.line(format_args!("peer {}, connected with {}", net.peer, net.connected))?;
+    }
     for warning in &status.warnings {
         let line = out.marked(&format!("warning: {warning}"));
         out.line(line)?;
@@ -81,17 +103,37 @@ fn print(out: &mut Out, status: &api::Status) -> Result<(), Failure> {
 }
 
 fn spaces(spaces: &[SpaceInfo]) -> Table {
-    let mut table =
-        Table::new(["SPACE", "ROLE", "TERM", "INDEX", "EVENTS/S", "FACTS", "LOG", "UNDER WAY", ""]);
+    let mut table = Table::new([
+        "SPACE",
+        "ROLE",
+        "LEADER",
+        "VOTERS",
+        "TERM",
+        "INDEX",
+        "EVENTS/S",
+        "FACTS",
+        "LOG",
+        "UNDER WAY",
+        "",
+    ]);
     for space in spaces {
         let read_only = space.read_only.as_ref().map(|why| format!("READ-ONLY: {why}"));
         let note = note(read_only, &space.near);
-        let is_marked = !note.is_empty();
+        let is_shared = space.voters > 0;
+        let is_marked = !note.is_empty() || (is_shared && space.leader.is_none());
+        let dash = || "-".to_owned();
+        let voters = format!("{} of {}", space.voters_reachable, space.voters);
         table.marked_row(
             is_marked,
             [
                 space.name.clone(),
                 space.role.clone(),
+                if is_shared {
+                    space.leader.clone().unwrap_or_else(|| "none".to_owned())
+                } else {
+                    dash()
+                },
+                if is_shared { voters } else { dash() },
                 space.term.to_string(),
                 space.index.to_string(),
                 space.commands_per_s.to_string(),

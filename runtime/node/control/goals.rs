@@ -4,7 +4,7 @@
 use super::cbor::accepts;
 use super::error::ApiError;
 use super::limits::COLLECTED_BYTES;
-use crate::api::{Answers, ChangeEvent, ErrorBody, GoalEvent, LogLine, Once};
+use crate::api::{Answers, ErrorBody, GoalEvent, LogLine, Once};
 use crate::space::error;
 use axum::Json;
 use axum::http::HeaderMap;
@@ -82,9 +82,9 @@ pub(super) async fn answer_results<T: Serialize + Send + 'static>(
     Ok(Json(collected).into_response())
 }
 
-/// Answers with a space's changes. They have no end, so there is no collecting them.
-pub(super) fn answer_changes(
-    changes: Receiver<ChangeEvent>,
+/// Answers with what has no end, so that there is no collecting it: a space's changes, gossip.
+pub(super) fn answer_events<T: Serialize + Send + 'static>(
+    changes: Receiver<T>,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
     let events = until(stopping, changes).map(|change| match change {

@@ -2,7 +2,7 @@
 //! conventions: a unit at the end, `_total` for what only rises. A counter begins anew with its node,
 //! and an agent's with its run.
 
-use crate::api::{AgentInfo, SpaceInfo, Status};
+use crate::api::{AgentInfo, NetInfo, SpaceInfo, Status};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::fmt::Write as _;
@@ -25,6 +25,13 @@ const SPACES: &[Metric<SpaceInfo>] = &[
     ("term", Kind::Gauge, "Raft term.", |s| Some(s.term as f64)),
     ("leader", Kind::Gauge, "Whether this node leads the space.", |s| {
         Some(f64::from(u8::from(s.role == "leader")))
+    }),
+    ("leader_known", Kind::Gauge, "Whether this node knows who leads the space.", |s| {
+        (s.voters > 0).then_some(f64::from(u8::from(s.leader.is_some())))
+    }),
+    ("voters", Kind::Gauge, "Voters of the space.", |s| (s.voters > 0).then_some(s.voters as f64)),
+    ("voters_reachable", Kind::Gauge, "Voters connected with this node, itself included.", |s| {
+        (s.voters > 0).then_some(s.voters_reachable as f64)
     }),
     ("facts", Kind::Gauge, "Facts in the knowledge base.", |s| Some(s.facts as f64)),
     ("log_bytes", Kind::Gauge, "Size of the log on disk.", |s| Some(s.log_bytes as f64)),
@@ -102,11 +109,31 @@ fn text(status: &Status) -> String {
         "Frames and streams of peers that belong to no space here.",
     );
     line(&mut out, name, &[], status.refused_frames as f64);
+    if let Some(net) = &status.net {
+        network(&mut out, net);
+    }
     family(&mut out, "space", SPACES, &status.spaces, |space| vec![("space", &space.name)]);
     family(&mut out, "agent", AGENTS, &status.agents, |agent| {
         vec![("space", &agent.space), ("agent", &agent.name)]
     });
     out
+}
+
+/// What the bridge has counted.
+fn network(out: &mut String, net: &NetInfo) {
+    head(out, "synod_peers_connected", Kind::Gauge, "Peers that this node is connected with.");
+    line(out, "synod_peers_connected", &[], net.connected as f64);
+    for (counter, n) in &net.stats.counters {
+        let name = format!("synod_bridge_{counter}_total");
+        let help = format!("The bridge's count of {}.", counter.replace('_', " "));
+        head(out, &name, Kind::Counter, &help);
+        line(out, &name, &[], *n as f64);
+    }
+    let name = "synod_bridge_refusals_total";
+    head(out, name, Kind::Counter, "Peers, calls and messages turned away, by the reason.");
+    for (reason, n) in &net.stats.refusals {
+        line(out, name, &[("reason", reason)], *n as f64);
+    }
 }
 
 /// All metrics of spaces or agents: those of one name stand together, as the format wants it.

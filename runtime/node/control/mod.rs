@@ -64,6 +64,7 @@ mod goals;
 pub mod limits;
 mod log;
 mod metrics;
+mod peers;
 pub mod propose;
 mod routes;
 mod socket;

@@ -2,9 +2,9 @@
 
 use super::body::Input;
 use super::error::ApiError;
-use super::goals::{answer_changes, answer_goal, answer_lines};
+use super::goals::{answer_events, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
-use super::{cbor, log, metrics, propose, spaces};
+use super::{cbor, log, metrics, peers, propose, spaces};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
     Outcome, PredicateInfo, Problem, PublishRequest, Published, Reloaded, RetriedLetter,
@@ -58,6 +58,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/modules/{name}", get(module))
         .route("/v1/propose", post(propose::propose))
         .merge(spaces::router())
+        .merge(peers::router())
         .layer(from_fn_with_state(places, admit));
     Router::new()
         .route("/v1/status", get(status))
@@ -151,7 +152,7 @@ async fn changes(
     let Query(Watched { space, predicate, after }) = watched?;
     let predicate = predicate.map(|text| indicator(&text)).transpose()?;
     let changes = node.changes(space.as_deref(), predicate, after)?;
-    Ok(answer_changes(changes, stopping(&node)))
+    Ok(answer_events(changes, stopping(&node)))
 }
 
 /// `Name/Arity`. The name may hold slashes, and is quoted if Prolog wants it quoted.
@@ -307,7 +308,7 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
 }
 
 /// Reads a term that a person wrote, and gives its bytes.
-fn read_term(text: &str) -> Result<Bytes, ApiError> {
+pub(super) fn read_term(text: &str) -> Result<Bytes, ApiError> {
     let term = text::read(text, Dialect::Scryer).map_err(|error| {
         let what = format!("syntax error: {}", error.what);
         let at = format!("line {}, column {}", error.line, error.column);

@@ -1,6 +1,7 @@
 //! Streams that peers open here, and how short texts go over them.
 
-use super::{Net, join, snapshot};
+use super::{Net, join, reach, snapshot};
+use crate::agents;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -19,6 +20,8 @@ impl Net {
         let served = match name {
             join::STREAM => join::serve(self, peer, stream).await,
             snapshot::STREAM => snapshot::receive(&self.routes, peer, stream).await,
+            agents::CALL => self.agents.serve_call(self, peer, stream).await,
+            reach::SEND => self.receive_messages(peer, stream).await,
             _ => Err(io::Error::other("there is nothing of that name here")),
         };
         if let Err(e) = served {

@@ -3,23 +3,33 @@
 //! A frame between members begins with a token that only members can make, of the space and of both
 //! peers ([`synod_core::group::token`]): so a frame finds its space, and strangers find none.
 
+mod directory;
+mod gossip;
 mod incoming;
 mod join;
 mod keeper;
+pub(crate) mod messages;
+pub(crate) mod peers;
+mod reach;
 mod routes;
 mod snapshot;
 pub(crate) mod ticket;
 
+use crate::agents::Agents;
 use crate::folder::Folder;
 use crate::space::{Lane, Links, Offer, Space};
 use bytes::Bytes;
+use directory::Directory;
 pub(crate) use join::join;
+pub(crate) use reach::Place;
+use reach::Post;
 use routes::Routes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
 
 /// Where a node listens if it is not said, and no other port has been taken before.
@@ -81,6 +91,16 @@ pub(crate) struct Net {
     runtime: tokio::runtime::Handle,
     /// Identities that more than one node was seen to have.
     twins: Mutex<BTreeSet<PeerId>>,
+    /// This node's name.
+    node: String,
+    agents: Agents,
+    started: Instant,
+    /// What other nodes say of themselves.
+    directory: Mutex<Directory>,
+    /// Messages to agents that wait to be sent.
+    posts: Mutex<HashMap<PeerId, Post>>,
+    /// What of peers was refused here, by its kind.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// Which network this is, for tickets: a private one's key shows by its fingerprint.
     pub(crate) network: Option<String>,
 }
@@ -104,7 +124,11 @@ impl Deliver for Ears {
 
 impl Net {
     /// Takes part in the network.
-    pub(crate) async fn start(folder: &Folder, config: &NetConfig) -> Result<Arc<Self>, NetError> {
+    pub(crate) async fn start(
+        folder: &Folder,
+        config: &NetConfig,
+        agents: &Agents,
+    ) -> Result<Arc<Self>, NetError> {
         let identity = Identity::of_folder(folder.root())?;
         let me = identity.id();
         let private = config.private.as_deref().map(PrivateKey::read).transpose()?;
@@ -134,6 +158,12 @@ impl Net {
             bridge: OnceLock::new(),
             me,
             routes: Routes::new(me),
+            node: folder.name.clone(),
+            agents: agents.clone(),
+            started: Instant::now(),
+            directory: Mutex::default(),
+            posts: Mutex::default(),
+            refusals: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             twins: Mutex::default(),
             network,
@@ -144,6 +174,8 @@ impl Net {
         // Set once, here.
         drop(net.bridge.set(bridge));
         tokio::spawn(keeper::keep(Arc::downgrade(&net)));
+        agents.join(&net);
+        gossip::start(&net);
         Ok(net)
     }
 
@@ -207,6 +239,7 @@ impl Net {
                 tracing::info!("no longer connected with {peer}");
                 self.routes.connected(peer, false);
             }
+            Event::Gossip { topic, from, bytes } => self.hear(&topic, from, &bytes),
             Event::Incoming { peer, name, stream } => {
                 let net = Arc::clone(self);
                 // Connections come on tasks of the bridge, which run on this runtime.

@@ -56,6 +56,25 @@ impl Routes {
         spaces.iter().find(|(space, _)| space.id() == *id).cloned()
     }
 
+    /// All of them, each with its key.
+    pub(super) fn all(&self) -> Vec<(Space, [u8; 32])> {
+        self.spaces.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The tokens that this node makes for a peer.
+    pub(super) fn tokens_for(&self, peer: PeerId) -> Vec<[u8; 16]> {
+        let (from, to) = (self.me.to_bytes(), peer.to_bytes());
+        self.all().iter().map(|(_, key)| group::token(key, &from, &to)).collect()
+    }
+
+    /// Whether one of these tokens of a peer is that of a space that it is a member of.
+    pub(super) fn admits(&self, peer: PeerId, tokens: &[[u8; 16]]) -> bool {
+        let known = self.tokens_of(peer);
+        let is_shown = |token: &[u8; 16]| tokens.contains(token);
+        let is_member = |space: &Space| space.membership().of_peer(&known.peer).is_some();
+        known.of.iter().any(|(token, space)| is_shown(token) && is_member(space))
+    }
+
     /// Hands a frame to its space. One of no space here is somebody's who is no member.
     pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) {
         let Ok(token) = Frame::token(&frame) else {

@@ -95,3 +95,8 @@ pub(in crate::engine) fn arity_of(term: &Term) -> Result<u32, Ball> {
 pub(super) fn is_true(term: &Term) -> bool {
     matches!(term, Term::Atom(name) if &**name == "true")
 }
+
+/// Refuses a term of more than so many bytes, by the name of the bound.
+pub(super) fn bounded(term: &[u8], bound: usize, name: &str) -> Result<(), Ball> {
+    if term.len() > bound { Err(errors::resource(name)) } else { Ok(()) }
+}

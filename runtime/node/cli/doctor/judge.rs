@@ -1,0 +1,318 @@
+//! Whether what was found is well, and how to mend it if not.
+
+use crate::cli::table::bytes;
+use std::time::Duration;
+use synod::api::{Finding, KnownPeer, SpaceInfo};
+
+pub(super) const OK: &str = "ok";
+pub(super) const WARN: &str = "warn";
+pub(super) const BAD: &str = "bad";
+
+/// A write waits for the disk once; slower than this and everybody notices.
+const SLOW_SYNC: Duration = Duration::from_millis(10);
+/// So slow that leaders lose their followers.
+const BAD_SYNC: Duration = Duration::from_millis(100);
+/// Less free than this is soon full; the node refuses writes below a quarter of it.
+const LOW_SPACE: u64 = 1 << 30;
+const NO_SPACE: u64 = 256 << 20;
+/// A connection, an engine or a log's segment takes one each.
+const FEW_FILES: u64 = 4096;
+const TOO_FEW_FILES: u64 = 256;
+/// Clocks that are so far apart make times in logs hard to compare…
+const CLOCK_OFF: i64 = 1_000;
+/// …and tickets, which end at a time, of no use.
+const CLOCK_WRONG: i64 = 60_000;
+/// `CAP_NET_ADMIN` and `CAP_NET_RAW` (capabilities(7)).
+const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
+
+fn finding(what: &str, state: &str, found: impl Into<String>, mend: Option<String>) -> Finding {
+    Finding { what: what.to_owned(), state: state.to_owned(), found: found.into(), mend }
+}
+
+fn mend(text: impl Into<String>) -> Option<String> {
+    Some(text.into())
+}
+
+pub(super) fn no_folder(folder: &str) -> Finding {
+    let how = mend(format!("synod up --data {folder} makes it"));
+    finding("data folder", WARN, format!("{folder} is not there yet"), how)
+}
+
+pub(super) fn folder(folder: &str, is_dir: bool, mode: u32, unwritable: Option<String>) -> Finding {
+    let what = "data folder";
+    if !is_dir {
+        let how = mend("name another one with --data DIR");
+        return finding(what, BAD, format!("{folder} is no folder"), how);
+    }
+    if let Some(why) = unwritable {
+        let how = mend(format!("it has to belong to the node's user: chown -R USER {folder}"));
+        return finding(what, BAD, format!("{folder} cannot be written: {why}"), how);
+    }
+    if mode & 0o022 != 0 {
+        let how = mend(format!("chmod go-w {folder}"));
+        return finding(what, BAD, format!("{folder}: others may write it (mode {mode:04o})"), how);
+    }
+    finding(what, OK, folder, None)
+}
+
+pub(super) fn no_identity(file: &str) -> Finding {
+    finding(
+        "identity",
+        OK,
+        format!("{file} is made when the node first takes part in a network"),
+        None,
+    )
+}
+
+pub(super) fn identity(read: Result<String, String>) -> Finding {
+    match read {
+        Ok(id) => finding("identity", OK, id, None),
+        // It says itself what to do.
+        Err(why) => finding("identity", BAD, why, None),
+    }
+}
+
+/// The times of writes, in order.
+pub(super) fn disk(times: Result<Vec<Duration>, String>) -> Finding {
+    let what = "disk latency";
+    let times = match times {
+        Ok(times) if !times.is_empty() => times,
+        Ok(_) => {
+            return finding(what, BAD, "no write was finished", mend("look at the system's log"));
+        }
+        Err(why) => {
+            let how = mend("look at the disk, and at the system's log");
+            return finding(what, BAD, format!("a file cannot be written and synced: {why}"), how);
+        }
+    };
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let (p50, p99) = (at(50), at(99));
+    let found = format!("fdatasync p50 {:.2} ms, p99 {:.2} ms", ms(p50), ms(p99));
+    let how = "each write waits for the disk once: put the data folder on a local SSD, not on a network's \
+               or a shared disk";
+    match p50 {
+        p50 if p50 >= BAD_SYNC => finding(what, BAD, found, mend(how)),
+        p50 if p50 >= SLOW_SYNC || p99 >= BAD_SYNC => finding(what, WARN, found, mend(how)),
+        _ => finding(what, OK, found, None),
+    }
+}
+
+pub(super) fn free(free: Result<u64, String>) -> Finding {
+    let what = "free space";
+    let how = mend("make room: below the node's --min-free writes are refused");
+    match free {
+        Err(why) => finding(what, BAD, why, how),
+        Ok(free) if free < NO_SPACE => finding(what, BAD, bytes(free), how),
+        Ok(free) if free < LOW_SPACE => finding(what, WARN, bytes(free), how),
+        Ok(free) => finding(what, OK, bytes(free), None),
+    }
+}
+
+/// None is without limit.
+pub(super) fn open_files(limit: Option<u64>, most: Option<u64>) -> Finding {
+    let what = "open files";
+    let Some(limit) = limit else { return finding(what, OK, "without limit", None) };
+    let most = most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+    let how = mend(format!("ulimit -n {most}, or LimitNOFILE= in the service's unit"));
+    let found = format!("{limit} at most");
+    match limit {
+        limit if limit < TOO_FEW_FILES => finding(what, BAD, found, how),
+        limit if limit < FEW_FILES => finding(what, WARN, found, how),
+        _ => finding(what, OK, found, None),
+    }
+}
+
+pub(super) fn privileges(effective: u64) -> Finding {
+    let what = "privileges";
+    let missing: Vec<&str> = [("CAP_NET_ADMIN", NET_ADMIN), ("CAP_NET_RAW", NET_RAW)]
+        .into_iter()
+        .filter_map(|(name, bit)| (effective & bit == 0).then_some(name))
+        .collect();
+    if missing.is_empty() {
+        return finding(what, OK, "CAP_NET_ADMIN and CAP_NET_RAW, for tunnels", None);
+    }
+    let found =
+        format!("no {}: tunnels that redirect do not work, all else does", missing.join(" and "));
+    let how = "if you want them: setcap cap_net_admin,cap_net_raw+ep $(command -v synod)";
+    finding(what, WARN, found, mend(how))
+}
+
+pub(super) fn ports(tcp: Option<String>, udp: Option<String>) -> Finding {
+    let what = "ports";
+    let how = "a firewall or a sandbox forbids it: allow the node to listen, or name addresses with --listen";
+    match (tcp, udp) {
+        (None, None) => finding(what, OK, "TCP and UDP ports can be listened on", None),
+        (Some(why), _) => {
+            finding(what, BAD, format!("no TCP port can be listened on: {why}"), mend(how))
+        }
+        (None, Some(why)) => {
+            let found = format!("no UDP port can be listened on, so no QUIC: {why}");
+            finding(what, WARN, found, mend(how))
+        }
+    }
+}
+
+pub(super) fn no_node(data: &str) -> Finding {
+    let how = mend(format!("start it with: synod up --data {data}"));
+    finding("node", WARN, "it does not run, so its peers were not looked at", how)
+}
+
+pub(super) fn no_network() -> Finding {
+    let how = mend("if it is to: synod space create NAME, or start it with --listen");
+    finding("network", OK, "the node takes no part in one", how)
+}
+
+/// Both in microseconds since 1970; `last` is 0 if nothing is in the log.
+pub(super) fn clock(now: u64, last: u64) -> Finding {
+    let behind = last.saturating_sub(now) / 1000;
+    let how = mend("set the clock, and keep it set: timedatectl set-ntp true");
+    match i64::try_from(behind).unwrap_or(i64::MAX) {
+        behind if behind >= CLOCK_WRONG => {
+            let found = format!("it is {} s behind the last entry of a log", behind / 1000);
+            finding("clock", BAD, found, how)
+        }
+        behind if behind >= CLOCK_OFF => {
+            let found = format!("it is {} s behind the last entry of a log", behind / 1000);
+            finding("clock", WARN, found, how)
+        }
+        _ => finding("clock", OK, "not behind any log", None),
+    }
+}
+
+pub(super) fn clock_of(node: &str, ahead_ms: i64) -> Finding {
+    let what = format!("clock of {node}");
+    let found = format!("{:+.1} s against this one's", ahead_ms as f64 / 1000.0);
+    let how = mend(format!("set this clock or that of {node}: timedatectl set-ntp true"));
+    match ahead_ms.saturating_abs() {
+        off if off >= CLOCK_WRONG => finding(&what, BAD, found, how),
+        off if off >= CLOCK_OFF => finding(&what, WARN, found, how),
+        _ => finding(&what, OK, found, None),
+    }
+}
+
+pub(super) fn warning(text: &str) -> Finding {
+    finding("node", WARN, text, None)
+}
+
+pub(super) fn spaces(spaces: &[SpaceInfo]) -> Vec<Finding> {
+    let shared = spaces.iter().filter(|space| space.voters > 0);
+    let judged = shared.map(|space| {
+        let what = format!("space {}", space.name);
+        let found = format!("{} of {} voters reachable", space.voters_reachable, space.voters);
+        let has_quorum = space.voters_reachable > space.voters / 2;
+        let how = mend(format!("synod space members --space {} shows who is missing", space.name));
+        match &space.leader {
+            Some(leader) if space.voters_reachable == space.voters => {
+                finding(&what, OK, format!("led by {leader}, {found}"), None)
+            }
+            Some(leader) if has_quorum => {
+                finding(&what, WARN, format!("led by {leader}, {found}"), how)
+            }
+            Some(leader) => finding(&what, BAD, format!("led by {leader}, {found}"), how),
+            None => finding(&what, BAD, format!("no leader is known, {found}"), how),
+        }
+    });
+    judged.collect()
+}
+
+pub(super) fn peer(peer: &KnownPeer, reached: Result<(), String>) -> Finding {
+    let name = peer.node.as_deref().or(peer.peer.as_deref());
+    let address = peer.addresses.first().map(|known| known.address.as_str());
+    let what = format!("peer {}", name.or(address).unwrap_or("without a name"));
+    match reached {
+        Ok(()) => finding(&what, OK, "reachable", None),
+        Err(why) => {
+            // What was asked for by hand is wanted; others come and go.
+            let state = if peer.wanted { BAD } else { WARN };
+            let id = peer.peer.as_deref().or(address).unwrap_or_default();
+            let how = mend(format!(
+                "is it running, and may this machine connect to it? synod peer rm {id} forgets it"
+            ));
+            finding(&what, state, format!("not reachable: {why}"), how)
+        }
+    }
+}
+
+pub(super) fn more_peers(more: usize) -> Finding {
+    finding("peers", OK, format!("{more} more are known and were not dialed"), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(finding: Finding) -> String {
+        // What is not well says what to do about it.
+        assert!(finding.state == OK || finding.mend.is_some(), "{finding:?}");
+        finding.state
+    }
+
+    #[test]
+    fn a_disk_is_judged_by_how_long_it_is_waited_for() {
+        let of = |ms: u64| disk(Ok(vec![Duration::from_millis(ms); 50]));
+        assert_eq!(
+            ["ok", "warn", "bad"],
+            [of(1), of(10), of(100)].map(state).each_ref().map(|s| &**s)
+        );
+        assert_eq!(state(disk(Err("no".into()))), BAD);
+        assert_eq!(state(disk(Ok(Vec::new()))), BAD);
+        let mut times = vec![Duration::from_millis(1); 99];
+        times.push(Duration::from_millis(200));
+        assert_eq!(state(disk(Ok(times.clone()))), WARN, "one in a hundred is very slow");
+        assert!(disk(Ok(times)).found.contains("p50 1.00 ms, p99 200.00 ms"));
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_the_log_and_by_others() {
+        let day = 24 * 3600 * 1_000_000;
+        assert_eq!(state(clock(2 * day, day)), OK);
+        assert_eq!(state(clock(day, day + 2_000_000)), WARN);
+        assert_eq!(state(clock(day, 2 * day)), BAD);
+        assert_eq!(state(clock_of("beta", 500)), OK);
+        assert_eq!(state(clock_of("beta", -2_000)), WARN);
+        assert_eq!(state(clock_of("beta", -86_400_000)), BAD);
+        assert_eq!(state(clock_of("beta", i64::MIN)), BAD);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_bad() {
+        assert_eq!(state(folder("/d", true, 0o700, None)), OK);
+        assert_eq!(state(folder("/d", true, 0o755, None)), OK);
+        assert_eq!(state(folder("/d", true, 0o777, None)), BAD);
+        assert_eq!(state(folder("/d", false, 0o700, None)), BAD);
+        assert_eq!(state(folder("/d", true, 0o700, Some("denied".into()))), BAD);
+    }
+
+    #[test]
+    fn limits_are_judged() {
+        assert_eq!(state(open_files(None, None)), OK);
+        assert_eq!(state(open_files(Some(1024), Some(4096))), WARN);
+        assert!(open_files(Some(64), Some(4096)).mend.unwrap().contains("ulimit -n 4096"));
+        assert_eq!(state(open_files(Some(64), None)), BAD);
+        assert_eq!(state(free(Ok(10 << 30))), OK);
+        assert_eq!(state(free(Ok(1 << 29))), WARN);
+        assert_eq!(state(free(Ok(1 << 20))), BAD);
+        assert_eq!(state(privileges(NET_ADMIN | NET_RAW)), OK);
+        let half = privileges(NET_ADMIN);
+        assert!(half.found.contains("CAP_NET_RAW") && !half.found.contains("CAP_NET_ADMIN"));
+        assert_eq!(state(ports(None, None)), OK);
+        assert_eq!(state(ports(None, Some("no".into()))), WARN);
+        assert_eq!(state(ports(Some("no".into()), None)), BAD);
+    }
+
+    #[test]
+    fn a_peer_that_was_asked_for_is_missed() {
+        let of = |wanted| KnownPeer {
+            peer: Some("12D3".to_owned()),
+            node: None,
+            wanted,
+            connected: false,
+            addresses: Vec::new(),
+        };
+        assert_eq!(state(peer(&of(true), Ok(()))), OK);
+        assert_eq!(state(peer(&of(true), Err("refused".into()))), BAD);
+        assert_eq!(state(peer(&of(false), Err("refused".into()))), WARN);
+    }
+}

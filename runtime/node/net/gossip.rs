@@ -1,0 +1,148 @@
+//! What this node says to all and hears of them: topics of agents, and the directory.
+
+use super::directory::{self, Agent, Directory, Record};
+use super::messages::{self, Message};
+use super::{Net, address};
+use crate::agents::Agents;
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use synod_bridge::{Bridge, Multiaddr, PeerId};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How long the bridge may take to say where it listens.
+const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
+
+impl Net {
+    /// Gossips a term to the other nodes.
+    pub(crate) fn publish(&self, topic: &str, from: &str, term: &[u8]) -> Result<(), String> {
+        messages::check(topic, term)?;
+        let Some(bridge) = self.bridge() else { return Ok(()) };
+        let (agent, node) = (from.to_owned(), self.node.clone());
+        let bytes = Message { agent, node, term: term.to_vec() }.encode();
+        bridge.publish(&messages::to_network(topic), &bytes).map_err(|e| e.to_string())
+    }
+
+    /// Takes what was gossiped.
+    pub(super) fn hear(&self, topic: &str, from: PeerId, bytes: &[u8]) {
+        // What a node says itself has reached whoever is here already.
+        if from == self.me {
+            return;
+        }
+        if topic == directory::TOPIC {
+            return match Record::decode(bytes) {
+                Ok(record) => {
+                    let (at, now) = (self.started.elapsed(), micros());
+                    self.directory().heard(from.to_bytes(), record, at, now);
+                }
+                Err(e) => self.garbled(from, topic, &e.to_string()),
+            };
+        }
+        let Some(topic) = messages::of_network(topic) else { return };
+        match Message::decode(bytes) {
+            Ok(Message { agent, node, term }) => self.agents.heard(topic, &agent, &node, &term),
+            Err(e) => self.garbled(from, topic, &e.to_string()),
+        }
+    }
+
+    fn garbled(&self, from: PeerId, topic: &str, why: &str) {
+        self.refused_here("gossip");
+        tracing::debug!("{from} gossiped under {topic} what cannot be read: {why}");
+    }
+
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this node says of itself.
+    async fn record(&self, bridge: &Bridge) -> Record {
+        let listening = timeout(LISTEN_PATIENCE, bridge.listening()).await.unwrap_or_default();
+        let spaces: Vec<[u8; 32]> = self.routes.all().iter().map(|(space, _)| space.id()).collect();
+        let agent = |(name, space, runs): (String, [u8; 32], bool)| {
+            let space = spaces.iter().position(|known| *known == space);
+            Agent { name, space, runs }
+        };
+        let agents = self.agents.told().into_iter().map(agent).collect();
+        let addresses = listening.iter().map(Multiaddr::to_string).collect();
+        Record { time: micros(), node: self.node.clone(), addresses, spaces, agents }
+    }
+
+    /// Where a peer says that it listens.
+    pub(super) fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        let at = self.started.elapsed();
+        let directory = self.directory();
+        let Some(heard) = directory.of(&peer.to_bytes(), at) else { return Vec::new() };
+        let with_peer = |text: &String| match text.contains("/p2p/") {
+            true => address(text),
+            false => address(&format!("{text}/p2p/{peer}")),
+        };
+        heard.record.addresses.iter().filter_map(|text| with_peer(text).ok()).collect()
+    }
+
+    /// The name of a peer's node, if it is known.
+    pub(crate) fn node_of(&self, peer: PeerId) -> Option<String> {
+        let at = self.started.elapsed();
+        self.directory().of(&peer.to_bytes(), at).map(|heard| heard.record.node.clone())
+    }
+}
+
+/// Gossips what this node is, for as long as it takes part.
+pub(super) async fn tell(net: Weak<Net>) {
+    let mut ticks = interval(directory::EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_subscribed = false;
+    loop {
+        ticks.tick().await;
+        let Some(net) = net.upgrade() else { return };
+        let Some(bridge) = net.bridge() else { return };
+        if !is_subscribed {
+            is_subscribed = bridge.subscribe(directory::TOPIC).await.is_ok();
+        }
+        let record = net.record(bridge).await.encode();
+        if let Err(e) = bridge.publish(directory::TOPIC, &record) {
+            tracing::debug!("the directory was not told of this node: {e}");
+        }
+    }
+}
+
+/// Keeps the bridge subscribed to what somebody here subscribes to.
+pub(super) async fn follow(net: Weak<Net>, agents: Agents) {
+    let changed = agents.topics_changed();
+    let mut followed = BTreeSet::new();
+    loop {
+        let notified = changed.notified();
+        let wanted = agents.topics();
+        {
+            let Some(net) = net.upgrade() else { return };
+            let Some(bridge) = net.bridge() else { return };
+            for topic in followed.difference(&wanted) {
+                bridge.unsubscribe(&messages::to_network(topic)).await;
+            }
+            let mut now = BTreeSet::new();
+            for topic in wanted {
+                if followed.contains(&topic) {
+                    now.insert(topic);
+                    continue;
+                }
+                match bridge.subscribe(&messages::to_network(&topic)).await {
+                    Ok(()) => drop(now.insert(topic)),
+                    Err(e) => tracing::warn!("{topic} is heard from this node only: {e}"),
+                }
+            }
+            followed = now;
+        }
+        notified.await;
+    }
+}
+
+/// This node's time.
+pub(super) fn micros() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Both tasks, for as long as the network is there.
+pub(super) fn start(net: &Arc<Net>) {
+    tokio::spawn(tell(Arc::downgrade(net)));
+    tokio::spawn(follow(Arc::downgrade(net), net.agents.clone()));
+}
