@@ -350,7 +350,7 @@ fn remember(root: &Path, asked: &[String], listening: &[Multiaddr]) {
         };
         let got = listening.iter().map(ToString::to_string).find(same)?;
         let port = got.split('/').nth(4)?.to_owned();
-        let head = [parts.first()?, parts.get(1)?, parts.get(2)?, &kind, &*port];
+        let head = [parts.first()?, parts.get(1)?, parts.get(2)?, kind, &*port];
         Some(head.into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join("/"))
     });
     let file = ListenFile { asked: asked.to_vec(), listen: given.collect() };

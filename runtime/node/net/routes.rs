@@ -1,5 +1,6 @@
 //! Which space a frame belongs to.
 
+use crate::hex::fixed;
 use crate::space::Space;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -42,6 +43,12 @@ impl Routes {
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         spaces.retain(|(space, _)| space.id() != id);
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether a peer that shows this token, in hexadecimal, knows a space's key.
+    pub(super) fn is_member(&self, key: &[u8; 32], peer: &[u8], shown: &str) -> bool {
+        fixed(shown)
+            .is_some_and(|shown: [u8; 16]| shown == group::token(key, peer, &self.me.to_bytes()))
     }
 
     /// All spaces.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 use synod_bridge::{Bridge, PeerId, Stream};
-use synod_core::group::MAX_FRAME_BYTES;
+use synod_core::group::{Frame, MAX_FRAME_BYTES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What the stream is called.
@@ -24,6 +24,7 @@ const TAKEN: u8 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct Offered {
     space: String,
+    token: String,
     bytes: u64,
     frame: u32,
 }
@@ -40,7 +41,10 @@ pub(super) async fn send(
     let bytes = file.metadata().await?.len();
     let mut stream = bridge.open(peer, STREAM).await.map_err(io::Error::other)?;
     let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
-    write_text(&mut stream, &Offered { space: hex(&space), bytes, frame: length }).await?;
+    // What the frame behind it begins with shows at once that a member sends it.
+    let token = Frame::token(frame).map_err(io::Error::other)?;
+    let (space, token) = (hex(&space), hex(&token));
+    write_text(&mut stream, &Offered { space, token, bytes, frame: length }).await?;
     let (mut left, mut chunk) = (bytes, vec![0; CHUNK]);
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
@@ -71,11 +75,12 @@ pub(super) async fn send(
 pub(super) async fn receive(routes: &Routes, peer: PeerId, mut stream: Stream) -> io::Result<()> {
     let offered: Offered = read_text(&mut stream).await?;
     let id = fixed::<32>(&offered.space);
-    let Some((space, _)) = id.and_then(|id| routes.find(&id)) else {
+    let Some((space, key)) = id.and_then(|id| routes.find(&id)) else {
         return Err(io::Error::other("no such space"));
     };
     let sender = peer.to_bytes();
-    if !space.may_offer(&sender) || offered.frame as usize > MAX_FRAME_BYTES {
+    if !routes.is_member(&key, &sender, &offered.token) || offered.frame as usize > MAX_FRAME_BYTES
+    {
         return Err(io::Error::other("it is no member"));
     }
     let mut received = ReceivedSnapshot::begin(&space, offered.bytes)?;

@@ -89,8 +89,6 @@ struct Inner {
     node_session: NodeSession,
     threads: Mutex<Vec<JoinHandle<()>>>,
     meter: Meter,
-    /// Members that this node was told of when it joined.
-    contacts: Vec<Bytes>,
 }
 
 impl Space {
@@ -235,12 +233,6 @@ impl Space {
             return self.inner.shared.refused();
         }
         drop(self.inner.order.send(OrderInput::Frame { peer, bytes }));
-    }
-
-    /// Whether a peer may send a snapshot: it is a member, as far as this node knows.
-    pub(crate) fn may_offer(&self, peer: &[u8]) -> bool {
-        let membership = self.membership();
-        membership.of_peer(peer).is_some() || self.inner.contacts.iter().any(|known| known == peer)
     }
 
     fn disk(&self) -> FsDisk {

@@ -227,7 +227,6 @@ impl OpenSpace {
         let membership = state.membership().clone();
         let told_membership = membership.changed_at();
         let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership));
-        let contacts = self.me.contacts.values().cloned().collect();
         let group = Group::new(self.me, boot, self.links, Arc::clone(&shared));
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (order_inputs, to_order) = pair();
@@ -280,7 +279,6 @@ impl OpenSpace {
             node_session: NodeSession::new(self.node, self.seed),
             threads: Mutex::new(threads),
             meter: Default::default(),
-            contacts,
         };
         if is_alone {
             // A sole voter elects itself and finds that all of its log is committed: whoever opens

@@ -113,8 +113,8 @@ pub(super) struct Waiting {
     held: Vec<Held>,
     /// The newest snapshot that a member may be sent, and its file.
     snapshot: Option<(SnapshotMeta, PathBuf)>,
-    /// Snapshots of others that have arrived and are about to become this node's state.
-    arrived: Option<(SnapshotMeta, PathBuf)>,
+    /// Snapshots of others that have arrived and may become this node's state, the newest last.
+    arrived: VecDeque<(SnapshotMeta, PathBuf)>,
     last_ticket: u64,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,

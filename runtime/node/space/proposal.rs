@@ -26,8 +26,6 @@ pub struct Proposal {
 pub enum Reply {
     /// To whoever waits for this one. Dropped if it is not known.
     Once(oneshot::Sender<Ended>),
-    /// To nobody.
-    Nobody,
     /// To a stream of many, with the number that the client gave it. Nothing, if it is not known.
     Stream(mpsc::UnboundedSender<(u64, Option<Ended>)>, u64),
 }
@@ -65,7 +63,7 @@ impl Pending {
         match self.reply.take() {
             Some(Reply::Once(sender)) => drop(sender.send(ended)),
             Some(Reply::Stream(sender, number)) => drop(sender.send((number, Some(ended)))),
-            Some(Reply::Nobody) | None => {}
+            None => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 //! next, until they are seen applied.
 //!
 //! Sending the same bytes again is safe, for every command is made to happen once: a transaction by
-//! its session's or its agent's number, a claim by what it names, a module by the one before it. So
+//! its session's or its agent's number, a claim by what it names, a module by the one before it. (What
+//! people do about members, admitting and taking tickets back, is what comes of it at its last copy.) So
 //! nothing needs to be known of what became of a leader. A proposal that ends without being seen is
 //! either certain not to be in the log, or nobody knows.
 

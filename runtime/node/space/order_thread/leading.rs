@@ -3,7 +3,6 @@
 use super::OrderThread;
 use super::proposing::micros;
 use crate::space::group::Asker;
-use crate::space::proposal::{Pending, Reply};
 use std::time::Duration;
 use synod_core::command::{Batch, Command};
 use synod_core::group::{Ask, Plan, View, Wish};
@@ -30,6 +29,8 @@ impl OrderThread {
         if let Some(transfer) = self.waiting.transfer.take_if(|transfer| now >= transfer.until) {
             let why = format!("member {} has not taken over in time", transfer.to);
             self.group.tell(transfer.asker, Err(why));
+            // What was not taken meanwhile is this node's to put into the log, after all.
+            self.shared.own().give_all_again();
         }
         let mut progress = self.order.progress();
         let heard = &self.group.heard;
@@ -80,10 +81,11 @@ impl OrderThread {
     fn change(&mut self, plan: &Plan, asker: Option<Asker>) {
         let configure = Command::Configure(plan.configure.clone()).encode();
         if plan.changes.is_empty() {
-            // Raft does not know them: the state alone changes.
-            if let Some(pending) = Pending::begin(&self.shared, configure.len(), Reply::Nobody) {
-                self.shared.own().push(configure, pending, None);
-            }
+            // Raft does not know them: the state alone changes. It is put into the log once and not
+            // given again, for a copy that comes late could undo a newer one.
+            let batch = Batch { time: micros(), tags: Vec::new(), commands: vec![configure] };
+            let (ticket, data) = (self.waiting.ticket(), batch.encode());
+            self.order.handle(self.now(), Input::Propose { ticket, data });
             return asker.into_iter().for_each(|asker| self.group.tell(asker, Ok(())));
         }
         let batch = Batch { time: micros(), tags: Vec::new(), commands: vec![configure] };

@@ -9,6 +9,9 @@ use synod_core::group::{Frame, Run};
 use synod_core::log::{self, Reader};
 use synod_core::order::{self, Entry, EntryKind, Input, SnapshotMeta};
 
+/// Snapshots of others that are remembered until Raft has taken or left them.
+const MAX_ARRIVED: usize = 8;
+
 impl OrderThread {
     /// A frame, from whom the transport says.
     pub(super) fn receive(&mut self, peer: &Bytes, bytes: &Bytes) {
@@ -66,7 +69,10 @@ impl OrderThread {
         frame: &Bytes,
     ) {
         if let Ok(Frame::Raft(message)) = Frame::decode(frame) {
-            self.waiting.arrived = Some((meta, file));
+            self.waiting.arrived.push_back((meta, file));
+            if self.waiting.arrived.len() > MAX_ARRIVED {
+                self.waiting.arrived.pop_front();
+            }
             self.receive_raft(peer, message, true);
         }
     }
@@ -74,9 +80,9 @@ impl OrderThread {
     /// Makes a snapshot that has arrived this node's state: the log goes on behind it.
     pub(super) fn install(&mut self, wanted: Option<&SnapshotMeta>) {
         let Some(wanted) = wanted else { return };
-        let Some((_, file)) =
-            self.waiting.arrived.take().filter(|(meta, _)| meta.position == wanted.position)
-        else {
+        let is_it = |(meta, _): &(SnapshotMeta, PathBuf)| meta.position == wanted.position;
+        let found = self.waiting.arrived.iter().position(is_it);
+        let Some((_, file)) = found.and_then(|place| self.waiting.arrived.remove(place)) else {
             // Raft has not seen such a message without its file.
             tracing::error!("the file of a snapshot that Raft has taken is not there");
             return;
