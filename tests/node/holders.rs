@@ -2,7 +2,7 @@
 
 use crate::group::{Group, PROMISED, time_until};
 use crate::world::Over;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -88,7 +88,7 @@ fn who_holds_an_agent_hands_it_over_at_once_when_it_is_stopped_or_goes_down() {
     group.places[first].node().broadcast("e(1)");
     group.places[first].node().wait_query("seen", "seen(1, 1)");
     let stopped = Instant::now();
-    group.places[first].node().post("/v1/agents/seen/stop", &json!({}));
+    group.places[first].node().post("/v1/agents/seen/stop", &Value::Null);
     let mut second = first;
     let took = time_until(stopped, "a takeover", || {
         second = group.holder("seen");

@@ -43,8 +43,12 @@ pub(super) async fn held(
     let (name, node) = (agent.to_owned(), context.node().to_owned());
     let look = space.look(move |state| {
         let Some(agent) = state.agents().get(&name) else { return Held::Free { epoch: 0 } };
+        // A node that is no member, as that which an imported space comes from, holds nothing.
+        let is_member = |holder: &String| {
+            state.membership().members().values().any(|member| member.node == *holder)
+        };
         match &agent.holder {
-            Some(holder) if *holder != node && mode == Mode::One => {
+            Some(holder) if *holder != node && mode == Mode::One && is_member(holder) => {
                 Held::By { node: holder.clone(), program: agent.program }
             }
             _ => Held::Free { epoch: agent.epoch },
