@@ -390,7 +390,7 @@ impl Agents {
         Ok(receiver)
     }
 
-    /// Asks a goal that waits for more; see [`GoalRequest::step`].
+    /// Asks a goal that waits for more; see [`crate::api::GoalRequest::step`].
     pub(crate) fn more(&self, name: &str) -> Result<(), ErrorBody> {
         self.context.steps.more(name)
     }
