@@ -68,7 +68,7 @@ fn the_leadership_is_handed_over_and_a_member_leaves() {
 
     // The leader itself leaves: another leads, and what it had is kept aside.
     let path = format!("/v1/spaces/{SPACE}/leave");
-    let left = group.places[to].node().post(&path, &json!({}));
+    let left = group.places[to].node().post(&path, &Value::Null);
     let left_at = Instant::now();
     let aside = left["aside"].as_str().unwrap();
     assert!(std::path::Path::new(aside).is_dir(), "{aside}");
