@@ -19,6 +19,8 @@ use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
 
 /// What the stream is called.
 pub(super) const STREAM: &str = "synod/join/1";
+/// How long a connection that is being made otherwise is waited for.
+const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is looked whether a connection can be used.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a question is asked again whose answer does not come.
@@ -165,7 +167,7 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
             if text.contains("/p2p/") { text.clone() } else { format!("{text}/p2p/{peer}") };
         let Ok(address) = address(&with_peer) else { continue };
         match bridge.connect(address.clone()).await {
-            Ok(_) if speaks(bridge, peer).await => {
+            Ok(_) if speaks(bridge, peer, PATIENCE).await => {
                 // So that it is found again when this node starts again.
                 drop(bridge.add(address).await);
                 return Ok(());
@@ -174,6 +176,10 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
             Err(e) => failures.push(e.to_string()),
         }
     }
+    // Somebody else may be about to connect with it: mDNS has told of it, or it dials this node.
+    if !failures.is_empty() && speaks(bridge, peer, DIAL_PATIENCE).await {
+        return Ok(());
+    }
     if failures.is_empty() {
         failures.push(format!("{peer} has no address in the ticket"));
     }
@@ -181,13 +187,13 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
 }
 
 /// Waits until a peer that is connected can be spoken to: both have said which versions they speak.
-async fn speaks(bridge: &Bridge, peer: PeerId) -> bool {
+async fn speaks(bridge: &Bridge, peer: PeerId, patience: Duration) -> bool {
     let spoken = async {
         while bridge.free(peer, synod_bridge::Lane::Urgent).is_none() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    tokio::time::timeout(PATIENCE, spoken).await.is_ok()
+    tokio::time::timeout(patience, spoken).await.is_ok()
 }
 
 /// Answers whoever wants to join.
