@@ -21,6 +21,9 @@ pub(super) async fn keep(net: Weak<Net>) {
         ticks.tick().await;
         let Some(bridge) = net.upgrade().and_then(|net| net.bridge().cloned()) else { return };
         let Some(missing) = net.upgrade().map(|net| net.missing()) else { return };
+        if missing.is_empty() {
+            continue;
+        }
         let known = bridge.known().await;
         let mut tries = Vec::new();
         for peer in missing {
@@ -57,7 +60,7 @@ impl Net {
     /// Members of this node's spaces that it is not connected with.
     fn missing(&self) -> BTreeSet<PeerId> {
         let mut missing = BTreeSet::new();
-        for space in self.routes.spaces() {
+        for (space, _) in self.routes.all() {
             for member in space.membership().members().values() {
                 let peer = PeerId::from_bytes(&member.peer).ok();
                 missing.extend(

@@ -51,12 +51,6 @@ impl Routes {
             .is_some_and(|shown: [u8; 16]| shown == group::token(key, peer, &self.me.to_bytes()))
     }
 
-    /// All spaces.
-    pub(super) fn spaces(&self) -> Vec<Space> {
-        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
-        spaces.iter().map(|(space, _)| space.clone()).collect()
-    }
-
     /// The space of this id, and its key.
     pub(super) fn find(&self, id: &[u8; 32]) -> Option<(Space, [u8; 32])> {
         let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
