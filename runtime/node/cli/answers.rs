@@ -2,7 +2,7 @@
 
 use super::client::{CallError, Events};
 use super::say::say;
-use super::{Failure, Out, Verdict};
+use super::{Failure, Global, Out, Verdict};
 use synod::api::GoalEvent;
 
 /// How a goal ended.
@@ -52,6 +52,23 @@ pub(crate) async fn print(
     }
     let why = "the node went away before the last answer".to_owned();
     Err(CallError::Lost(why).into())
+}
+
+/// The same, for a goal that changes nothing: how it broke off makes no difference. Says whether a limit
+/// cut it short, if more is to be said.
+pub(crate) async fn print_all(
+    global: &Global,
+    goal: &str,
+    events: Result<Events<GoalEvent>, CallError>,
+) -> Result<Ended, Failure> {
+    let ended = print(&mut global.out(), goal, events).await.map_err(|broken| match broken {
+        Broken::Failure(failure) => failure,
+        Broken::Call(error) => error.into(),
+    })?;
+    if ended.more && global.is_verbose() {
+        say(format_args!("synod: there may be more answers than --limit lets through"));
+    }
+    Ok(ended)
 }
 
 /// Prints what one event of a goal's tells; says how the goal ended, if it has.

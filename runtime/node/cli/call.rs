@@ -1,6 +1,6 @@
 //! `synod call AGENT GOAL`
 
-use super::answers::{self, Broken};
+use super::answers;
 use super::client::{CallError, Client};
 use super::{Failure, Global, Verdict};
 use crate::cli::say::say;
@@ -47,14 +47,7 @@ impl Call {
             say(format_args!("synod: {}", error.message));
             return Ok(Verdict::No);
         }
-        let ended = answers::print(&mut global.out(), &request.goal, events).await;
-        let ended = ended.map_err(|broken| match broken {
-            Broken::Failure(failure) => failure,
-            Broken::Call(error) => error.into(),
-        })?;
-        if ended.more && global.is_verbose() {
-            say(format_args!("synod: there may be more answers than --limit lets through"));
-        }
+        let ended = answers::print_all(global, &request.goal, events).await?;
         Ok(ended.verdict)
     }
 }

@@ -1,6 +1,6 @@
 //! `synod query GOAL`
 
-use super::answers::{self, Broken};
+use super::answers;
 use super::client::{CallError, Client, encode};
 use super::memory::Memory;
 use super::space::SpaceArg;
@@ -62,14 +62,7 @@ impl Query {
             say(format_args!("synod: {}", error.message));
             return Ok(Verdict::No);
         }
-        let ended = answers::print(&mut global.out(), &request.goal, events).await;
-        let ended = ended.map_err(|broken| match broken {
-            Broken::Failure(failure) => failure,
-            Broken::Call(error) => error.into(),
-        })?;
-        if ended.more && global.is_verbose() {
-            say(format_args!("synod: there may be more answers than --limit lets through"));
-        }
+        let ended = answers::print_all(global, &request.goal, events).await?;
         if as_of.is_none() {
             memory.note(ended.index)?;
         }
