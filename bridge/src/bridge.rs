@@ -206,7 +206,8 @@ impl Bridge {
         self.ask(|reply| Command::Unsubscribe(topic.to_owned(), reply)).await.unwrap_or(false)
     }
 
-    /// Connects with whoever is at an address. It is not added to the address book as one to stay
+    /// Connects with whoever is at an address, and returns once it can be spoken to. A connection with
+    /// that peer that is being made already will do. The address is not added to the address book as one to stay
     /// connected with: [`add`](Self::add) does that.
     ///
     /// # Errors
@@ -214,6 +215,11 @@ impl Bridge {
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
         let asked = self.ask(|reply| Command::Connect(address, reply)).await;
         asked.unwrap_or(Err(ConnectError::Ended))
+    }
+
+    /// Waits until a peer can be spoken to, whoever connects with whom. It may be for ever.
+    pub async fn met(&self, peer: PeerId) {
+        self.peers.met(&peer).await;
     }
 
     /// Ends all connections with a peer, and dials it no more for a minute; whether there were any.

@@ -252,24 +252,42 @@ impl Outgoing {
 
 /// The connections over which peers can be sent to; the last one of each is the one that is used.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(RwLock<HashMap<PeerId, Vec<Arc<Conn>>>>);
+pub(crate) struct Peers {
+    conns: RwLock<HashMap<PeerId, Vec<Arc<Conn>>>>,
+    added: Notify,
+}
 
 impl Peers {
     pub(crate) fn get(&self, peer: &PeerId) -> Option<Arc<Conn>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(peer)?.last().cloned()
+        self.conns.read().unwrap_or_else(PoisonError::into_inner).get(peer)?.last().cloned()
+    }
+
+    /// Waits until there is a connection with a peer.
+    pub(crate) async fn met(&self, peer: &PeerId) {
+        loop {
+            // Told of what is added from here on, so nothing is missed between look and wait.
+            let added = self.added.notified();
+            if self.get(peer).is_some() {
+                return;
+            }
+            added.await;
+        }
     }
 
     /// Adds a connection; whether it is the peer's first.
     pub(crate) fn add(&self, conn: Arc<Conn>) -> bool {
-        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.conns.write().unwrap_or_else(PoisonError::into_inner);
         let conns = peers.entry(conn.peer).or_default();
         conns.push(conn);
-        conns.len() == 1
+        let first = conns.len() == 1;
+        drop(peers);
+        self.added.notify_waiters();
+        first
     }
 
     /// Takes a connection away; it, and whether it was the peer's last.
     pub(crate) fn remove(&self, peer: &PeerId, id: ConnectionId) -> Option<(Arc<Conn>, bool)> {
-        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.conns.write().unwrap_or_else(PoisonError::into_inner);
         let conns = peers.get_mut(peer)?;
         let at = conns.iter().position(|conn| conn.id == id)?;
         let conn = conns.remove(at);
@@ -281,12 +299,12 @@ impl Peers {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Conn>> {
-        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.conns.read().unwrap_or_else(PoisonError::into_inner);
         peers.values().flatten().cloned().collect()
     }
 
     pub(crate) fn of(&self, peer: &PeerId) -> Vec<Arc<Conn>> {
-        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.conns.read().unwrap_or_else(PoisonError::into_inner);
         peers.get(peer).cloned().unwrap_or_default()
     }
 }

@@ -45,6 +45,13 @@ impl Ears {
         self.peers.remove(peer);
     }
 
+    /// Its next beacon is due now.
+    pub(super) fn ask_now(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(ear) = self.peers.get_mut(peer) {
+            ear.next = now;
+        }
+    }
+
     /// The peer says that it hears us.
     pub(super) fn heard(&mut self, peer: &PeerId) {
         if let Some(ear) = self.peers.get_mut(peer) {

@@ -76,6 +76,8 @@ impl Node {
             // Where it cannot be sent it is not heard, which is what matters.
             if self.swarm.behaviour_mut().gossip.publish(ear, [0]).is_ok() {
                 self.counters.add(&self.counters.beacons_out, 1);
+                // A connection that has sent no gossip yet does not hear of it by itself.
+                self.peers.of(&peer).iter().for_each(|conn| conn.waker.wake());
             }
         }
         for peer in round.deaf {

@@ -34,11 +34,16 @@ impl Node {
                     self.save_soon();
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
                 self.counters.add(&self.counters.disconnected, 1);
                 let why = cause.map_or_else(|| "closed".to_owned(), |cause| explain(&cause));
                 tracing::debug!("a connection with {peer_id} ended: {why}");
                 self.closed(peer_id, connection_id, &why);
+                if num_established == 0 {
+                    self.give_up_waiting(peer_id, &why);
+                } else {
+                    self.listen_anew(peer_id);
+                }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.dial_failed(connection_id, peer_id, error);
@@ -152,6 +157,7 @@ impl Node {
                 let why = reason.to_string();
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
                 self.give_up(conn.peer, conn.id, &why);
+                self.give_up_waiting(conn.peer, &why);
                 // It is left alone until somebody has upgraded it.
                 let now = Instant::now();
                 self.policy.leave(conn.peer, now);
@@ -161,7 +167,9 @@ impl Node {
                 self.refuse(Some(conn.peer), Some(conn.address.clone()), reason);
             }
             Report::NotOurs => {
-                self.give_up(conn.peer, conn.id, "it speaks libp2p but is no node of Synod")
+                let why = "it speaks libp2p but is no node of Synod";
+                self.give_up(conn.peer, conn.id, why);
+                self.give_up_waiting(conn.peer, why);
             }
             Report::Broken(why) => {
                 tracing::debug!("a lane of {} broke: {why}", conn.peer);
@@ -207,6 +215,9 @@ impl Node {
         match self.dials.remove(&conn.id) {
             Some(dial) => self.dialed(dial, conn.peer),
             None => self.policy.succeeded(&crate::policy::Target::Peer(conn.peer), now),
+        }
+        for dial in self.waited(conn.peer) {
+            self.dialed(dial, conn.peer);
         }
         if !conn.inbound {
             self.swarm.behaviour_mut().kad.add_address(&conn.peer, crate::book::split(&address).0);
@@ -300,6 +311,19 @@ impl Node {
         }
     }
 
+    /// What somebody waited for has come to nothing.
+    fn give_up_waiting(&mut self, peer: PeerId, why: &str) {
+        for dial in self.waited(peer) {
+            self.not_dialed(dial, why);
+        }
+    }
+
+    /// One of several connections with a peer is gone, and gossip may have gone by that one: it takes
+    /// up another when something is to be sent and that other's task is awake. So there is a beacon.
+    fn listen_anew(&mut self, peer: PeerId) {
+        self.ears.ask_now(&peer, Instant::now());
+    }
+
     fn dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
         let now = Instant::now();
         let mut why = explain(&error);
@@ -340,6 +364,9 @@ impl Node {
         }
         if let Some(dial) = self.dials.remove(&id) {
             self.not_dialed(dial, &why);
+        }
+        if let Some(peer) = peer.filter(|peer| !self.swarm.is_connected(peer)) {
+            self.give_up_waiting(peer, &why);
         }
     }
 

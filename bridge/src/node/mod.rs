@@ -77,6 +77,8 @@ pub(crate) struct Node {
     policy: Policy,
     dial_at: Instant,
     dials: HashMap<ConnectionId, Dial>,
+    /// Who waits for a connection with a peer that is being made already, or has not greeted yet.
+    waiting: Vec<(PeerId, Dial)>,
     resolved: mpsc::Sender<(Dial, Vec<Multiaddr>)>,
     mirror: Mirror,
     boots: HashMap<PeerId, Vec<u64>>,
@@ -166,6 +168,7 @@ pub(crate) fn start(
         folder: config.folder,
         dial_at: now,
         dials: HashMap::new(),
+        waiting: Vec::new(),
         resolved,
         mirror: Mirror::default(),
         boots: HashMap::new(),
@@ -324,7 +327,7 @@ impl Node {
         }
         let opts = match peer {
             Some(peer) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::NotDialing)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(addresses)
                 .build(),
             None => match addresses.into_iter().next() {
@@ -346,8 +349,17 @@ impl Node {
                 }
                 self.not_dialed(dial, "this is the node itself");
             }
+            // That it comes to an end is told, whatever the end.
+            Err(DialError::DialPeerConditionFalse(_)) if let Some(peer) = peer => {
+                self.waiting.push((peer, dial));
+            }
             Err(error) => self.not_dialed(dial, &explain(&error)),
         }
+    }
+
+    /// Those who waited for a connection with a peer.
+    fn waited(&mut self, peer: PeerId) -> Vec<Dial> {
+        self.waiting.extract_if(.., |(whom, _)| *whom == peer).map(|(_, dial)| dial).collect()
     }
 
     fn dialed(&mut self, dial: Dial, peer: PeerId) {

@@ -2,7 +2,7 @@
 
 use crate::{LIMIT, Node, as_usual, pair, until};
 use synod_bridge::book::split;
-use synod_bridge::{ConnectError, Event, Identity, Multiaddr};
+use synod_bridge::{ConnectError, Event, Identity, Lane, Multiaddr};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_was_asked_for_is_found_whenever_it_comes_up_and_comes_back() {
@@ -90,6 +90,31 @@ async fn connecting_says_what_became_of_it() {
     assert!(wrong.contains(&format!("another peer is there: {}", other.id())), "{wrong}");
     let unknown = "/dns4/nobody.invalid/tcp/1".parse().unwrap();
     assert!(failed(one.bridge.connect(unknown).await).contains("no such host"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_who_ask_for_a_peer_wait_for_the_one_connection_and_can_use_it() {
+    let (one, other) = (Node::start(&as_usual), Node::start(&as_usual));
+    let address = other.address().await;
+    let ask = || async {
+        let connected = one.bridge.connect(address.clone()).await;
+        (connected, one.bridge.send(other.id(), Lane::Urgent, vec![1]))
+    };
+    let met = async {
+        one.bridge.met(other.id()).await;
+        (Ok(other.id()), one.bridge.send(other.id(), Lane::Normal, vec![2]))
+    };
+    let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), met);
+    for asked in [a, b, c, d] {
+        assert_eq!(asked, (Ok(other.id()), Ok(())));
+    }
+    assert_eq!(one.bridge.connections().len(), 1);
+    // Nobody is there: that, too, is told to all.
+    let nobody: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    let nobody = nobody.with_p2p(Identity::generate().id()).unwrap();
+    let (a, b) =
+        tokio::join!(one.bridge.connect(nobody.clone()), one.bridge.connect(nobody.clone()));
+    assert!(a.is_err() && b.is_err(), "{a:?} {b:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! The stream carries one question and one answer, each as JSON. What makes a member of the asker is the
 //! log: the secret's hash must be that of an open ticket there.
 
-use super::incoming::{PATIENCE, read_text, write_text};
+use super::incoming::{read_text, write_text};
 use super::ticket::Ticket;
 use super::{Net, NetError, address};
 use crate::hex::{fixed, hex, unhex};
@@ -16,13 +16,12 @@ use std::time::{Duration, Instant};
 use synod_bridge::{Bridge, PeerId, Stream};
 use synod_core::apply::Outcome;
 use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
+use tokio::time::timeout;
 
 /// What the stream is called.
 pub(super) const STREAM: &str = "synod/join/1";
-/// How long a connection that is being made otherwise is waited for.
-const DIAL_PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is looked whether a connection can be used.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a member is waited for that no address of the ticket leads to.
+const FOUND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a question is asked again whose answer does not come.
 const LOST_PATIENCE: Duration = Duration::from_secs(20);
 /// How long after it was lost.
@@ -167,33 +166,22 @@ async fn reach(bridge: &Bridge, peer: PeerId, ticket: &Ticket) -> Result<(), Str
             if text.contains("/p2p/") { text.clone() } else { format!("{text}/p2p/{peer}") };
         let Ok(address) = address(&with_peer) else { continue };
         match bridge.connect(address.clone()).await {
-            Ok(_) if speaks(bridge, peer, PATIENCE).await => {
+            Ok(_) => {
                 // So that it is found again when this node starts again.
                 drop(bridge.add(address).await);
                 return Ok(());
             }
-            Ok(_) => failures.push(format!("{address} has not greeted this node in time")),
             Err(e) => failures.push(e.to_string()),
         }
     }
-    // Somebody else may be about to connect with it: mDNS has told of it, or it dials this node.
-    if !failures.is_empty() && speaks(bridge, peer, DIAL_PATIENCE).await {
+    // mDNS may be about to find it, or it may dial this node.
+    if !failures.is_empty() && timeout(FOUND_PATIENCE, bridge.met(peer)).await.is_ok() {
         return Ok(());
     }
     if failures.is_empty() {
         failures.push(format!("{peer} has no address in the ticket"));
     }
     Err(failures.join("; "))
-}
-
-/// Waits until a peer that is connected can be spoken to: both have said which versions they speak.
-async fn speaks(bridge: &Bridge, peer: PeerId, patience: Duration) -> bool {
-    let spoken = async {
-        while bridge.free(peer, synod_bridge::Lane::Urgent).is_none() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
-    tokio::time::timeout(patience, spoken).await.is_ok()
 }
 
 /// Answers whoever wants to join.
