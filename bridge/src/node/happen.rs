@@ -34,7 +34,9 @@ impl Node {
                     self.save_soon();
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id, connection_id, cause, num_established, ..
+            } => {
                 self.counters.add(&self.counters.disconnected, 1);
                 let why = cause.map_or_else(|| "closed".to_owned(), |cause| explain(&cause));
                 tracing::debug!("a connection with {peer_id} ended: {why}");

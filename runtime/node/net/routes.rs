@@ -1,6 +1,5 @@
 //! Which space a frame belongs to.
 
-use crate::hex::fixed;
 use crate::space::Space;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -20,7 +19,6 @@ pub(super) struct Routes {
 }
 
 struct Tokens {
-    peer: Bytes,
     of: Vec<([u8; 16], Space)>,
 }
 
@@ -45,10 +43,11 @@ impl Routes {
         self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether a peer that shows this token, in hexadecimal, knows a space's key.
-    pub(super) fn is_member(&self, key: &[u8; 32], peer: &[u8], shown: &str) -> bool {
-        fixed(shown)
-            .is_some_and(|shown: [u8; 16]| shown == group::token(key, peer, &self.me.to_bytes()))
+    /// The space whose key a peer shows that it knows, by this token. Whoever is its member knows it;
+    /// this node may have to learn that it is, from the very frames that it shows it for.
+    pub(super) fn shown(&self, peer: PeerId, token: &[u8; 16]) -> Option<Space> {
+        let tokens = self.tokens_of(peer);
+        tokens.of.iter().find(|(known, _)| known == token).map(|(_, space)| space.clone())
     }
 
     /// The space of this id, and its key.
@@ -68,12 +67,12 @@ impl Routes {
         self.all().iter().map(|(_, key)| group::token(key, &from, &to)).collect()
     }
 
-    /// Whether one of these tokens of a peer is that of a space that it is a member of.
+    /// Whether one of these tokens of a peer is that of a space that it is a member of: no longer is
+    /// not enough, though it knows the key.
     pub(super) fn admits(&self, peer: PeerId, tokens: &[[u8; 16]]) -> bool {
-        let known = self.tokens_of(peer);
-        let is_shown = |token: &[u8; 16]| tokens.contains(token);
-        let is_member = |space: &Space| space.membership().of_peer(&known.peer).is_some();
-        known.of.iter().any(|(token, space)| is_shown(token) && is_member(space))
+        let id = peer.to_bytes();
+        let mut spaces = tokens.iter().filter_map(|token| self.shown(peer, token));
+        spaces.any(|space| space.membership().of_peer(&id).is_some())
     }
 
     /// Hands a frame to its space. One of no space here is somebody's who is no member.
@@ -82,9 +81,8 @@ impl Routes {
             self.refuse();
             return tracing::debug!("{peer} sent what is no frame between members");
         };
-        let tokens = self.tokens_of(peer);
-        match tokens.of.iter().find(|(known, _)| *known == token) {
-            Some((_, space)) => space.receive(tokens.peer.clone(), frame),
+        match self.shown(peer, &token) {
+            Some(space) => space.receive(peer.to_bytes().into(), frame),
             None => {
                 self.refuse();
                 tracing::debug!("{peer} sent a frame of a space that it shares with nobody here");
@@ -115,11 +113,11 @@ impl Routes {
     fn tokens_of(&self, peer: PeerId) -> Arc<Tokens> {
         let known = self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
         known.unwrap_or_else(|| {
-            let (from, to) = (Bytes::from(peer.to_bytes()), self.me.to_bytes());
+            let (from, to) = (peer.to_bytes(), self.me.to_bytes());
             let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
             let token = |key: &[u8; 32]| group::token(key, &from, &to);
             let of = spaces.iter().map(|(space, key)| (token(key), space.clone())).collect();
-            let tokens = Arc::new(Tokens { peer: from, of });
+            let tokens = Arc::new(Tokens { of });
             // Under the lock of the spaces: none is added meanwhile.
             let mut all = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
             all.insert(peer, Arc::clone(&tokens));

@@ -74,14 +74,12 @@ pub(super) async fn send(
 /// Takes a snapshot in.
 pub(super) async fn receive(routes: &Routes, peer: PeerId, mut stream: Stream) -> io::Result<()> {
     let offered: Offered = read_text(&mut stream).await?;
-    let id = fixed::<32>(&offered.space);
-    let Some((space, key)) = id.and_then(|id| routes.find(&id)) else {
-        return Err(io::Error::other("no such space"));
+    let shown = fixed(&offered.token).and_then(|token| routes.shown(peer, &token));
+    let Some(space) = shown.filter(|space| hex(&space.id()) == offered.space) else {
+        return Err(io::Error::other("it has not shown that it is a member of a space here"));
     };
-    let sender = peer.to_bytes();
-    if !routes.is_member(&key, &sender, &offered.token) || offered.frame as usize > MAX_FRAME_BYTES
-    {
-        return Err(io::Error::other("it is no member"));
+    if offered.frame as usize > MAX_FRAME_BYTES {
+        return Err(io::Error::other("its frame is over the bound"));
     }
     let mut received = ReceivedSnapshot::begin(&space, offered.bytes)?;
     let (mut left, mut chunk) = (offered.bytes, vec![0; CHUNK]);
@@ -99,7 +97,7 @@ pub(super) async fn receive(routes: &Routes, peer: PeerId, mut stream: Stream) -
     timed(stream.read_exact(&mut frame)).await?;
     let taken = tokio::task::spawn_blocking(move || received.finish()).await;
     let (file, meta) = taken.map_err(io::Error::other)??;
-    space.receive_snapshot(sender.into(), file, meta, frame.into());
+    space.receive_snapshot(peer.to_bytes().into(), file, meta, frame.into());
     timed(async {
         stream.write_all(&[TAKEN]).await?;
         stream.flush().await
