@@ -28,6 +28,11 @@ impl Raw {
         let _ = self.socket.write_all(bytes.as_ref());
     }
 
+    /// Writes all of it.
+    pub(crate) fn send_all(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
     /// A request with a body of its length.
     pub(crate) fn request(&mut self, method: &str, path: &str, body: impl AsRef<[u8]>) {
         let body = body.as_ref();

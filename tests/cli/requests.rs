@@ -99,6 +99,31 @@ fn bytes_that_are_no_request_harm_nobody() {
 }
 
 #[test]
+fn a_body_that_nobody_reads_does_not_take_the_answer_along() {
+    let world = World::new();
+    let _node = world.up(&[]);
+    let mut client = Raw::connect(&world.data);
+    // More than a socket keeps, so that the client could not write it if nobody read.
+    let body = vec![b' '; 4 << 20];
+    let head = |path: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: synod\r\ncontent-length: {}\r\n\r\n", body.len())
+    };
+    for path in ["/v1/agents/nobody/stop", "/v1/nowhere", "/v1/broadcast"] {
+        client.send(head(path));
+        if path == "/v1/broadcast" {
+            client.send_all(&body);
+        }
+        let (status, answer) = client.answer();
+        assert!((400..500).contains(&status), "{}", String::from_utf8_lossy(&answer));
+        if path != "/v1/broadcast" {
+            client.send_all(&body);
+        }
+    }
+    client.request("GET", "/v1/status", "");
+    assert_eq!(client.answer().0, 200, "the connection goes on");
+}
+
+#[test]
 fn answers_come_as_the_client_accepts_them() {
     let world = World::new();
     let node = world.up_with("shop", SHOP);

@@ -62,6 +62,7 @@ mod cbor;
 mod error;
 mod goals;
 pub mod limits;
+mod lingering;
 mod log;
 mod metrics;
 mod peers;

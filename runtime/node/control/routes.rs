@@ -4,6 +4,7 @@ use super::body::Input;
 use super::error::ApiError;
 use super::goals::{answer_events, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
+use super::lingering::linger;
 use super::{cbor, log, metrics, peers, propose, spaces};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
@@ -56,7 +57,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/agents/{name}/predicates", get(predicates))
         .route("/v1/modules", get(modules).post(publish))
         .route("/v1/modules/{name}", get(module))
-        .route("/v1/propose", post(propose::propose))
+        .route(propose::PATH, post(propose::propose))
         .merge(spaces::router())
         .merge(peers::router())
         .layer(from_fn_with_state(places, admit));
@@ -68,6 +69,7 @@ pub(super) fn router(node: Node) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn(cbor::negotiate))
+        .layer(from_fn(linger))
         .with_state(node)
 }
 
