@@ -98,11 +98,13 @@ fn every_exported_predicate_is_in_the_language_reference() {
 
 #[test]
 fn the_page_of_the_api_names_every_route() {
-    let files = ["routes.rs", "spaces.rs", "peers.rs"];
-    let routes = files.map(|file| read(&format!("runtime/node/control/{file}"))).concat();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("runtime/node/control");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|is| is == "rs"));
+    let routes: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
     let mut known = BTreeSet::new();
-    for line in routes.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
-        let (path, methods) = line.split_once("\", ").unwrap();
+    for route in routes.lines().filter_map(|line| line.split_once(".route(\"").map(|it| it.1)) {
+        let (path, methods) = route.split_once("\", ").unwrap();
         for (method, call) in [("GET", "get("), ("POST", "post("), ("DELETE", "delete(")] {
             if methods.starts_with(call) || methods.contains(&format!(".{call}")) {
                 known.insert(format!("{method} {path}"));

@@ -1,12 +1,14 @@
 //! What crosses the control socket, as JSON: the node makes these, the CLI reads them.
 
 mod doctor;
+mod facts;
 mod log;
 mod peers;
 mod space;
 
 pub use crate::codes::CODES;
 pub use doctor::Finding;
+pub use facts::{FactInfo, Facts, FactsRequest};
 pub use log::{Imported, LogEffect, LogEntry, LogPlace};
 pub use peers::{
     AddressRequest, ConnectionInfo, KnownAddress, KnownPeer, MeInfo, NetInfo, NodeRecord,

@@ -35,6 +35,11 @@ pub(crate) fn answer(answer: frame::Answer) -> api::Answer {
     api::Answer { text: answer.text, bindings, residuals: answer.residuals }
 }
 
+/// A term as JSON.
+pub(crate) fn of(term: &Term) -> Value {
+    value(term, MAX_LEVELS).unwrap_or_else(|| json!({ "text": written(term) }))
+}
+
 /// A term as JSON, unless it has more levels than this.
 fn value(term: &Term, levels: usize) -> Option<Value> {
     let below = levels.checked_sub(1)?;

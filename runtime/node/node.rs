@@ -1,5 +1,6 @@
 //! A running node: its data folder, its spaces, its agents.
 
+mod facts;
 mod log;
 mod peers;
 mod spaces;

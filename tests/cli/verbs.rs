@@ -32,6 +32,32 @@ fn answers_are_prolog_and_the_status_is_yes_or_no() {
 }
 
 #[test]
+fn facts_are_read_without_an_agent() {
+    let world = World::new();
+    let node = world.up_with("shop", SHOP);
+    let none = world.run(["facts", "stock(_, _)"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (1, "", ""));
+    world.yes(["broadcast", "arrived(tea, 7)"]);
+    world.yes(["broadcast", "arrived(\"green tea\", 2)"]);
+    // The agent has handled both once this is answered, and what it wrote is there for all.
+    assert_eq!(world.yes(["query", "stock(\"green tea\", 2)"]), "true.\n");
+    node.post("/v1/agents/shop/stop", &Value::Null);
+    let all = world.yes(["facts", "stock(_, _)"]);
+    assert_eq!(lines(&all), ["stock(tea,7).", "stock(\"green tea\",2)."]);
+    assert_eq!(world.yes(["facts", "stock(tea, X)"]), "stock(tea,7).\n");
+    assert_eq!(world.yes(["facts", "stock(I, X)", "--limit", "1", "--local"]), "stock(tea,7).\n");
+    assert_eq!(world.run(["facts", "stock(X, X)"]).code, 1);
+    let json = world.yes(["facts", "stock(tea, X)", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["args"], serde_json::json!(["tea", 7]));
+    let wrong = world.run(["facts", "stock(("]);
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""));
+    assert!(wrong.stderr.contains("syntax error"), "{wrong:?}");
+    let wrong = world.run(["facts", "stock(_, _)", "--space", "nowhere"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("no space nowhere"), "{wrong:?}");
+}
+
+#[test]
 fn a_query_sees_what_became_of_the_events_before_it() {
     let world = World::new();
     let _node = world.up_with("shop", SHOP);

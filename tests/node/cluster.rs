@@ -115,6 +115,12 @@ fn a_node_that_is_cut_off_says_so_and_is_right_again_afterwards() {
     let answer = one.node().post("/v1/query", &goal);
     assert_eq!(answer["answers"][0]["text"], "X = before");
     assert!(answer["stale_ms"].as_u64() > Some(0), "{answer}");
+    let pattern = |local| json!({"pattern": "noted(X)", "local": local});
+    let (status, answer) = one.node().ask("POST", "/v1/facts", &pattern(false)).unwrap();
+    assert_eq!((status, &answer["code"]), (503, &json!("no_quorum")), "{answer}");
+    let answer = one.node().post("/v1/facts", &pattern(true));
+    assert_eq!(answer["facts"][0]["text"], "noted(before)");
+    assert!(answer["stale_ms"].as_u64() > Some(0), "{answer}");
     let said = one.world.run(["query", "noted(X)", "--agent", "notes"]);
     assert!(said.stderr.contains("no quorum of the space can be reached since"), "{said:?}");
 
@@ -123,6 +129,15 @@ fn a_node_that_is_cut_off_says_so_and_is_right_again_afterwards() {
     one.node().wait_query("notes", "noted(after)");
     assert!(one.node().query("notes", "noted(lost)").is_empty());
     assert_eq!(one.node().post("/v1/query", &goal)["stale_ms"], Value::Null);
+    // Every node reads what any other has acknowledged, at once.
+    for (n, place) in group.places.iter().enumerate() {
+        let write = json!({"goal": format!("note_now({n})"), "agent": "notes"});
+        place.node().post("/v1/transact", &write);
+        for place in &group.places {
+            let found = place.node().post("/v1/facts", &json!({"pattern": format!("noted({n})")}));
+            assert_eq!(found["facts"].as_array().unwrap().len(), 1, "{n} {found}");
+        }
+    }
     group.wait_agree();
 }
 

@@ -4,13 +4,12 @@
 use super::copies::{Copies, MAX_KEY_BYTES, MAX_KEY_FACTS, Read, key_goal, most_general};
 use super::errors::{self, Ball};
 use super::exit;
-use super::matching::Pattern;
 use super::replica::Replica;
 use crate::frame::Changes;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use synod_core::apply::Effect;
-use synod_core::kb::{End, Indicator, Kb};
+use synod_core::kb::{End, Indicator, Kb, Pattern};
 use synod_core::term::{Term, shape};
 use synod_core::transaction::{Cursor, Draft, Found, Savepoint, View};
 

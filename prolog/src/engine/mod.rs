@@ -23,7 +23,6 @@ mod host;
 mod link;
 mod loading;
 mod machine;
-mod matching;
 mod near;
 mod output;
 mod replica;

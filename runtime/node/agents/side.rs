@@ -33,8 +33,6 @@ const WARM_FOR: Duration = Duration::from_secs(60);
 const MAX_SIDES: usize = 64;
 /// Events of one goal that wait for whoever asked, at most; then the engine waits.
 const EVENTS: usize = 64;
-/// How long a goal waits for the index that it asks for.
-const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a goal waits for the agent to handle the events up to that index. An agent that cannot
 /// is no reason not to answer.
 const EVENTS_PATIENCE: Duration = Duration::from_secs(1);
@@ -144,7 +142,7 @@ async fn solve_in_side(
     solve: Solve,
     events: mpsc::Sender<SideEvent>,
 ) {
-    if !reaches(&agent.space, solve.at_least).await {
+    if !agent.space.reaches(solve.at_least).await {
         let (wanted, index) = (solve.at_least, agent.space.feed().applied());
         let text = format!(
             "index {wanted} was acknowledged to this client or asked for, and this node is at {index}: \
@@ -248,13 +246,6 @@ async fn ended_before(space: &Space, solve: &Solve) -> Option<SideEvent> {
         }
         Outcome::Refused(_, why) => SideEvent::Failed(error("refused", why.to_string())),
     })
-}
-
-/// Waits until a space has come to an index; false if that takes too long.
-async fn reaches(space: &Space, index: u64) -> bool {
-    let mut applied = space.feed().follow();
-    let reached = applied.wait_for(|applied| *applied >= index);
-    matches!(timeout(INDEX_PATIENCE, reached).await, Ok(Ok(_)))
 }
 
 fn reason(e: &EngineError, agent: &Registered) -> String {

@@ -15,6 +15,7 @@ mod detach;
 mod doctor;
 mod down;
 mod examples;
+mod facts;
 mod failure;
 mod foreground;
 mod letters;
@@ -58,7 +59,7 @@ Run     run FILE           run a program as an agent, here or in a running node
         up, down           start the node of a data folder, stop it
         status             show it, its spaces and agents
         agent ...          list, stop, restart, reload; logs, letters
-Ask     query, call        the answers of a goal, here or where an agent runs
+Ask     query, call, facts answers of a goal, here or elsewhere; facts alone
         repl               a Prolog toplevel on an agent's program and facts
 Tell    broadcast TERM     put an event in a space's order
         transact GOAL      run a goal once, as one transaction
@@ -117,6 +118,7 @@ enum Verb {
     Down,
     Status(status::Status),
     Query(query::Query),
+    Facts(facts::Facts),
     Repl(repl::Repl),
     Transact(transact::Transact),
     Broadcast(broadcast::Broadcast),
@@ -177,6 +179,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Down => client::block_on(down::run(&global)),
         Verb::Status(status) => client::block_on(status.run(&global)),
         Verb::Query(query) => client::block_on(query.run(&global)),
+        Verb::Facts(facts) => client::block_on(facts.run(&global)),
         Verb::Repl(repl) => client::block_on(repl.run(&global)),
         Verb::Transact(transact) => client::block_on(transact.run(&global)),
         Verb::Broadcast(broadcast) => client::block_on(broadcast.run(&global)),

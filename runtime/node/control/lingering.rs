@@ -1,7 +1,6 @@
 //! A request that is answered before its body has been read: who sends it is in the middle of that, and
 //! a connection that is closed on it takes the answer along. So the rest is read and let go of.
 
-use super::propose::PATH as PROPOSE;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -13,6 +12,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// The request whose body goes on for as long as its client likes.
+const PROPOSE: &str = "/v1/propose";
 /// How long a client has to come to the end of a body that nobody reads, before it is cut off.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 

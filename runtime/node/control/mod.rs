@@ -8,6 +8,7 @@
 //! | `POST /v1/session` | [`api::SessionRequest`] | [`api::SessionOpened`] |
 //! | `POST /v1/broadcast` | [`api::BroadcastRequest`] | [`api::Outcome`] |
 //! | `POST /v1/query`, `/v1/transact` | [`api::GoalRequest`] | a stream of [`api::GoalEvent`] |
+//! | `POST /v1/facts` | [`api::FactsRequest`] | [`api::Facts`] |
 //! | `GET /v1/outcome/ID?space=` | | [`api::Outcome`] |
 //! | `POST /v1/run` | [`api::RunRequest`] | [`api::AgentInfo`] |
 //! | `GET /v1/agents` | | an array of [`api::AgentInfo`] |
@@ -39,6 +40,8 @@
 //! [`api::SessionOpened`]: crate::api::SessionOpened
 //! [`api::BroadcastRequest`]: crate::api::BroadcastRequest
 //! [`api::Outcome`]: crate::api::Outcome
+//! [`api::Facts`]: crate::api::Facts
+//! [`api::FactsRequest`]: crate::api::FactsRequest
 //! [`api::GoalRequest`]: crate::api::GoalRequest
 //! [`api::GoalEvent`]: crate::api::GoalEvent
 //! [`api::RunRequest`]: crate::api::RunRequest
@@ -60,6 +63,7 @@
 mod body;
 mod cbor;
 mod error;
+mod facts;
 mod goals;
 pub mod limits;
 mod lingering;

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::goals::{answer_events, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
 use super::lingering::linger;
-use super::{cbor, log, metrics, peers, propose, spaces};
+use super::{cbor, facts, log, metrics, peers, propose, spaces};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
     Outcome, PredicateInfo, Problem, PublishRequest, Published, Reloaded, RetriedLetter,
@@ -24,6 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use synod_core::kb::Indicator;
+use synod_core::term::Term;
 use synod_core::term::text::{self, Dialect};
 use tokio::sync::Semaphore;
 
@@ -57,7 +58,8 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/agents/{name}/predicates", get(predicates))
         .route("/v1/modules", get(modules).post(publish))
         .route("/v1/modules/{name}", get(module))
-        .route(propose::PATH, post(propose::propose))
+        .route("/v1/propose", post(propose::propose))
+        .merge(facts::router())
         .merge(spaces::router())
         .merge(peers::router())
         .layer(from_fn_with_state(places, admit));
@@ -311,7 +313,13 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
 
 /// Reads a term that a person wrote, and gives its bytes.
 pub(super) fn read_term(text: &str) -> Result<Bytes, ApiError> {
-    let term = text::read(text, Dialect::Scryer).map_err(|error| {
+    let encoded = read_text(text)?.encode();
+    Ok(encoded.map_err(|error| ApiError::new("too_large", error.to_string()))?.into())
+}
+
+/// A term as Prolog text.
+pub(super) fn read_text(text: &str) -> Result<Term, ApiError> {
+    text::read(text, Dialect::Scryer).map_err(|error| {
         let what = format!("syntax error: {}", error.what);
         let at = format!("line {}, column {}", error.line, error.column);
         let mut refusal = ApiError::new("syntax", format!("{at}: {what}"));
@@ -323,7 +331,5 @@ pub(super) fn read_term(text: &str) -> Result<Bytes, ApiError> {
             text: what,
         });
         refusal
-    })?;
-    let bytes = term.encode().map_err(|error| ApiError::new("too_large", error.to_string()))?;
-    Ok(bytes.into())
+    })
 }

@@ -28,7 +28,7 @@ pub(super) enum ApplyInput {
     /// Everything up to here is committed.
     Through(Position),
     /// Somebody wants to look at the state.
-    Inspect(Box<dyn FnOnce(&State) + Send>),
+    Inspect(Box<dyn FnOnce(&mut State) + Send>),
     /// Somebody wants a snapshot no older than this index; told its path by the registry.
     Snapshot { at_least: u64 },
     /// Another member needs a snapshot that holds this entry of Raft's log.
@@ -129,7 +129,7 @@ impl ApplyThread {
                 self.through = Position { index, term };
             }
             ApplyInput::Through(through) => self.through = through,
-            ApplyInput::Inspect(look) => look(&self.state),
+            ApplyInput::Inspect(look) => look(&mut self.state),
             ApplyInput::Snapshot { at_least } => {
                 let is_coming = self.writing.as_ref().is_some_and(|w| w.index() >= at_least);
                 let is_there = self.snapshots.newest().is_some_and(|s| s.index >= at_least);

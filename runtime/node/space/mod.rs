@@ -71,6 +71,8 @@ const MAX_INBOX_BYTES: usize = 64 << 20;
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read waits for a leader to say how far it must see, and for this node to have come there.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reader waits for the index that it asks for.
+const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A space that is open. Cheap to clone.
 #[derive(Clone)]
@@ -141,9 +143,27 @@ impl Space {
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, seen) = oneshot::channel();
-        let look = move |state: &State| drop(sender.send(look(state)));
+        let look = move |state: &mut State| drop(sender.send(look(state)));
         self.inner.apply.send(ApplyInput::Inspect(Box::new(look))).ok()?;
         seen.await.ok()
+    }
+
+    /// As [`Space::look`], for what makes the state find things faster.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, seen) = oneshot::channel();
+        let look = move |state: &mut State| drop(sender.send(read(state)));
+        self.inner.apply.send(ApplyInput::Inspect(Box::new(look))).ok()?;
+        seen.await.ok()
+    }
+
+    /// Waits until this node has come to an index; false if that takes too long.
+    pub(crate) async fn reaches(&self, index: u64) -> bool {
+        let mut applied = self.inner.feed.follow();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        matches!(tokio::time::timeout(INDEX_PATIENCE, reached).await, Ok(Ok(_)))
     }
 
     /// A snapshot from which the feed still knows all changes; none while nothing has been written.

@@ -2,6 +2,7 @@
 //! of many facts. The rest is in `tests/sim/tests/apply.rs`.
 
 mod origins;
+mod read;
 mod snapshots;
 
 use super::*;

@@ -12,12 +12,14 @@
 mod digest;
 pub(crate) mod index;
 pub mod key;
+mod matching;
 mod predicate;
 
 use crate::term::shape;
 use bytes::Bytes;
 pub use digest::SetDigest;
 use key::Key;
+pub use matching::Pattern;
 pub use predicate::{Plan, Predicate, Reads};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -281,6 +283,13 @@ impl Kb {
     pub fn note_scan(&mut self, indicator: &Indicator, goal: &[u8]) {
         if let Some(predicate) = self.predicates.get_mut(indicator) {
             predicate.note_scan(indicator, goal);
+        }
+    }
+
+    /// From here on finds a predicate's facts by indexes, in a knowledge base that has none.
+    pub(crate) fn index(&mut self, indicator: &Indicator) {
+        if let Some(predicate) = self.predicates.get_mut(indicator) {
+            predicate.be_indexed();
         }
     }
 

@@ -236,6 +236,15 @@ impl Predicate {
         self.indexes.len().min(1 + self.declared.len())
     }
 
+    /// Fills its indexes, if it did without so far.
+    pub(super) fn be_indexed(&mut self) {
+        if std::mem::take(&mut self.is_unindexed) {
+            for index in &mut self.indexes {
+                index.fill(self.facts.iter().map(|(&order, fact)| (order, &fact.bytes)));
+            }
+        }
+    }
+
     fn add_index(&mut self, indicator: &Indicator, argument: u32) {
         if self.indexes.iter().any(|index| index.argument() == argument) {
             return;

@@ -5,23 +5,18 @@ use super::floor::Appends;
 use super::latency::{Latencies, median};
 use super::node::{BenchNode, Folder};
 use super::report::Report;
+use super::several::{SPACE, Several};
 use super::stream::{Stream, event};
 use crate::cli::say::say;
 use crate::cli::{Failure, units};
 use clap::Args;
 use std::time::{Duration, Instant};
-use synod::api::{BroadcastRequest, CreateSpace, JoinSpace, Members, Outcome, TicketInfo};
+use synod::api::{BroadcastRequest, Outcome};
 use synod_core::term::Term;
 use tokio::time::sleep;
 
-/// The space that is measured.
-const SPACE: &str = "bench";
 /// One at a time, Synod and its rivals take turns so often.
 const ROUNDS: u64 = 10;
-/// How long the nodes have to become voters, and to elect a leader anew.
-const READY: Duration = Duration::from_secs(60);
-/// How often it is looked whether they have.
-const LOOK: Duration = Duration::from_millis(20);
 /// For how long a cluster that does nothing is watched.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -49,15 +44,10 @@ pub(crate) struct Cluster {
     kills: u32,
 }
 
-struct Running {
-    /// By place; none while it is dead.
-    nodes: Vec<Option<BenchNode>>,
-}
-
 impl Cluster {
     pub(super) async fn run(self, folder: &Folder, report: &mut Report) -> Result<(), Failure> {
-        let mut cluster = Running::start(folder, self.nodes.clamp(1, 7)).await?;
-        let etcd = Etcd::start(folder, self.nodes.clamp(1, 7)).await?;
+        let mut cluster = Several::start(folder, self.nodes).await?;
+        let etcd = Etcd::start(folder, cluster.nodes.len()).await?;
         if etcd.is_none() {
             say(format_args!(
                 "synod: without etcd beside it: install it (Debian's etcd-server) for the comparison"
@@ -73,7 +63,7 @@ impl Cluster {
     async fn one_at_a_time(
         &self,
         folder: &Folder,
-        cluster: &Running,
+        cluster: &Several,
         etcd: Option<&Etcd>,
         report: &mut Report,
     ) -> Result<(), Failure> {
@@ -126,7 +116,7 @@ impl Cluster {
 
     async fn in_flight(
         &self,
-        cluster: &Running,
+        cluster: &Several,
         etcd: Option<&Etcd>,
         report: &mut Report,
     ) -> Result<(), Failure> {
@@ -158,7 +148,7 @@ impl Cluster {
     /// Kills the leader, and sees when the first write is acknowledged by another node.
     async fn kills(
         &self,
-        cluster: &mut Running,
+        cluster: &mut Several,
         folder: &Folder,
         report: &mut Report,
     ) -> Result<(), Failure> {
@@ -192,78 +182,8 @@ impl Cluster {
     }
 }
 
-impl Running {
-    async fn start(folder: &Folder, count: usize) -> Result<Self, Failure> {
-        let mut nodes = Vec::new();
-        for n in 0..count {
-            nodes.push(Some(BenchNode::start_in(folder, n, true)?));
-        }
-        let cluster = Self { nodes };
-        let first = &cluster.node(0)?.client;
-        let create = CreateSpace { name: SPACE.to_owned() };
-        let _: Members = first.post("/v1/spaces", &create).await?;
-        let path = format!("/v1/spaces/tickets?space={SPACE}");
-        let ticket: TicketInfo = first.post(&path, &serde_json::json!({})).await?;
-        for n in 1..count {
-            let join = JoinSpace { ticket: ticket.ticket.clone(), name: None };
-            let _: Members = cluster.node(n)?.client.post("/v1/spaces/join", &join).await?;
-        }
-        cluster.all_agree().await?;
-        Ok(cluster)
-    }
-
-    fn node(&self, place: usize) -> Result<&BenchNode, Failure> {
-        let node = self.nodes.get(place).and_then(Option::as_ref);
-        node.ok_or_else(|| Failure::error("a node of the bench is dead"))
-    }
-
-    async fn members(&self, place: usize) -> Result<Members, Failure> {
-        let path = format!("/v1/spaces/members?space={SPACE}");
-        Ok(self.node(place)?.client.get(&path).await?)
-    }
-
-    /// Waits until all vote, follow one leader, and have applied the same.
-    async fn all_agree(&self) -> Result<(), Failure> {
-        let until = Instant::now() + READY;
-        while Instant::now() < until {
-            let mut seen = Vec::new();
-            for place in 0..self.nodes.len() {
-                seen.push(self.members(place).await?);
-            }
-            let votes = |members: &Members| {
-                members.members.iter().filter(|member| member.part == "voter").count()
-            };
-            let all_vote = seen.iter().all(|members| votes(members) == self.nodes.len());
-            let place = |members: &Members| (members.leader, members.term, members.index);
-            let is_one = seen.windows(2).all(|two| place(&two[0]) == place(&two[1]));
-            if all_vote && is_one && seen.iter().all(|members| members.leader.is_some()) {
-                return Ok(());
-            }
-            sleep(LOOK).await;
-        }
-        Err(Failure::error("the nodes do not agree in time"))
-    }
-
-    async fn leader_place(&self) -> Result<usize, Failure> {
-        for place in 0..self.nodes.len() {
-            if self.nodes[place].is_some() && self.members(place).await?.role == "leader" {
-                return Ok(place);
-            }
-        }
-        Err(Failure::error("nobody leads"))
-    }
-
-    async fn leader(&self) -> Result<&BenchNode, Failure> {
-        self.node(self.leader_place().await?)
-    }
-
-    async fn follower(&self) -> Result<&BenchNode, Failure> {
-        self.node((self.leader_place().await? + 1) % self.nodes.len())
-    }
-}
-
 /// What a cluster takes that does nothing.
-async fn idle(cluster: &Running, report: &mut Report) -> Result<(), Failure> {
+async fn idle(cluster: &Several, report: &mut Report) -> Result<(), Failure> {
     let time = || -> Result<f64, Failure> {
         let times = cluster.nodes.iter().flatten().map(BenchNode::processor_time);
         Ok(times.collect::<Result<Vec<_>, _>>()?.iter().map(Duration::as_secs_f64).sum())

@@ -26,7 +26,9 @@ const READY: Duration = Duration::from_secs(30);
 /// A cluster of etcd, killed when dropped.
 pub(super) struct Etcd {
     members: Vec<Child>,
-    /// Where the leader listens for clients.
+    /// Where they listen for clients.
+    ports: Vec<u16>,
+    /// Where the leader does.
     leader: u16,
 }
 
@@ -65,14 +67,21 @@ impl Etcd {
                 .map_err(failed)?;
             members.push(member);
         }
-        let mut etcd = Self { members, leader: 0 };
-        etcd.leader = find_leader(ports.get(nodes..).unwrap_or_default()).await?;
+        let ports = ports.get(nodes..).unwrap_or_default().to_vec();
+        let mut etcd = Self { members, ports, leader: 0 };
+        etcd.leader = find_leader(&etcd.ports).await?;
         Ok(Some(etcd))
     }
 
     /// A connection to the leader.
     pub(super) async fn connect(&self) -> Result<EtcdClient, Failure> {
         connect(self.leader).await
+    }
+
+    /// A connection to one of the members, another one for each number.
+    pub(super) async fn connect_to(&self, n: usize) -> Result<EtcdClient, Failure> {
+        let port = self.ports.get(n % self.ports.len().max(1));
+        connect(port.copied().unwrap_or(self.leader)).await
     }
 
     /// Puts from so many clients at once; returns how many a second.
@@ -114,6 +123,17 @@ impl EtcdClient {
         let value = data_encoding::BASE64.encode(&[b'x'; 256]);
         let body = format!(r#"{{"key":"{key}","value":"{value}"}}"#);
         self.post("/v3/kv/put", body).await.map(drop)
+    }
+
+    /// Gets what stands under a key: linearizable, as etcd does it if not told otherwise.
+    pub(super) async fn get(&mut self, n: u64) -> Result<(), Failure> {
+        let key = data_encoding::BASE64.encode(format!("key{n}").as_bytes());
+        let bytes = self.post("/v3/kv/range", format!(r#"{{"key":"{key}"}}"#)).await?;
+        let found: serde_json::Value = serde_json::from_slice(&bytes).map_err(failed)?;
+        match found["count"].as_str() {
+            Some("1") => Ok(()),
+            _ => Err(Failure::error(format!("etcd: key{n} is not there: {found}"))),
+        }
     }
 
     /// So many puts, one at a time.

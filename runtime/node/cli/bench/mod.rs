@@ -1,4 +1,4 @@
-//! `synod bench write|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
+//! `synod bench write|read|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -17,8 +17,10 @@ mod lookup;
 mod machine;
 mod node;
 mod reach;
+mod read;
 mod replay;
 mod report;
+mod several;
 mod stream;
 mod transact;
 mod update;
@@ -34,6 +36,7 @@ use report::Report;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Write(write::Write),
+    Read(read::Read),
     Cluster(cluster::Cluster),
     Transact(transact::Transact),
     Update(update::Update),
@@ -53,6 +56,7 @@ impl Bench {
             report.machine(folder.path())?;
             match self {
                 Self::Write(write) => write.run(&folder, &mut report).await,
+                Self::Read(read) => read.run(&folder, &mut report).await,
                 Self::Cluster(cluster) => cluster.run(&folder, &mut report).await,
                 Self::Transact(transact) => transact.run(&folder, &mut report).await,
                 Self::Update(update) => update.run(&folder, &mut report).await,
@@ -71,6 +75,7 @@ impl Bench {
     fn name(&self) -> &'static str {
         match self {
             Self::Write(_) => "write",
+            Self::Read(_) => "read",
             Self::Cluster(_) => "cluster",
             Self::Transact(_) => "transact",
             Self::Update(_) => "update",

@@ -52,8 +52,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use exchange::Exchange;
 
-/// Where it is asked for.
-pub(super) const PATH: &str = "/v1/propose";
 /// Proposals of one stream that are under way at once, at most.
 pub const MAX_IN_FLIGHT: usize = 1024;
 /// Bytes of one proposal's draft, at most.

@@ -1,12 +1,12 @@
 //! Whether a fact matches a goal: unification of two terms that share no variable, without its
-//! result. The machine does the real one; this saves it the facts that cannot match, and lets
-//! `retract/1` take a fact away in the same host call that finds it.
+//! result. A machine does the real one; this saves it the facts that cannot match, lets `retract/1`
+//! take a fact away in the same host call that finds it, and answers whoever reads without a machine.
 
-use synod_core::term::Term;
+use crate::term::{Term, shape};
 
 /// A goal, ready to be compared with facts.
-#[derive(Debug)]
-pub(super) struct Pattern {
+#[derive(Clone, Debug)]
+pub struct Pattern {
     goal: Term,
     /// Every argument is ground or a variable of its own: then what the knowledge base finds among
     /// ground facts matches, and need not be looked at.
@@ -14,7 +14,8 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(goal: Term) -> Self {
+    /// Of a goal, an atom or a compound.
+    pub fn new(goal: Term) -> Self {
         let is_plain = match &goal {
             Term::Compound(_, args) => {
                 let mut seen: Vec<u32> = Vec::new();
@@ -32,9 +33,10 @@ impl Pattern {
         Self { goal, is_plain }
     }
 
-    /// Whether the encoded `fact`, which the knowledge base found for this goal, matches it.
-    pub(super) fn matches(&self, fact: &[u8]) -> bool {
-        if self.is_plain && synod_core::term::shape::is_ground(fact) {
+    /// Whether the encoded `fact`, which the knowledge base found for this goal, matches it. Where a
+    /// list without an end meets another it may say so of one that does not.
+    pub fn matches(&self, fact: &[u8]) -> bool {
+        if self.is_plain && shape::is_ground(fact) {
             return true;
         }
         match Term::decode(fact) {
