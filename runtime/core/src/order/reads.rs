@@ -1,12 +1,15 @@
-//! Reads that wait for an index. All that wait at one time are asked for together, under one
-//! context; what Raft drops in silence (a leader's before it has committed in its term, a lost
-//! message) is asked again, under the same context, so that a late answer is still an answer.
+//! Reads that wait for an index. All that come while questions are under way share the next one, under
+//! one context (Ongaro's dissertation, §6.4: one round serves all reads that came before it); what Raft
+//! drops in silence (a leader's before it has committed in its term, a lost message) is asked again,
+//! under the same context, so that a late answer is still an answer.
 
 use bytes::BufMut;
 use std::collections::BTreeMap;
 
 /// Reads that may wait.
 pub(super) const MAX_READS: usize = 16_384;
+/// Questions under way at once. A second one, so that one lost message does not stop all reads.
+const AT_ONCE: usize = 2;
 /// Heartbeats after which an unanswered question is put again.
 const RETRY_HEARTBEATS: u32 = 2;
 /// Election timeouts after which a read that nobody answers is given up.
@@ -76,7 +79,7 @@ impl Reads {
         if self.len == 0 {
             return Vec::new();
         }
-        if !self.fresh.is_empty() {
+        if !self.fresh.is_empty() && self.questions.len() < AT_ONCE {
             let reads = std::mem::take(&mut self.fresh);
             self.questions.insert(self.next, Question { reads, due: 0 });
             self.next += 1;
@@ -91,11 +94,17 @@ impl Reads {
         .collect()
     }
 
-    /// The tickets of the reads that an answer is for.
+    /// The tickets of the reads that an answer is for: its question's, and those of earlier questions,
+    /// which would have been answered with no more than this.
     pub(super) fn answer(&mut self, context: &[u8]) -> Vec<u64> {
         let number = context.strip_prefix(&self.prefix[..]).and_then(|n| n.try_into().ok());
-        let question = number.and_then(|n| self.questions.remove(&u64::from_be_bytes(n)));
-        let reads = question.map(|question| question.reads).unwrap_or_default();
+        let asked = |n: &u64| self.questions.contains_key(n);
+        let Some(number) = number.map(u64::from_be_bytes).filter(asked) else {
+            return Vec::new();
+        };
+        let later = self.questions.split_off(&(number + 1));
+        let answered = std::mem::replace(&mut self.questions, later);
+        let reads: Vec<_> = answered.into_values().flat_map(|question| question.reads).collect();
         self.len -= reads.len();
         reads.into_iter().map(|read| read.ticket).collect()
     }
@@ -144,12 +153,17 @@ mod tests {
         assert!(reads.take_due().is_empty());
         reads.tick();
         assert_eq!(reads.take_due(), [&question[..], &second].concat());
+        assert!(reads.push(10) && reads.take_due().is_empty(), "two are under way");
         assert_eq!(reads.answer(&question[0]), [7, 8]);
         assert_eq!(reads.answer(&question[0]), [0; 0], "answered already");
+        let third = reads.take_due();
+        assert_eq!(third.len(), 1);
+        assert!(reads.push(11));
         reads.put_again();
-        assert_eq!(reads.take_due(), second);
-        assert_eq!(reads.answer(&second[0]), [9]);
-        assert!(reads.is_empty());
+        assert_eq!(reads.take_due(), [&second[..], &third].concat());
+        assert_eq!(reads.answer(&third[0]), [9, 10], "what was asked before is answered, too");
+        assert_eq!(reads.answer(&second[0]), [0; 0]);
+        assert_eq!(reads.take_due().len(), 1);
     }
 
     #[test]
