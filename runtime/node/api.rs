@@ -12,7 +12,8 @@ pub use facts::{FactInfo, Facts, FactsRequest};
 pub use log::{Imported, LogEffect, LogEntry, LogPlace};
 pub use peers::{
     AddressRequest, ConnectionInfo, KnownAddress, KnownPeer, MeInfo, NetInfo, NodeRecord,
-    PeerAnswer, PeerRequest, PeerStats, PublishTerm, Ready, RecordedAgent, TopicMessage,
+    PeerAnswer, PeerRequest, PeerStats, PublishTerm, PublishedLines, Ready, RecordedAgent,
+    TopicMessage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -485,6 +485,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("POST /v1/peers/remove", &["net"]),
     ("GET /v1/subscribe", &["busy"]),
     ("POST /v1/publish", &["too_large", "busy"]),
+    ("POST /v1/publish/lines", &["name", "syntax", "bad_request", "too_large", "busy"]),
     ("POST /v1/call", &["unreachable"]),
 ];
 

@@ -99,6 +99,34 @@ fn bytes_that_are_no_request_harm_nobody() {
 }
 
 #[test]
+fn lines_are_published_as_they_come_up_to_one_that_is_wrong() {
+    let world = World::new();
+    let _node = world.up(&[]);
+    let mut heard = Raw::connect(&world.data);
+    heard.request("GET", "/v1/subscribe?topic=news", "");
+    assert_eq!(heard.answer().0, 200);
+    let publish = |query: &str, body: &[u8]| {
+        request(&world.data, "POST", &format!("/v1/publish/lines?{query}"), body)
+    };
+    let (status, answer) = publish("topic=news&from=me", b"one.\n\n  two(X, X)\nthree");
+    assert_eq!((status, &answer), (200, &json!({"published": 3})));
+    for term in ["one", "two(", "three"] {
+        let said = String::from_utf8(heard.chunk()).unwrap();
+        assert!(said.contains(&format!("\"term\":\"{term}")), "{said}");
+        assert!(said.contains("\"from\":\"me\""), "{said}");
+    }
+    refused(&publish("topic=news", b"four\nf(\nsix"), 400, "syntax", "line 2, after 1 terms");
+    assert!(String::from_utf8(heard.chunk()).unwrap().contains("four"));
+    refused(&publish("topic=news", b"four\n\xff"), 400, "bad_request", "line 2");
+    refused(&publish("topic=", b"four"), 400, "name", "topic");
+    refused(&publish("topic=news&from=", b"four"), 400, "name", "from");
+    let long = vec![b'x'; (1 << 20) + 2];
+    refused(&publish("topic=news", &long), 413, "too_large", "line 1");
+    let (status, answer) = publish("topic=news", b"");
+    assert_eq!((status, answer), (200, json!({"published": 0})));
+}
+
+#[test]
 fn a_body_that_nobody_reads_does_not_take_the_answer_along() {
     let world = World::new();
     let _node = world.up(&[]);

@@ -125,6 +125,13 @@ pub struct PublishTerm {
     pub from: Option<String>,
 }
 
+/// Terms that were gossiped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedLines {
+    /// How many.
+    pub published: u64,
+}
+
 /// A term that was gossiped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -42,6 +42,7 @@ mod table;
 mod transact;
 mod units;
 mod up;
+mod upload;
 mod watch;
 
 use clap::error::ErrorKind;

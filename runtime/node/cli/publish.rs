@@ -1,20 +1,21 @@
 //! `synod publish TOPIC TERM` and `synod subscribe TOPIC`
 
-use super::client::{CallError, Client, Events, encode};
+use super::client::{CallError, Client, Events, encode, json_of};
 use super::foreground::Signals;
 use super::say::say;
 use super::transact::LabelArg;
+use super::upload::upload;
 use super::{Failure, Global, Out, Verdict};
 use clap::Args;
 use serde_json::Value;
-use synod::api::{PublishTerm, TopicMessage};
+use synod::api::{PublishTerm, PublishedLines, TopicMessage};
 
 /// Gossip a term to whoever subscribes to a topic, on all nodes: at most once, in no order
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// The topic
     topic: String,
-    /// The term
+    /// The term; with `-`, each line of stdin is one
     term: String,
     #[command(flatten)]
     label: LabelArg,
@@ -35,6 +36,16 @@ impl Publish {
     pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
         let client = Client::new(&global.data()?);
         let Self { topic, term, label } = self;
+        if term == "-" {
+            let (body, reading) = upload(std::io::stdin());
+            let from = encode(&label.label);
+            let path = format!("/v1/publish/lines?topic={}&from={from}", encode(&topic));
+            let answer = client.post_stream(&path, body).await?;
+            reading.ended(|why| format!("stdin: {why}")).await?;
+            let PublishedLines { published } = json_of(answer.into_body()).await?;
+            global.out().line(format_args!("{published} terms published"))?;
+            return Ok(Verdict::Yes);
+        }
         let request = PublishTerm { topic, term, from: Some(label.label) };
         let published: Result<Value, CallError> = client.post("/v1/publish", &request).await;
         match published {

@@ -71,6 +71,7 @@ mod log;
 mod metrics;
 mod peers;
 pub mod propose;
+mod publishing;
 mod routes;
 mod socket;
 mod spaces;

@@ -3,10 +3,11 @@
 use super::body::Input;
 use super::error::ApiError;
 use super::goals::{answer_events, answer_goal};
-use super::routes::{read_term, stopping};
+use super::publishing;
+use super::routes::stopping;
 use crate::api::{
     AddressRequest, ConnectionInfo, GoalRequest, KnownPeer, MeInfo, NodeRecord, PeerAnswer,
-    PeerRequest, PeerStats, PublishTerm, Ready,
+    PeerRequest, PeerStats, Ready,
 };
 use crate::node::Node;
 use axum::extract::rejection::QueryRejection;
@@ -16,12 +17,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 type Answer<T> = Result<Json<T>, ApiError>;
-
-/// Whom a client's message is from, if it does not say.
-const CLIENT: &str = "cli";
 
 pub(super) fn router() -> Router<Node> {
     Router::new()
@@ -34,7 +31,8 @@ pub(super) fn router() -> Router<Node> {
         .route("/v1/peers/disconnect", post(disconnect))
         .route("/v1/peers/add", post(add))
         .route("/v1/peers/remove", post(remove))
-        .route("/v1/publish", post(publish))
+        .route("/v1/publish", post(publishing::publish))
+        .route("/v1/publish/lines", post(publishing::lines))
         .route("/v1/subscribe", get(subscribe))
         .route("/v1/call", post(call))
         .route("/v1/ready", get(ready))
@@ -88,12 +86,6 @@ async fn remove(
     Input(request): Input<PeerRequest>,
 ) -> Answer<PeerAnswer> {
     Ok(Json(PeerAnswer { peer: node.forget_peer(&request.peer).await? }))
-}
-
-async fn publish(State(node): State<Node>, Input(request): Input<PublishTerm>) -> Answer<Value> {
-    let term = read_term(&request.term)?;
-    node.publish(&request.topic, request.from.as_deref().unwrap_or(CLIENT), &term)?;
-    Ok(Json(json!({})))
 }
 
 #[derive(Debug, Deserialize)]

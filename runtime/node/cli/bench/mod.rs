@@ -1,4 +1,4 @@
-//! `synod bench write|read|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
+//! `synod bench write|read|publish|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -16,6 +16,7 @@ mod load;
 mod lookup;
 mod machine;
 mod node;
+mod publish;
 mod reach;
 mod read;
 mod replay;
@@ -37,6 +38,7 @@ use report::Report;
 pub(crate) enum Bench {
     Write(write::Write),
     Read(read::Read),
+    Publish(publish::Publish),
     Cluster(cluster::Cluster),
     Transact(transact::Transact),
     Update(update::Update),
@@ -57,6 +59,7 @@ impl Bench {
             match self {
                 Self::Write(write) => write.run(&folder, &mut report).await,
                 Self::Read(read) => read.run(&folder, &mut report).await,
+                Self::Publish(publish) => publish.run(&folder, &mut report).await,
                 Self::Cluster(cluster) => cluster.run(&folder, &mut report).await,
                 Self::Transact(transact) => transact.run(&folder, &mut report).await,
                 Self::Update(update) => update.run(&folder, &mut report).await,
@@ -76,6 +79,7 @@ impl Bench {
         match self {
             Self::Write(_) => "write",
             Self::Read(_) => "read",
+            Self::Publish(_) => "publish",
             Self::Cluster(_) => "cluster",
             Self::Transact(_) => "transact",
             Self::Update(_) => "update",

@@ -10,12 +10,14 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use synod::control::propose::MAX_IN_FLIGHT;
 use synod_core::cbor::{Error, Head, Reader, What, Writer};
 use synod_core::command::Op;
 use synod_core::term::Term;
 use synod_core::transaction::Draft;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep_until;
 
 /// The session's label: events are from it.
 const LABEL: &str = "bench";
@@ -67,10 +69,15 @@ impl Stream {
 
     /// Makes a proposal, which [`Stream::send`] sends.
     pub(super) fn propose(&mut self, draft: &[u8]) {
+        self.propose_since(draft, Instant::now());
+    }
+
+    /// The same, of one that was to be made at a time which may be past.
+    fn propose_since(&mut self, draft: &[u8], since: Instant) {
         let acked = self.seq - self.in_flight.len() as u64;
         self.seq += 1;
         self.unsent.array(3).uint(self.seq).uint(acked).bytes(draft);
-        self.in_flight.push_back(Instant::now());
+        self.in_flight.push_back(since);
     }
 
     /// Sends what has been proposed.
@@ -115,6 +122,33 @@ impl Stream {
             }
             self.send();
             self.answered().await?;
+            progress(made - self.in_flight() as u64);
+        }
+        Ok(())
+    }
+
+    /// Proposes `count` drafts, so many a second whatever becomes of those before (an open loop), and
+    /// waits for all of them. Each takes from when it was due, so that what a stall holds up is counted.
+    pub(super) async fn run_at_rate(
+        &mut self,
+        count: u64,
+        rate: f64,
+        mut draft: impl FnMut(u64) -> Result<Vec<u8>, Failure>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Failure> {
+        let (start, mut made) = (Instant::now(), 0);
+        let due = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
+        while made < count || self.in_flight() > 0 {
+            while made < count && due(made) <= Instant::now() && self.in_flight() < MAX_IN_FLIGHT {
+                self.propose_since(&draft(made)?, due(made));
+                made += 1;
+            }
+            self.send();
+            let waits = made < count && self.in_flight() < MAX_IN_FLIGHT;
+            tokio::select! {
+                answered = self.answered(), if self.in_flight() > 0 => answered?,
+                () = sleep_until(due(made).into()), if waits => {}
+            }
             progress(made - self.in_flight() as u64);
         }
         Ok(())

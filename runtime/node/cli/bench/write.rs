@@ -36,6 +36,10 @@ pub(crate) struct Write {
     /// How many in flight
     #[arg(long, env = "SYNOD_IN_FLIGHT", value_name = "N", default_value_t = 64, hide_env = true)]
     in_flight: usize,
+    /// Instead, so many events a second, whether those before are done or not (an open loop): each
+    /// takes from when it was due
+    #[arg(long, env = "SYNOD_RATE", value_name = "N", value_parser = units::count, hide_env = true)]
+    rate: Option<u64>,
     /// Events written by an HTTP request each, as many at once
     #[arg(long, env = "SYNOD_REQUESTS", value_name = "N", default_value = "50k",
           value_parser = units::count, hide_env = true)]
@@ -45,6 +49,10 @@ pub(crate) struct Write {
 impl Write {
     pub(super) async fn run(self, folder: &Folder, report: &mut Report) -> Result<(), Failure> {
         let node = BenchNode::start(folder)?;
+        if let Some(rate) = self.rate {
+            self.at_rate(&node, rate.max(1) as f64, report).await?;
+            return node.stop().await;
+        }
         self.one_at_a_time(folder, &node, report).await?;
         self.in_flight(&node, report).await?;
         self.requests(&node, report).await?;
@@ -80,6 +88,22 @@ impl Write {
         let (writes, floor) = (writes.total(), floor.total());
         report.figure("one at a time / floor, median of the rounds", median(ratios), "times")?;
         report.figure("one at a time / floor, by total time", writes / floor, "times")
+    }
+
+    async fn at_rate(
+        &self,
+        node: &BenchNode,
+        rate: f64,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let mut stream = Stream::open(&node.client).await?;
+        let start = Instant::now();
+        let progress = |done| report.progress("at a rate", done, self.count);
+        stream.run_at_rate(self.count, rate, tick, progress).await?;
+        let done = self.count as f64 / start.elapsed().as_secs_f64();
+        report.latencies("events at a rate, each from when it was due", &mut stream.latencies)?;
+        report.figure("asked for", rate, "events/s")?;
+        report.figure("done", done, "events/s")
     }
 
     async fn in_flight(&self, node: &BenchNode, report: &mut Report) -> Result<(), Failure> {

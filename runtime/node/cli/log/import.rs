@@ -3,24 +3,15 @@
 use super::super::client::Client;
 use super::super::progress::Progress;
 use super::super::space::SpaceArg;
+use super::super::upload::upload;
 use super::super::{Failure, Global, Verdict};
-use bytes::Bytes;
 use clap::Args;
-use futures_util::stream;
-use http_body_util::StreamBody;
-use hyper::body::Frame;
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use synod::api::Imported;
 use synod::node::LOCAL;
-use synod::past::export::PIECE;
 use synod::past::import::import;
-use tokio::sync::mpsc;
-
-/// Pieces of the file that wait for the node, at most.
-const PIECES: usize = 4;
 
 /// Make an export the log of an empty space
 #[derive(Debug, Args)]
@@ -67,27 +58,11 @@ impl Import {
     async fn through(
         &self,
         client: &Client,
-        mut source: Box<dyn Read + Send>,
+        source: Box<dyn Read + Send>,
     ) -> Result<Imported, Failure> {
-        let (sender, mut queue) = mpsc::channel(PIECES);
-        let read = tokio::task::spawn_blocking(move || {
-            loop {
-                let mut piece = vec![0; PIECE];
-                match source.read(&mut piece)? {
-                    0 => return Ok(()),
-                    len => piece.truncate(len),
-                }
-                if sender.blocking_send(Bytes::from(piece)).is_err() {
-                    // The node has said already what it thinks of it.
-                    return Ok(());
-                }
-            }
-        });
-        let pieces = stream::poll_fn(move |cx| {
-            queue.poll_recv(cx).map(|piece| Some(Ok::<_, Infallible>(Frame::data(piece?))))
-        });
+        let (body, reading) = upload(source);
         let path = format!("/v1/log/import{}", self.space.as_query());
-        let answer = client.post_stream(&path, StreamBody::new(pieces)).await;
+        let answer = client.post_stream(&path, body).await;
         let body = match answer {
             Ok(answer) => answer.into_body(),
             Err(super::super::client::CallError::Told(mut error)) => {
@@ -98,8 +73,7 @@ impl Import {
             }
             Err(error) => return Err(error.into()),
         };
-        let read: std::io::Result<()> = read.await.map_err(|e| Failure::error(e.to_string()))?;
-        read.map_err(|e| Failure::error(in_file(&self.file, &e.to_string())))?;
+        reading.ended(|why| in_file(&self.file, why)).await?;
         super::super::client::json_of(body).await.map_err(Failure::from)
     }
 }
