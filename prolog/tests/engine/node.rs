@@ -70,7 +70,7 @@ impl Options {
     pub(crate) fn agent() -> Self {
         Self {
             role: Role::Agent { name: "anna".into(), epoch: 1, first: true },
-            limits: Limits { time_ms: 20_000, memory_bytes: 0, inferences: 0 },
+            limits: Limits { time_ms: 45_000, memory_bytes: 0, inferences: 0 },
             copy_after: COPY_AFTER.load(Ordering::Relaxed),
             sandbox: Sandbox { on: true, read: vec![], write: vec![], net: false },
             facts: vec![],

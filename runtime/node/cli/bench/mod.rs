@@ -7,6 +7,7 @@
 //! figure.
 
 mod cluster;
+mod contended;
 mod etcd;
 mod export;
 mod floor;

@@ -139,13 +139,23 @@ impl BenchNode {
 
     /// As [`BenchNode::run`], with native copies of facts or without.
     pub(super) async fn run_with(&self, program: &str, copies: bool) -> Result<(), Failure> {
+        self.run_in(program, None, copies).await
+    }
+
+    /// As [`BenchNode::run_with`], in a space.
+    pub(super) async fn run_in(
+        &self,
+        program: &str,
+        space: Option<&str>,
+        copies: bool,
+    ) -> Result<(), Failure> {
         let path = self.data.join("bench.pl");
         std::fs::write(&path, program)
             .map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
         let request = RunRequest {
             program: path.to_string_lossy().into_owned(),
             name: Some(AGENT.to_owned()),
-            space: None,
+            space: space.map(str::to_owned),
             options: AgentOptions {
                 max_time_ms: u64::try_from(MAX_TIME.as_millis()).unwrap_or(u64::MAX),
                 max_memory: MAX_MEMORY,
@@ -168,7 +178,7 @@ impl BenchNode {
     /// The agent as it stands.
     pub(super) async fn agent(&self) -> Result<AgentInfo, Failure> {
         let agents: Vec<AgentInfo> = self.client.get("/v1/agents").await?;
-        let agent = agents.into_iter().find(|agent| agent.name == AGENT);
+        let agent = agents.into_iter().find(|agent| is_measured(&agent.name));
         let agent = agent.ok_or_else(|| Failure::error("the agent does not run"))?;
         if agent.failed > 0 || agent.deaths > 0 {
             let why = agent.why.as_deref().unwrap_or("a handler failed");
@@ -190,7 +200,7 @@ impl BenchNode {
     pub(super) async fn handled(&self, index: u64) -> Result<(), Failure> {
         loop {
             let agents: Vec<AgentInfo> = self.client.get("/v1/agents").await?;
-            let agent = agents.iter().find(|agent| agent.name == AGENT);
+            let agent = agents.iter().find(|agent| is_measured(&agent.name));
             if agent.and_then(cursor).is_some_and(|(at, n)| at > index || at == index && n > 0) {
                 return Ok(());
             }
@@ -209,7 +219,7 @@ impl BenchNode {
     pub(super) async fn query(&self, goal: &str) -> Result<(), Failure> {
         let request = GoalRequest {
             goal: goal.to_owned(),
-            agent: Some(AGENT.to_owned()),
+            agent: Some(self.agent().await?.name),
             space: None,
             limit: Some(1),
             min_index: 0,
@@ -273,6 +283,11 @@ impl Usage {
     pub(super) fn time(&self) -> Duration {
         self.node_time + self.engine_time
     }
+}
+
+/// Whether it is the agent that is measured, or a node's instance of it.
+fn is_measured(name: &str) -> bool {
+    name.split('@').next() == Some(AGENT)
 }
 
 fn cursor(agent: &AgentInfo) -> Option<(u64, u64)> {

@@ -26,10 +26,18 @@ pub(crate) struct Transact {
     #[arg(long, env = "SYNOD_FACTS", value_name = "N", default_value = "1k",
           value_parser = units::count, hide_env = true)]
     facts: u64,
+    /// Nodes; with several, each has the agent, which makes a transaction of every event: on keys of
+    /// its own, and a tenth as many on one key that all of them write
+    #[arg(long, env = "SYNOD_NODES", value_name = "N", default_value_t = 1, hide_env = true)]
+    nodes: usize,
 }
 
 impl Transact {
     pub(super) async fn run(self, folder: &Folder, report: &mut Report) -> Result<(), Failure> {
+        if self.nodes > 1 {
+            let facts = self.facts.max(1);
+            return super::contended::run(folder, self.nodes, self.count, facts, report).await;
+        }
         let node = BenchNode::start(folder)?;
         node.run(PROGRAM).await?;
         let mut floor = Appends::create(folder.path())?.run(APPENDS)?;
