@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Instant;
 use synod_core::apply::State;
 use synod_core::command::Batch;
+use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES};
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
@@ -227,7 +228,9 @@ impl OpenSpace {
         let membership = state.membership().clone();
         let told_membership = membership.changed_at();
         let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership));
-        let group = Group::new(self.me, boot, self.links, Arc::clone(&shared));
+        let group = Group::new(&self.me, self.links);
+        let Me { peer, contacts, .. } = self.me;
+        let identity = Identity { member, peer, boot, contacts };
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (order_inputs, to_order) = pair();
         let (apply_inputs, to_apply) = pair();
@@ -254,6 +257,7 @@ impl OpenSpace {
             inputs: order_inputs,
             to_self: to_order.clone(),
             group,
+            coordinator: Coordinator::new(identity, MAX_FOREIGN_BYTES),
             log: LogWriter::new(log, Arc::clone(&shared)),
             disk,
             apply: to_apply.clone(),

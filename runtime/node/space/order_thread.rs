@@ -5,26 +5,24 @@
 //! thread less on the way of a write is a wake-up less. What waits for no disk, a leader's entries and
 //! heartbeats, is sent before.
 
-mod leading;
-mod proposing;
+mod acting;
 mod receiving;
 
 use super::apply_thread::ApplyInput;
-use super::group::{Asker, Group};
+use super::group::Group;
 use super::links::Lane;
 use super::log_writer::LogWriter;
-use super::proposal::Proposal;
+use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
 use crate::store::FsDisk;
 use bytes::Bytes;
-use proposing::Foreign;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
-use synod_core::group::{Ask, Frame};
+use synod_core::group::{self, Arrived, Ask, Coordinator, Frame};
 use synod_core::log::Reader;
 use synod_core::order::{Entry, Input, Order, Output, Role, SnapshotMeta};
 use synod_core::time::Time;
@@ -44,7 +42,7 @@ pub(super) enum OrderInput {
     /// Find a Raft index that all that was acknowledged lies at or before; none if no leader says.
     ReadIndex(oneshot::Sender<Option<u64>>),
     /// Do what only a leader can, or have it done.
-    Ask(Ask, oneshot::Sender<Result<(), String>>),
+    Ask(Ask, Wisher),
     /// A frame from a peer, as the transport has proved.
     Frame {
         peer: Bytes,
@@ -83,6 +81,9 @@ pub(super) enum OrderInput {
     Stop,
 }
 
+/// Who waits for the answer to a wish.
+pub(super) type Wisher = oneshot::Sender<Result<(), String>>;
+
 pub(super) struct OrderThread {
     pub(super) id: [u8; 32],
     pub(super) order: Order,
@@ -94,6 +95,7 @@ pub(super) struct OrderThread {
     pub(super) apply: Sender<ApplyInput>,
     pub(super) shared: Arc<Shared>,
     pub(super) group: Group,
+    pub(super) coordinator: Coordinator<Pending, Wisher>,
     pub(super) started: Instant,
     pub(super) waiting: Waiting,
 }
@@ -101,21 +103,13 @@ pub(super) struct OrderThread {
 /// Who and what waits for what.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// What the other members have given to this one, their leader.
-    foreign: VecDeque<Foreign>,
-    /// By ticket: the runs that a batch on its way into the log is made of.
-    batches: BTreeMap<u64, Vec<proposing::Share>>,
-    /// Changes of members that stand in the log, by Raft index, with the term.
-    changes: BTreeMap<u64, (u64, Asker)>,
     reads: BTreeMap<u64, oneshot::Sender<Option<u64>>>,
-    transfer: Option<leading::Transfer>,
     /// Frames that wait for the disk.
     held: Vec<Held>,
     /// The newest snapshot that a member may be sent, and its file.
     snapshot: Option<(SnapshotMeta, PathBuf)>,
-    /// Snapshots of others that have arrived and may become this node's state, the newest last.
-    arrived: VecDeque<(SnapshotMeta, PathBuf)>,
-    last_ticket: u64,
+    /// Snapshots of others that have arrived and may become this node's state.
+    arrived: Arrived<PathBuf>,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,
 }
@@ -131,11 +125,6 @@ impl Waiting {
     /// With the snapshot that this node started from.
     pub(super) fn from_snapshot(snapshot: Option<(SnapshotMeta, PathBuf)>) -> Self {
         Self { snapshot, ..Self::default() }
-    }
-
-    fn ticket(&mut self) -> u64 {
-        self.last_ticket += 1;
-        self.last_ticket
     }
 }
 
@@ -158,7 +147,7 @@ impl OrderThread {
                 let Ok(input) = self.inputs.try_recv() else { break };
                 is_asked_to_stop |= self.take(input);
             }
-            self.give();
+            self.tell(group::Input::Give);
             goes_on = self.drain_outputs();
             if is_asked_to_stop {
                 stop = Some(Instant::now() + STOP_PATIENCE);
@@ -190,8 +179,8 @@ impl OrderThread {
     /// Takes one input in; says whether it is time to stop.
     fn take(&mut self, input: OrderInput) -> bool {
         let input = match input {
-            OrderInput::Propose(proposal) => {
-                self.take_proposal(proposal);
+            OrderInput::Propose(Proposal { command, pending }) => {
+                self.tell(group::Input::Propose(command, pending));
                 return false;
             }
             OrderInput::Stop => return true,
@@ -201,27 +190,27 @@ impl OrderThread {
             }
             OrderInput::Frame { peer, bytes } => {
                 self.shared.inbox.fetch_sub(bytes.len(), Ordering::Relaxed);
-                self.receive(&peer, &bytes);
+                self.receive(peer, &bytes);
                 return false;
             }
             OrderInput::Snapshot { peer, file, meta, frame } => {
-                self.receive_snapshot(&peer, file, meta, &frame);
+                self.receive_snapshot(peer, file, meta, &frame);
                 return false;
             }
             OrderInput::Lost { peer } => {
-                self.lose(&peer);
+                self.tell(group::Input::Lost(peer));
                 return false;
             }
             OrderInput::Found { peer } => {
-                self.find(&peer);
+                self.tell(group::Input::Found(peer));
                 return false;
             }
             OrderInput::Ask(ask, reply) => {
-                self.ask(ask, Asker::Here(reply));
+                self.tell(group::Input::Ask(ask, reply));
                 return false;
             }
             OrderInput::ReadIndex(reply) => {
-                let ticket = self.waiting.ticket();
+                let ticket = self.coordinator.ticket();
                 self.waiting.reads.insert(ticket, reply);
                 Input::ReadIndex { ticket }
             }
@@ -233,10 +222,11 @@ impl OrderThread {
             OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
             OrderInput::Applied(raft_index) => {
                 self.order.handle(self.now(), Input::Applied { raft_index });
-                let changed = self.group.membership().changed_at();
+                let changed = self.shared.membership().changed_at();
                 if changed != self.waiting.seen_membership {
                     self.waiting.seen_membership = changed;
-                    self.look_after_members();
+                    self.tell(group::Input::MembersApplied);
+                    self.show_progress();
                 }
                 return false;
             }
@@ -248,9 +238,8 @@ impl OrderThread {
     fn tick(&mut self) {
         let now = self.now();
         self.order.handle(now, Input::Timeout);
-        self.give_up(now);
-        self.look_after_members();
-        self.give();
+        self.tell(group::Input::Tick);
+        self.show_progress();
     }
 
     /// Does what *order* wants done, until it wants nothing more. Says whether to go on.
@@ -283,24 +272,22 @@ impl OrderThread {
     fn obey(&mut self, output: Output, is_writing: bool) {
         match output {
             Output::Appended { ticket, term, index } => {
-                self.waiting.batches.remove(&ticket);
-                if let Some(asker) = self.group.changing.remove(&ticket) {
-                    self.waiting.changes.insert(index, (term, asker));
-                }
+                self.tell(group::Input::Appended { ticket, term, index });
             }
             Output::Commit { entries, through } => {
                 for entry in entries {
                     let (index, term) = (entry.index, entry.term);
-                    if entry.members.is_some() {
-                        self.changed(index, term);
-                    }
+                    self.tell(group::Input::Committed { index, term });
                     let (data, members) = (entry.data, entry.members);
                     let commit = ApplyInput::Commit { index, term, data, members };
                     drop(self.apply.send(commit));
                 }
                 drop(self.apply.send(ApplyInput::Through(through)));
             }
-            Output::Dropped { ticket, why } => self.dropped(ticket, &why),
+            Output::Dropped { ticket, why } => match self.waiting.reads.remove(&ticket) {
+                Some(reply) => drop(reply.send(None)),
+                None => self.tell(group::Input::Dropped(ticket, why)),
+            },
             Output::Fetch { first, last, max_bytes } => self.fetch(first, last, max_bytes),
             Output::ReadReady { ticket, index } => {
                 if let Some(reply) = self.waiting.reads.remove(&ticket) {
@@ -334,8 +321,10 @@ impl OrderThread {
         if let Some(meta) = snapshot {
             return self.offer(to, &meta, message);
         }
-        let lane = if urgent { Lane::Urgent } else { Lane::Normal };
-        if !self.group.send(to, lane, &Frame::Raft(message)) && !urgent {
+        let peer = self.coordinator.peer_of(&self.shared.membership(), to);
+        let frame = Frame::Raft(message);
+        let is_sent = peer.is_some_and(|peer| self.group.send(&peer, lane(urgent), &frame));
+        if !is_sent && !urgent {
             self.order.handle(self.now(), Input::Unreachable { to });
         }
     }
@@ -347,22 +336,8 @@ impl OrderThread {
             Role::Follower => "follower",
             Role::Leader => "leader",
         };
-        let now = Leader { role: name, term, leader };
-        let before = self.shared.set_leader(now);
-        if leader.is_some() && (before.term, before.leader) != (term, leader) {
-            self.shared.own().give_all_again();
-        }
-        self.transferred(leader);
-        if role != Role::Leader {
-            self.step_down();
-        } else if before.role != name {
-            // Who is silent is so from here on.
-            let now = self.now();
-            self.group.heard.clear();
-            for &id in self.group.membership().members().keys() {
-                self.group.heard.insert(id, now);
-            }
-        }
+        self.shared.set_leader(Leader { role: name, term, leader });
+        self.tell(group::Input::Role { role, term, leader });
     }
 
     fn now(&self) -> Time {
@@ -373,4 +348,8 @@ impl OrderThread {
 /// The order machine's time: microseconds since its thread was made.
 pub(super) fn since(started: Instant) -> Time {
     Time::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+fn lane(is_urgent: bool) -> Lane {
+    if is_urgent { Lane::Urgent } else { Lane::Normal }
 }

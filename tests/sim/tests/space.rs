@@ -22,8 +22,6 @@ mod clients;
 mod driving;
 #[path = "space/faults.rs"]
 mod faults;
-#[path = "space/leading.rs"]
-mod leading;
 #[path = "space/node.rs"]
 mod node;
 #[path = "space/open.rs"]

@@ -1,10 +1,16 @@
 //! What the members of a space say and decide among themselves, apart from Raft itself: the frames
-//! that they send each other, the proposals that each has under way, and who shall vote.
+//! that they send each other, the proposals that each has under way, who shall vote, and the machine
+//! that brings all of it together.
 
+mod coordinator;
 mod frame;
 mod proposals;
 mod steward;
 
+pub use coordinator::{
+    Action, Arrived, Coordinator, Identity, Input, MAX_ARRIVED, MAX_FOREIGN_BYTES, Scene, Standing,
+    Unseen,
+};
 pub use frame::{Ask, Dropped, Frame, MAX_FRAME_BYTES, MAX_WHY_BYTES, VERSION, token};
 pub use proposals::{Proposals, Run};
 pub use steward::{Plan, STEADY, Steward, TARGET_VOTERS, View, Wish, WishError};

@@ -2,22 +2,17 @@
 
 use super::{OrderInput, OrderThread};
 use crate::space::apply_thread::ApplyInput;
-use crate::space::group::Asker;
 use bytes::Bytes;
 use std::path::PathBuf;
-use synod_core::group::{Frame, Run};
+use synod_core::group::{self, Frame};
 use synod_core::log::{self, Reader};
-use synod_core::order::{self, Entry, EntryKind, Input, SnapshotMeta};
-
-/// Snapshots of others that are remembered until Raft has taken or left them.
-const MAX_ARRIVED: usize = 8;
+use synod_core::order::{Entry, EntryKind, Input, SnapshotMeta};
 
 impl OrderThread {
     /// A frame, from whom the transport says.
-    pub(super) fn receive(&mut self, peer: &Bytes, bytes: &Bytes) {
+    pub(super) fn receive(&mut self, peer: Bytes, bytes: &Bytes) {
         match Frame::decode(bytes) {
-            Ok(Frame::Raft(message)) => self.receive_raft(peer, message, false),
-            Ok(frame) => self.receive_other(peer, frame),
+            Ok(frame) => self.tell(group::Input::Frame { peer, frame, with_snapshot: false }),
             Err(e) => {
                 self.shared.refused();
                 tracing::debug!("a frame of a member cannot be read: {e}");
@@ -25,64 +20,24 @@ impl OrderThread {
         }
     }
 
-    fn receive_raft(&mut self, peer: &Bytes, message: Bytes, with_snapshot: bool) {
-        let from = match order::peek(&message) {
-            // A snapshot's message is taken with its snapshot, and not without.
-            Ok((from, is_snapshot)) if is_snapshot == with_snapshot => from,
-            Ok(_) | Err(_) => return self.shared.refused(),
-        };
-        if !self.group.may_be(from, peer) {
-            self.shared.refused();
-            return tracing::debug!("a peer that is not member {from} speaks as if it were");
-        }
-        self.group.heard.insert(from, self.now());
-        self.order.handle(self.now(), Input::Message { from, bytes: message });
-    }
-
-    fn receive_other(&mut self, peer: &Bytes, frame: Frame) {
-        let membership = self.group.membership();
-        let Some((member, _)) = membership.of_peer(peer) else {
-            return self.shared.refused();
-        };
-        match frame {
-            Frame::Propose { boot, first, commands } => {
-                self.take_foreign(member, boot, Run { first, commands });
-            }
-            Frame::Dropped { boot, first, count, why } if boot == self.group.boot => {
-                self.take_back(first, count, why);
-            }
-            Frame::Ask { number, ask } => {
-                self.ask(ask, Asker::There { peer: peer.clone(), number });
-            }
-            Frame::Answer { number, why } => self.group.answered(number, why),
-            // Of an earlier start of this node.
-            Frame::Dropped { .. } | Frame::Raft(_) => {}
-        }
-    }
-
     /// A snapshot is safe on this node's disk, and this is the message that it belongs to.
     pub(super) fn receive_snapshot(
         &mut self,
-        peer: &Bytes,
+        peer: Bytes,
         file: PathBuf,
         meta: SnapshotMeta,
         frame: &Bytes,
     ) {
-        if let Ok(Frame::Raft(message)) = Frame::decode(frame) {
-            self.waiting.arrived.push_back((meta, file));
-            if self.waiting.arrived.len() > MAX_ARRIVED {
-                self.waiting.arrived.pop_front();
-            }
-            self.receive_raft(peer, message, true);
+        if let Ok(frame @ Frame::Raft(_)) = Frame::decode(frame) {
+            self.waiting.arrived.push(meta, file);
+            self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
         }
     }
 
     /// Makes a snapshot that has arrived this node's state: the log goes on behind it.
     pub(super) fn install(&mut self, wanted: Option<&SnapshotMeta>) {
         let Some(wanted) = wanted else { return };
-        let is_it = |(meta, _): &(SnapshotMeta, PathBuf)| meta.position == wanted.position;
-        let found = self.waiting.arrived.iter().position(is_it);
-        let Some((_, file)) = found.and_then(|place| self.waiting.arrived.remove(place)) else {
+        let Some(file) = self.waiting.arrived.take(wanted.position) else {
             // Raft has not seen such a message without its file.
             tracing::error!("the file of a snapshot that Raft has taken is not there");
             return;
@@ -102,25 +57,9 @@ impl OrderThread {
         };
         let sender = self.to_self.clone();
         let done = Box::new(move |ok| drop(sender.send(OrderInput::SnapshotSent { to, ok })));
-        self.group.offer(to, self.id, file.clone(), message, done);
-    }
-
-    /// The connection to a peer has gone: what was on its way to it may be lost.
-    pub(super) fn lose(&mut self, peer: &Bytes) {
-        let membership = self.group.membership();
-        let its = membership.members().iter().filter(|(_, member)| member.peer == *peer);
-        let now = self.now();
-        for (&to, _) in its {
-            self.order.handle(now, Input::Unreachable { to });
-        }
-    }
-
-    /// There is a connection to a peer: if it leads, it is given what may have been lost.
-    pub(super) fn find(&mut self, peer: &Bytes) {
-        let membership = self.group.membership();
-        let is_leader = |(id, _): (u64, _)| self.order.leader() == Some(id);
-        if membership.of_peer(peer).is_some_and(is_leader) {
-            self.shared.own().give_all_again();
+        match self.coordinator.peer_of(&self.shared.membership(), to) {
+            Some(peer) => self.group.offer(&peer, self.id, file.clone(), message, done),
+            None => done(false),
         }
     }
 

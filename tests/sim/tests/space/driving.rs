@@ -1,9 +1,9 @@
 //! What the order thread does, as `runtime/node/space/order_thread.rs` and its `receiving.rs`.
 
 use super::apply::ApplyInput;
-use super::node::{Asker, Effect, Ended, Held, OrderInput, Running};
+use super::node::{Effect, Ended, Held, OrderInput, Running};
 use bytes::Bytes;
-use synod_core::group::{Frame, Run};
+use synod_core::group::{self, Frame};
 use synod_core::log::{self, AppendError, SyncError};
 use synod_core::order::{self, Entry, Input, Output, Persist, Role, SnapshotMeta};
 
@@ -25,7 +25,7 @@ impl Running {
         while let Some(input) = self.inputs.pop_front() {
             self.take(input);
         }
-        self.give();
+        self.tell(group::Input::Give);
         self.drain();
     }
 
@@ -35,24 +35,30 @@ impl Running {
             return;
         }
         self.order.handle(self.now, Input::Timeout);
-        self.give_up();
-        self.look_after_members();
-        self.give();
+        self.tell(group::Input::Tick);
         self.drain();
     }
 
     fn take(&mut self, input: OrderInput) {
         let input = match input {
-            OrderInput::Propose(command, request) => return self.take_proposal(command, request),
-            OrderInput::Frame { peer, bytes } => return self.receive(&peer, &bytes),
-            OrderInput::Snapshot { peer, file, meta, frame } => {
-                return self.receive_snapshot(&peer, file, meta, &frame);
+            OrderInput::Propose(command, request) => {
+                return self.tell(group::Input::Propose(command, request));
             }
-            OrderInput::Lost(peer) => return self.lose(&peer),
-            OrderInput::Found(peer) => return self.find(&peer),
-            OrderInput::Ask(ask) => return self.ask(ask, Asker::Here),
+            OrderInput::Frame { peer, bytes } => return self.receive(peer, &bytes),
+            OrderInput::Snapshot { peer, file, meta, frame } => {
+                return self.receive_snapshot(peer, file, meta, &frame);
+            }
+            OrderInput::Lost(peer) => {
+                self.unconnected.insert(peer.clone());
+                return self.tell(group::Input::Lost(peer));
+            }
+            OrderInput::Found(peer) => {
+                self.unconnected.remove(&peer);
+                return self.tell(group::Input::Found(peer));
+            }
+            OrderInput::Ask(ask) => return self.tell(group::Input::Ask(ask, ())),
             OrderInput::ReadIndex(request) => {
-                let ticket = self.ticket();
+                let ticket = self.coordinator.ticket();
                 self.waiting.reads.insert(ticket, request);
                 Input::ReadIndex { ticket }
             }
@@ -73,7 +79,7 @@ impl Running {
                 let changed = self.membership.changed_at();
                 if changed != self.waiting.seen_membership {
                     self.waiting.seen_membership = changed;
-                    self.look_after_members();
+                    self.tell(group::Input::MembersApplied);
                 }
                 return;
             }
@@ -111,7 +117,7 @@ impl Running {
         self.is_full = false;
         self.syncing = None;
         for held in std::mem::take(&mut self.waiting.held) {
-            self.send(held);
+            self.send_held(held);
         }
         self.order.handle(self.now, Input::Persisted { number });
         self.drain();
@@ -140,18 +146,15 @@ impl Running {
     fn obey(&mut self, output: Output, is_writing: bool) {
         match output {
             Output::Appended { ticket, term, index } => {
-                self.waiting.batches.remove(&ticket);
-                if let Some(asker) = self.changing.remove(&ticket) {
-                    self.waiting.changes.insert(index, (term, asker));
-                }
+                self.tell(group::Input::Appended { ticket, term, index });
             }
             Output::Commit { entries, through } => {
                 self.effects.push(Effect::Committed(through));
                 for entry in entries {
                     let (index, term) = (entry.index, entry.term);
+                    self.tell(group::Input::Committed { index, term });
                     if entry.members.is_some() {
                         self.effects.push(Effect::Changed);
-                        self.changed(index, term);
                     }
                     let (data, members) = (entry.data, entry.members);
                     if members.is_none() {
@@ -162,7 +165,13 @@ impl Running {
                 }
                 self.apply.inputs.push_back(ApplyInput::Through(through));
             }
-            Output::Dropped { ticket, why } => self.dropped(ticket, &why),
+            Output::Dropped { ticket, why } => match self.waiting.reads.remove(&ticket) {
+                Some(request) => {
+                    let ended = Ended::NotProposed("no leader");
+                    self.effects.push(Effect::Ended(request, ended));
+                }
+                None => self.tell(group::Input::Dropped(ticket, why)),
+            },
             Output::Fetch { first, last, max_bytes } => {
                 let reader = Box::new(self.log.reader());
                 self.effects.push(Effect::Fetch { reader, first, last, max_bytes });
@@ -182,7 +191,7 @@ impl Running {
                 if after.is_some() && is_writing {
                     self.waiting.held.push(held);
                 } else {
-                    self.send(held);
+                    self.send_held(held);
                 }
             }
             Output::SnapshotWanted { index } => {
@@ -192,98 +201,50 @@ impl Running {
         }
     }
 
-    fn send(&mut self, held: Held) {
+    fn send_held(&mut self, held: Held) {
         let Held { to, message, urgent, snapshot } = held;
         if let Some(meta) = snapshot {
             return self.offer(to, &meta, message);
         }
-        if !self.send_frame(to, urgent, &Frame::Raft(message)) && !urgent {
+        let peer = self.coordinator.peer_of(&self.membership, to);
+        let frame = Frame::Raft(message);
+        if !peer.is_some_and(|peer| self.send(&peer, urgent, &frame)) && !urgent {
             self.order.handle(self.now, Input::Unreachable { to });
         }
     }
 
     fn led_by(&mut self, role: Role, term: u64, leader: Option<u64>) {
         self.effects.push(Effect::Role(role, term));
-        let before = std::mem::replace(&mut self.leader, (role, term, leader));
-        if leader.is_some() && (before.1, before.2) != (term, leader) {
-            self.own.give_all_again();
-        }
-        self.transferred(leader);
-        if role != Role::Leader {
-            self.step_down();
-        } else if before.0 != role {
-            self.heard.clear();
-            for &id in self.membership.members().keys() {
-                self.heard.insert(id, self.now);
-            }
-        }
+        self.leader = (role, term, leader);
+        self.tell(group::Input::Role { role, term, leader });
     }
 
     // What comes from other members.
 
-    fn receive(&mut self, peer: &Bytes, bytes: &Bytes) {
+    fn receive(&mut self, peer: Bytes, bytes: &Bytes) {
         match Frame::decode(bytes) {
-            Ok(Frame::Raft(message)) => self.receive_raft(peer, message, false),
-            Ok(frame) => self.receive_other(peer, frame),
+            Ok(frame) => self.tell(group::Input::Frame { peer, frame, with_snapshot: false }),
             Err(e) => self.fatal(format!("a frame of a member cannot be read: {e}")),
-        }
-    }
-
-    fn receive_raft(&mut self, peer: &Bytes, message: Bytes, with_snapshot: bool) {
-        let from = match order::peek(&message) {
-            Ok((from, is_snapshot)) if is_snapshot == with_snapshot => from,
-            Ok(_) | Err(_) => return self.fatal("a message out of place".to_owned()),
-        };
-        if !self.may_be(from, peer) {
-            return self.effects.push(Effect::Note("refused", format!("{peer:?} is not {from}")));
-        }
-        self.heard.insert(from, self.now);
-        self.order.handle(self.now, Input::Message { from, bytes: message });
-    }
-
-    fn receive_other(&mut self, peer: &Bytes, frame: Frame) {
-        let Some((member, _)) = self.membership.of_peer(peer) else {
-            return self.effects.push(Effect::Note("refused", format!("{peer:?} is no member")));
-        };
-        match frame {
-            Frame::Propose { boot, first, commands } => {
-                self.take_foreign(member, boot, Run { first, commands });
-            }
-            Frame::Dropped { boot, first, count, why } if boot == self.boot => {
-                self.take_back(first, count, why);
-            }
-            Frame::Ask { number, ask } => {
-                self.ask(ask, Asker::There { peer: peer.clone(), number });
-            }
-            Frame::Answer { why, .. } => {
-                let told = why.unwrap_or_else(|| "done".to_owned());
-                self.effects.push(Effect::Note("ask", told));
-            }
-            Frame::Dropped { .. } | Frame::Raft(_) => {}
         }
     }
 
     fn receive_snapshot(
         &mut self,
-        peer: &Bytes,
+        peer: Bytes,
         file: std::path::PathBuf,
         meta: SnapshotMeta,
         frame: &Bytes,
     ) {
-        if let Ok(Frame::Raft(message)) = Frame::decode(frame) {
-            self.waiting.arrived.push((meta, file));
-            self.receive_raft(peer, message, true);
+        if let Ok(frame @ Frame::Raft(_)) = Frame::decode(frame) {
+            self.waiting.arrived.push(meta, file);
+            self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
         }
     }
 
     /// Makes a snapshot that has arrived this node's state: the log goes on behind it.
     fn install(&mut self, wanted: Option<&SnapshotMeta>) {
         let Some(wanted) = wanted else { return };
-        let arrived = std::mem::take(&mut self.waiting.arrived);
-        let found = arrived.iter().find(|(meta, _)| meta.position == wanted.position).cloned();
-        let is_later = |(meta, _): &(SnapshotMeta, _)| meta.position.index > wanted.position.index;
-        self.waiting.arrived = arrived.into_iter().filter(is_later).collect();
-        let Some((_, file)) = found else {
+        let Some(file) = self.waiting.arrived.take(wanted.position) else {
             return self
                 .fatal("the file of a snapshot that Raft has taken is not there".to_owned());
         };
@@ -293,23 +254,6 @@ impl Running {
         }
         self.apply.inputs.push_back(ApplyInput::Install { file: file.clone(), at, members });
         self.waiting.snapshot = Some((wanted.clone(), file));
-    }
-
-    fn lose(&mut self, peer: &Bytes) {
-        self.unconnected.insert(peer.clone());
-        let its = self.membership.members().iter().filter(|(_, member)| member.peer == *peer);
-        let its: Vec<u64> = its.map(|(&id, _)| id).collect();
-        for to in its {
-            self.order.handle(self.now, Input::Unreachable { to });
-        }
-    }
-
-    fn find(&mut self, peer: &Bytes) {
-        self.unconnected.remove(peer);
-        let known = self.membership.of_peer(peer).map(|(id, _)| id);
-        if known.is_some() && known == self.order.leader() {
-            self.own.give_all_again();
-        }
     }
 
     /// A reader asks for what nobody else could have written, or for an index.

@@ -7,9 +7,12 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use synod_core::apply::{Membership, Outcome};
-use synod_core::group::{Ask, Frame, Proposals, Run, Steward, token};
+use synod_core::command::Batch;
+use synod_core::group::{
+    self, Action, Arrived, Ask, Coordinator, Frame, Proposals, Scene, Unseen, token,
+};
 use synod_core::log::{Log, Reader};
-use synod_core::order::{Entry, Order, Position, Role, SnapshotMeta};
+use synod_core::order::{self, Entry, Order, Position, Role, SnapshotMeta};
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
 
@@ -118,12 +121,6 @@ pub(crate) enum Effect {
     Fatal(String),
 }
 
-/// Who asked for something that only a leader can do.
-pub(crate) enum Asker {
-    Here,
-    There { peer: Bytes, number: u64 },
-}
-
 /// A node's process.
 pub(crate) struct Running {
     pub(crate) me: Me,
@@ -138,9 +135,7 @@ pub(crate) struct Running {
     pub(crate) membership: Membership,
     /// Role, term and leader, as told.
     pub(crate) leader: (Role, u64, Option<u64>),
-    pub(crate) steward: Steward,
-    pub(crate) heard: BTreeMap<u64, Time>,
-    pub(crate) changing: BTreeMap<u64, Asker>,
+    pub(crate) coordinator: Coordinator<u64, ()>,
     pub(crate) waiting: Waiting,
     /// Peers to whom there is no connection.
     pub(crate) unconnected: BTreeSet<Bytes>,
@@ -154,36 +149,17 @@ pub(crate) struct Running {
     /// So many entries stay in the log behind a snapshot.
     pub(crate) keep: u64,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) last_number: u64,
 }
 
 /// Who and what waits for what, as `order_thread::Waiting`.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    pub(crate) foreign: VecDeque<Foreign>,
-    pub(crate) batches: BTreeMap<u64, Vec<Share>>,
-    pub(crate) changes: BTreeMap<u64, (u64, Asker)>,
     pub(crate) reads: BTreeMap<u64, u64>,
-    pub(crate) transfer: Option<(u64, Asker, Time)>,
     pub(crate) held: Vec<Held>,
     pub(crate) snapshot: Option<(SnapshotMeta, PathBuf)>,
     /// Snapshots that have arrived and may become this node's state.
-    pub(crate) arrived: Vec<(SnapshotMeta, PathBuf)>,
-    pub(crate) last_ticket: u64,
+    pub(crate) arrived: Arrived<PathBuf>,
     pub(crate) seen_membership: u64,
-}
-
-pub(crate) struct Foreign {
-    pub(crate) member: u64,
-    pub(crate) boot: u64,
-    pub(crate) run: Run,
-}
-
-pub(crate) struct Share {
-    pub(crate) member: u64,
-    pub(crate) boot: u64,
-    pub(crate) first: u64,
-    pub(crate) count: u32,
 }
 
 pub(crate) struct Held {
@@ -194,43 +170,62 @@ pub(crate) struct Held {
 }
 
 impl Running {
-    pub(crate) fn ticket(&mut self) -> u64 {
-        self.waiting.last_ticket += 1;
-        self.waiting.last_ticket
+    /// Tells the coordinator, and does what follows.
+    pub(crate) fn tell(&mut self, input: group::Input<u64, ()>) {
+        self.coordinate(input);
+        while let Some(action) = self.coordinator.poll_action() {
+            self.act(action);
+        }
+    }
+
+    fn coordinate(&mut self, input: group::Input<u64, ()>) {
+        let Self { now, wall, order, membership, own, coordinator, .. } = self;
+        let mut scene = Scene { now: *now, wall: *wall, raft: order, membership, own };
+        coordinator.handle(&mut scene, input);
+    }
+
+    fn act(&mut self, action: Action<u64, ()>) {
+        match action {
+            Action::Raft(input) => {
+                if let order::Input::Propose { data, .. } = &input {
+                    self.count_foreign(data);
+                }
+                self.order.handle(self.now, input);
+            }
+            Action::Send { peer, urgent, frame } => {
+                if !self.send(&peer, urgent, &frame) {
+                    self.coordinate(group::Input::NotSent(frame));
+                }
+            }
+            Action::Ended(request, unseen) => {
+                let ended = match unseen {
+                    Unseen::Busy => Ended::NotProposed("busy"),
+                    Unseen::TooLarge => Ended::NotProposed("too large"),
+                    Unseen::NoQuorum => Ended::NotProposed("no quorum"),
+                    Unseen::Unknown => Ended::Unknown,
+                };
+                self.effects.push(Effect::Ended(request, ended));
+            }
+            Action::Answer((), result) => {
+                let told = result.err().unwrap_or_else(|| "done".to_owned());
+                self.effects.push(Effect::Note("ask", told));
+            }
+            Action::Refused(why) => self.effects.push(Effect::Note("refused", why.to_owned())),
+        }
+    }
+
+    fn count_foreign(&mut self, data: &Bytes) {
+        let batch = Batch::decode(data).expect("a batch that was just made");
+        let foreign = batch.tags.iter().filter(|tag| tag.member != self.me.member);
+        let foreign = foreign.map(|tag| u64::from(tag.count)).sum();
+        self.effects.push(Effect::Proposed { foreign });
     }
 
     pub(crate) fn fatal(&mut self, why: String) {
         self.effects.push(Effect::Fatal(why));
     }
 
-    /// A member's id in the network.
-    fn peer_of(&self, member: u64) -> Option<Bytes> {
-        let known = self.membership.members().get(&member).map(|member| member.peer.clone());
-        known.or_else(|| self.me.contacts.get(&member).cloned())
-    }
-
-    /// Whether a peer may speak as this member.
-    pub(crate) fn may_be(&mut self, member: u64, peer: &Bytes) -> bool {
-        match self.membership.members().get(&member) {
-            Some(known) => known.peer == *peer,
-            None if member > self.membership.last_id() => {
-                *self.me.contacts.entry(member).or_insert_with(|| peer.clone()) == *peer
-            }
-            None => false,
-        }
-    }
-
-    /// Whether a peer may send a snapshot.
-    pub(crate) fn may_offer(&self, peer: &Bytes) -> bool {
-        let known = self.membership.of_peer(peer).is_some();
-        known || self.me.contacts.values().any(|contact| contact == peer)
-    }
-
-    pub(crate) fn send_frame(&mut self, member: u64, urgent: bool, frame: &Frame) -> bool {
-        self.peer_of(member).is_some_and(|peer| self.send_to(&peer, urgent, frame))
-    }
-
-    pub(crate) fn send_to(&mut self, peer: &Bytes, urgent: bool, frame: &Frame) -> bool {
+    pub(crate) fn send(&mut self, peer: &Bytes, urgent: bool, frame: &Frame) -> bool {
         if self.unconnected.contains(peer) {
             return false;
         }
@@ -243,7 +238,10 @@ impl Running {
     pub(crate) fn offer(&mut self, to: u64, meta: &SnapshotMeta, message: Bytes) {
         let known = self.waiting.snapshot.as_ref().filter(|(known, _)| known == meta);
         let file = known.and_then(|(_, file)| self.disk.contents(file));
-        let peer = self.peer_of(to).filter(|peer| !self.unconnected.contains(peer));
+        let peer = self
+            .coordinator
+            .peer_of(&self.membership, to)
+            .filter(|peer| !self.unconnected.contains(peer));
         match (file, peer) {
             (Some(file), Some(peer)) => {
                 let frame = Frame::Raft(message).encode(&token(&KEY, &self.me.peer, &peer));
@@ -251,22 +249,5 @@ impl Running {
             }
             _ => self.inputs.push_back(OrderInput::SnapshotSent { to, ok: false }),
         }
-    }
-
-    /// Tells whoever asked what came of it.
-    pub(crate) fn tell(&mut self, asker: Asker, result: Result<(), String>) {
-        match asker {
-            Asker::Here => {
-                let told = result.err().unwrap_or_else(|| "done".to_owned());
-                self.effects.push(Effect::Note("ask", told));
-            }
-            Asker::There { peer, number } => {
-                self.send_to(&peer, false, &Frame::Answer { number, why: result.err() });
-            }
-        }
-    }
-
-    pub(crate) fn is_sole_voter(&self) -> bool {
-        self.order.members().is_sole_voter(self.me.member)
     }
 }

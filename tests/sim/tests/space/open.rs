@@ -2,11 +2,11 @@
 
 use super::apply::{Apply, folder, load};
 use super::node::{Effect, Me, Running, SPACE, Waiting};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use synod_core::apply::State;
 use synod_core::command::Batch;
-use synod_core::group::{Proposals, Steward};
+use synod_core::group::{Coordinator, Identity, Proposals};
 use synod_core::log::disk::Disk as _;
 use synod_core::log::{self, Limits, Log, OpenError};
 use synod_core::order::{
@@ -22,6 +22,8 @@ const ELECTION_TICKS: u32 = 6;
 /// Segments so short that there is something to drop.
 const LIMITS: Limits = Limits { segment_bytes: 4096, pending_bytes: 1 << 20 };
 const BEGUN: &str = "begun";
+/// So few bytes of others' proposals may wait that some are refused as too many.
+const MAX_FOREIGN_BYTES: usize = 2_000;
 
 /// Starts a node. The error says why it cannot be started, which no crash may lead to.
 pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> {
@@ -115,6 +117,9 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         since_snapshot: 0,
         reaching: Vec::new(),
     };
+    let identity =
+        Identity { member: me.member, peer: me.peer.clone(), boot, contacts: me.contacts.clone() };
+    let coordinator = Coordinator::new(identity, MAX_FOREIGN_BYTES);
     Ok(Running {
         me,
         boot,
@@ -126,9 +131,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         own: Proposals::default(),
         membership,
         leader: (Role::Follower, 0, None),
-        steward: Steward::default(),
-        heard: BTreeMap::new(),
-        changing: BTreeMap::new(),
+        coordinator,
         waiting: Waiting { snapshot: file.map(|file| (snapshot, file)), ..Waiting::default() },
         unconnected: BTreeSet::new(),
         syncing: None,
@@ -137,7 +140,6 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         wall: 0,
         keep: 0,
         effects,
-        last_number: 0,
     })
 }
 

@@ -412,17 +412,12 @@ impl World {
         self.planned += 1;
         let (number, mut ok) = (self.planned, false);
         if !is_lost {
-            self.step(to, |run| {
-                if !run.may_offer(&peer) {
-                    return run.effects.push(Effect::Note("offer refused", format!("{peer:?}")));
+            self.step(to, |run| match apply::receive(&run.disk, file, number) {
+                Ok((file, meta)) => {
+                    ok = true;
+                    run.inputs.push_back(OrderInput::Snapshot { peer, file, meta, frame });
                 }
-                match apply::receive(&run.disk, file, number) {
-                    Ok((file, meta)) => {
-                        ok = true;
-                        run.inputs.push_back(OrderInput::Snapshot { peer, file, meta, frame });
-                    }
-                    Err(e) => run.effects.push(Effect::Note("offer lost", e)),
-                }
+                Err(e) => run.effects.push(Effect::Note("offer lost", e)),
             });
         }
         let is_back = self.machines[&from].run.as_ref().is_some_and(|run| run.boot == boot);
