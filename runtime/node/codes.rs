@@ -1,7 +1,7 @@
 //! The codes of errors, for programs.
 
 /// Every code that an error may have, and the HTTP status (RFC 9110 §15) that it stands for.
-pub const CODES: [(&str, u16); 32] = [
+pub const CODES: [(&str, u16); 33] = [
     ("bad_request", 400),
     ("syntax", 400),
     ("program", 400),
@@ -21,6 +21,7 @@ pub const CODES: [(&str, u16); 32] = [
     ("join", 502),
     ("unreachable", 502),
     ("net", 500),
+    ("removed", 410),
     ("too_large", 413),
     ("threw", 422),
     ("halted", 422),

@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The format that this version writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A data folder that this process holds.
 #[derive(Debug)]

@@ -183,8 +183,13 @@ fn who_knows_the_key_but_is_no_member_is_not_listened_to() {
                 let forged = message(id, 0, from, to, &[2, 1, 0]);
                 let frames = [
                     Frame::Raft(forged.into()),
-                    Frame::Ask { number: 1, ask: Ask::Remove(from) },
-                    Frame::Propose { boot: 1, first: 1, commands: vec![vec![0x80].into()] },
+                    Frame::Ask { boot: 1, number: 1, ask: Ask::Remove(from) },
+                    Frame::Propose {
+                        boot: 1,
+                        giving: 1,
+                        first: 1,
+                        commands: vec![vec![0x80].into()],
+                    },
                 ];
                 for frame in frames {
                     let _ =
@@ -236,13 +241,19 @@ fn a_member_that_has_gone_mad_is_refused_what_makes_no_sense() {
                     raft(message(id, 0, from, to, &[77, term])),
                     Frame::Propose {
                         boot: 0,
+                        giving: 0,
                         first: u64::MAX - 1,
                         commands: vec![vec![0xf6].into()],
                     },
-                    Frame::Propose { boot: 0, first: 1, commands: vec![vec![0x80].into(); 100] },
-                    Frame::Answer { number: 5, why: None },
-                    Frame::Ask { number: 1, ask: Ask::Promote(88) },
-                    Frame::Ask { number: 1, ask: Ask::Transfer(88) },
+                    Frame::Propose {
+                        boot: 0,
+                        giving: 1,
+                        first: 1,
+                        commands: vec![vec![0x80].into(); 100],
+                    },
+                    Frame::Answer { boot: 1, number: 5, why: None },
+                    Frame::Ask { boot: 1, number: 1, ask: Ask::Promote(88) },
+                    Frame::Ask { boot: 1, number: 1, ask: Ask::Transfer(88) },
                 ];
                 let garbage =
                     (0..random.below(99)).map(|_| random.next() as u8).collect::<Vec<_>>();

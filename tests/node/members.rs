@@ -54,6 +54,45 @@ fn a_fourth_learns_and_votes_when_one_is_removed() {
 }
 
 #[test]
+fn who_was_removed_while_it_was_away_is_told_so_and_joins_anew() {
+    let mut group = Group::of_three();
+    let leader = group.leader();
+    let gone = (leader + 1) % 3;
+    let name = group.places[gone].name;
+    group.places[gone].kill();
+    yes(change(&group.places[leader], "remove", name));
+    wait_for("the removal", || group.places[leader].part(name).is_none());
+    yes(group.places[leader].try_broadcast("hello"));
+
+    // Nobody sends it the log any more, so that it cannot say of itself that it is no member.
+    let mut place = group.places.remove(gone);
+    place.start();
+    wait_for("it to be told", || {
+        let (status, answer) = place.try_broadcast("hello");
+        assert!(status >= 400, "{answer}");
+        answer["code"] == "removed"
+    });
+    let text = no(place.try_broadcast("hello"));
+    assert!(text.contains("removed at index") && text.contains("synod space leave"), "{text}");
+    let status = place.node().get("/v1/status");
+    let spaces = status["spaces"].as_array().unwrap();
+    let shown = spaces.iter().find(|space| space["name"] == SPACE).unwrap();
+    assert!(shown["read_only"].as_str().unwrap().contains("removed at index"), "{shown}");
+    // It is told again when it starts again.
+    place.kill();
+    place.start();
+    wait_for("it to be told again", || place.try_broadcast("hello").1["code"] == "removed");
+
+    place.node().post(&format!("/v1/spaces/{SPACE}/leave"), &Value::Null);
+    let with_ticket = ticket(group.running().next().unwrap(), json!({}));
+    yes(place.join(&with_ticket));
+    group.places.push(place);
+    group.wait_voters(3);
+    yes(group.places[2].try_broadcast("hello"));
+    group.wait_agree();
+}
+
+#[test]
 fn the_leadership_is_handed_over_and_a_member_leaves() {
     let mut group = Group::of_three();
     let leader = group.leader();

@@ -136,7 +136,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                 uses: 5,
             }),
         ),
-        ("revoke-tickets", Command::RevokeTickets { hashes: vec![[4; 32], [5; 32]] }),
+        ("revoke-tickets", Command::RevokeTickets { hashes: vec![[4; 32], [5; 32]], after: 9 }),
         (
             "configure",
             Command::Configure(Configure {
@@ -154,7 +154,7 @@ fn commands() -> Vec<(&'static str, Command)> {
 
 fn admit(ticket: Option<[u8; 32]>) -> Admit {
     let (peer, node) = (Bytes::from_static(b"\x00\x24peer"), "athens".to_owned());
-    Admit { peer, node, nonce: [3; 16], ticket }
+    Admit { peer, node, nonce: [3; 16], ticket, after: 8 }
 }
 
 fn outcomes() -> Vec<(&'static str, Outcome)> {
@@ -328,7 +328,7 @@ fn everything_is_what_the_grammar_says_and_nothing_else() {
         ("command", "830c60"),           // of a kind that there is not
         ("command", "8300636162635001"), // a nonce that is too short
         ("command", "830002500101010101010101010101010101010101"), // a label that is no text
-        ("outcome", "82010c"),           // a refusal that there is not
+        ("outcome", "82010d"),           // a refusal that there is not
         ("change", "83016080"),          // without effects
         ("item", "820b4100"),            // of a kind that there is not
     ];

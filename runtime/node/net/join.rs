@@ -215,8 +215,8 @@ async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, 
         return Err(no_ticket.to_owned());
     }
     let peer = Bytes::from(peer.to_bytes());
-    let admit =
-        Admit { peer: peer.clone(), node: question.node.clone(), nonce, ticket: Some(ticket) };
+    let (node, after) = (question.node.clone(), space.feed().applied());
+    let admit = Admit { peer: peer.clone(), node, nonce, ticket: Some(ticket), after };
     match space.commit(&Command::Admit(admit)).await {
         Some(Ended::Applied(Outcome::Committed(_))) => {}
         Some(Ended::Applied(Outcome::Refused(_, why))) => return Err(why.to_string()),

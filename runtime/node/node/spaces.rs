@@ -151,8 +151,11 @@ impl Node {
 
     /// Takes all open tickets of a space back.
     pub async fn revoke_tickets(&self, space: Option<&str>) -> Result<(), ErrorBody> {
-        let revoke = Command::RevokeTickets { hashes: Vec::new() };
-        super::committed(self.shared_space(space)?.commit(&revoke).await).map(drop)
+        let space = self.shared_space(space)?;
+        // Those that were issued on other nodes until now, too.
+        let after = space.read_index().await.unwrap_or_else(|| space.feed().applied());
+        let revoke = Command::RevokeTickets { hashes: Vec::new(), after };
+        super::committed(space.commit(&revoke).await).map(drop)
     }
 
     /// Joins the space of a ticket, under its name there or another.
@@ -198,7 +201,8 @@ impl Node {
     pub async fn leave_space(&self, name: &str) -> Result<String, ErrorBody> {
         let space = self.shared_space(Some(name))?;
         let net = self.net().await?;
-        let me = self.me_in(&space, &net);
+        // Whoever was removed has nobody to ask.
+        let me = self.me_in(&space, &net).filter(|_| space.removed_at().is_none());
         if let Some(me) = me {
             let others = space.membership().members().len() > 1;
             if others && space.leader().leader == Some(me) {
@@ -324,7 +328,7 @@ async fn found(space: Space, member: MemberFile, peer: Bytes, node: String) {
     if space.membership().last_id() > 0 {
         return;
     }
-    let admit = Admit { peer, node, nonce, ticket: None };
+    let admit = Admit { peer, node, nonce, ticket: None, after: 0 };
     match space.commit(&Command::Admit(admit)).await {
         Some(Ended::Applied(Outcome::Committed(_))) | None => {}
         Some(Ended::Applied(Outcome::Refused(_, why))) => {

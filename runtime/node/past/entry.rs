@@ -149,7 +149,7 @@ fn describe(entry: &mut LogEntry, command: Command, session: Option<String>) {
             let until = rfc3339::format(ticket.until);
             entry.what = Some(format!("admits {} until {until}", ticket.uses));
         }
-        Command::RevokeTickets { hashes } => {
+        Command::RevokeTickets { hashes, after: _ } => {
             "revoke_tickets".clone_into(&mut entry.kind);
             let which = if hashes.is_empty() { "all".to_owned() } else { hashes.len().to_string() };
             entry.what = Some(which);

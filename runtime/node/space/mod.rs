@@ -106,6 +106,9 @@ impl Space {
 
     /// Proposes a command. Its end is told to `reply`; if this returns an error, it is told nothing.
     pub fn propose(&self, command: Bytes, reply: Reply) -> Result<(), NotProposed> {
+        if let Some(at) = self.inner.shared.removed_at() {
+            return Err(NotProposed::Removed(at));
+        }
         if let Some(why) = self.inner.shared.why_full() {
             return Err(NotProposed::DiskFull(why));
         }
@@ -302,6 +305,9 @@ impl Space {
             // Nobody else could have acknowledged anything.
             return Some(self.inner.feed.applied());
         }
+        if self.removed_at().is_some() {
+            return None;
+        }
         let (reply, index) = oneshot::channel();
         self.inner.order.send(OrderInput::ReadIndex(reply)).ok()?;
         let raft_index = tokio::time::timeout(READ_PATIENCE, index).await.ok()?.ok()??;
@@ -356,8 +362,20 @@ impl Space {
             max_proposal_bytes,
             refused: shared.refusals(),
             near: near.into_iter().flatten().collect(),
-            read_only: shared.why_full(),
+            read_only: self.why_read_only(),
         })
+    }
+
+    /// Why nothing is written here, if nothing is.
+    fn why_read_only(&self) -> Option<String> {
+        let removed = self.removed_at().map(|at| NotProposed::Removed(at).to_string());
+        removed.or_else(|| self.inner.shared.why_full())
+    }
+
+    /// The index at which this node was removed, or one behind that; none if it is a member as far as
+    /// it knows.
+    pub(crate) fn removed_at(&self) -> Option<u64> {
+        self.inner.shared.removed_at()
     }
 
     /// Notes how many commands were applied, for the rate.
@@ -389,6 +407,7 @@ pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
         NotProposed::TooLarge => "too_large",
         NotProposed::DiskFull(_) => "full",
         NotProposed::NoQuorum => "no_quorum",
+        NotProposed::Removed(_) => "removed",
         NotProposed::Stopping => "stopping",
     };
     error(code, why.to_string())

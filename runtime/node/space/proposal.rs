@@ -121,6 +121,11 @@ pub enum NotProposed {
          shows who is missing; reads of this node's own state go on"
     )]
     NoQuorum,
+    /// The node was removed from the space, at this index or one before.
+    #[error(
+        "this node is a member of the space no longer: it was removed at index {0}, or before; what it has of          the space up to there can be read. `synod space leave NAME` puts that aside, and by a new ticket          the node can join anew"
+    )]
+    Removed(u64),
     /// The node is going down.
     #[error("the node is going down: ask again when it is up")]
     Stopping,

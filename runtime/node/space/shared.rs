@@ -59,6 +59,8 @@ pub(super) struct Shared {
     reached: Mutex<BTreeMap<u64, Reached>>,
     /// Messages of peers that were not listened to.
     refused: AtomicU64,
+    /// The index at which this node was removed, and 1 more; 0 if it was not.
+    removed: AtomicU64,
     /// Bytes of frames of peers that wait.
     pub(super) inbox: AtomicUsize,
     pub(super) under_way: UnderWay,
@@ -82,6 +84,7 @@ impl Shared {
             membership: RwLock::new(Arc::new(membership)),
             reached: Mutex::default(),
             refused: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
             under_way: UnderWay::default(),
         }
@@ -207,6 +210,17 @@ impl Shared {
 
     pub(super) fn reached(&self) -> BTreeMap<u64, Reached> {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This node was removed from the space.
+    pub(super) fn set_removed(&self, at: u64) {
+        self.removed.store(at.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The index at which this node was removed, or one behind that; none if it is a member as far as
+    /// it knows.
+    pub(super) fn removed_at(&self) -> Option<u64> {
+        self.removed.load(Ordering::Relaxed).checked_sub(1)
     }
 
     pub(super) fn refused(&self) {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Act, Script, Step, Who};
-use synod_core::apply::{Applied, Change, Member, Outcome, Restore, State};
+use synod_core::apply::{Applied, Change, Member, Outcome, Restore, State, Ticket};
 use synod_core::cbor::{Reader, Writer};
 use synod_core::command::{Claim, Command, Letter, Op, Origin, Recover, Transaction};
 use synod_core::kb::{Indicator, Kb, Position};
@@ -206,10 +206,10 @@ impl World {
         let known = model.present().map(|(id, joining)| (id, joining.clone()));
         assert_eq!(members.collect::<Vec<_>>(), known.collect::<Vec<_>>());
         let time = state.time();
-        let tickets = membership
-            .tickets()
-            .iter()
-            .map(|(&hash, ticket)| (hash, Issued { hash, until: ticket.until, left: ticket.uses }));
+        let tickets = membership.tickets().iter().map(|(&hash, ticket)| {
+            let &Ticket { until, uses: left, since } = ticket;
+            (hash, Issued { hash, until, left, since })
+        });
         // Those that are good for nothing may be kept or not.
         let good: BTreeMap<_, _> =
             tickets.filter(|(_, ticket)| ticket.left > 0 && time <= ticket.until).collect();

@@ -183,10 +183,10 @@ fn another_version_or_a_foreign_one_is_refused_by_name() {
     let refused = snapshot::newest(&disk, dir, SPACE).unwrap_err();
     assert_eq!(refused, SnapshotError::OtherSpace { file: path.clone(), found: [6; 32] });
     assert!(Reader::open(&disk, &path, None).is_ok());
-    disk.put(&path, b"\xd9\xd9\xf7\x82\x6esynod-snapshot\x04");
+    disk.put(&path, b"\xd9\xd9\xf7\x82\x6esynod-snapshot\x05");
     let refused = snapshot::newest(&disk, dir, SPACE).unwrap_err();
-    assert_eq!(refused, SnapshotError::OtherVersion { file: path, version: 4 });
-    assert!(refused.to_string().contains("is of format 4, and"), "{refused}");
+    assert_eq!(refused, SnapshotError::OtherVersion { file: path, version: 5 });
+    assert!(refused.to_string().contains("is of format 5, and"), "{refused}");
 }
 
 #[test]

@@ -54,6 +54,10 @@ const LEAST: &[(&str, u64)] = &[
     ("forwarded", 5_000),
     ("joins", 80),
     ("changes of members", 500),
+    ("late copies about members", 50),
+    ("ghosts refused", 5),
+    ("told of its removal", 20),
+    ("doubled", 1_000),
 ];
 
 fn is_alone() -> bool {

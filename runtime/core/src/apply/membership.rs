@@ -16,9 +16,15 @@ use std::collections::BTreeMap;
 pub const MAX_ADMITTED: usize = MAX_VOTERS + MAX_LEARNERS;
 /// Tickets that may be open at once.
 pub const MAX_TICKETS: usize = 1024;
+/// Members that were removed and are remembered: of more, the first removed are forgotten, and with them
+/// every command to admit somebody that is as old.
+pub(super) const MAX_REMOVED: usize = 1024;
 /// Tickets that are remembered when they are used up or taken back; those that would have ended first
 /// are forgotten.
 const MAX_SPENT: usize = 1024;
+
+/// The part of who has none any more, in a snapshot.
+const GONE: u64 = 3;
 
 /// What a member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +59,29 @@ pub struct Ticket {
     pub until: u64,
     /// How many nodes it may still admit.
     pub uses: u32,
+    /// The index at which it was issued.
+    pub since: u64,
+}
+
+/// A member that is one no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Removed {
+    peer: Bytes,
+    node: String,
+    nonce: [u8; 16],
+    /// The index at which it was removed.
+    at: u64,
 }
 
 /// Who takes part in a space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     members: BTreeMap<u64, Member>,
+    /// Those that are members no longer: a late copy of the command that admitted one must not admit it
+    /// again.
+    removed: BTreeMap<u64, Removed>,
+    /// The highest index of a removal that is forgotten.
+    forgotten: u64,
     /// The last id that was handed out.
     last: u64,
     /// Those that are open, by BLAKE3 of the secret.
@@ -84,7 +107,8 @@ impl Membership {
 
     /// All tickets that are known, those without uses too.
     pub(super) fn all_tickets(&self) -> BTreeMap<[u8; 32], Ticket> {
-        let spent = self.spent.iter().map(|(&hash, &until)| (hash, Ticket { until, uses: 0 }));
+        let ticket = |until| Ticket { until, uses: 0, since: 0 };
+        let spent = self.spent.iter().map(|(&hash, &until)| (hash, ticket(until)));
         self.tickets.iter().map(|(&hash, &ticket)| (hash, ticket)).chain(spent).collect()
     }
 
@@ -96,6 +120,41 @@ impl Membership {
         {
             let first = *first.0;
             self.spent.remove(&first);
+        }
+    }
+
+    /// Those that were removed, as far as they are remembered.
+    pub(super) fn removed(&self) -> &BTreeMap<u64, Removed> {
+        &self.removed
+    }
+
+    /// The index at which this member was removed, or one behind that if it is long ago; none if it is
+    /// a member, or its id was never handed out.
+    pub fn removed_at(&self, id: u64) -> Option<u64> {
+        if id == 0 || id > self.last || self.members.contains_key(&id) {
+            return None;
+        }
+        Some(self.removed.get(&id).map_or(self.forgotten, |removed| removed.at))
+    }
+
+    /// The member that a node was last, and the index at which that was removed; none if the node is a
+    /// member, or is not known to have been one.
+    pub fn removed_peer(&self, peer: &[u8]) -> Option<(u64, u64)> {
+        if self.of_peer(peer).is_some() {
+            return None;
+        }
+        let mut newest = self.removed.iter().rev();
+        newest.find(|(_, removed)| removed.peer == peer).map(|(&id, removed)| (id, removed.at))
+    }
+
+    fn remove(&mut self, id: u64, at: u64) {
+        let Some(Member { peer, node, nonce, .. }) = self.members.remove(&id) else { return };
+        self.removed.insert(id, Removed { peer, node, nonce, at });
+        if self.removed.len() > MAX_REMOVED
+            && let Some((&first, _)) = self.removed.iter().min_by_key(|(_, removed)| removed.at)
+            && let Some(first) = self.removed.remove(&first)
+        {
+            self.forgotten = self.forgotten.max(first.at);
         }
     }
 
@@ -129,6 +188,10 @@ impl Membership {
 
     /// Why a node is not admitted; nothing if it may be, or has been by this very joining.
     fn refuses(&self, admit: &Admit, time: u64) -> Option<Refusal> {
+        let is_it = |was: &Removed| was.peer == admit.peer && was.nonce == admit.nonce;
+        if admit.after < self.forgotten || self.removed.values().any(is_it) {
+            return Some(Refusal::Removed);
+        }
         let is_other = |member: &Member| member.node == admit.node && member.peer != admit.peer;
         if self.members.values().any(is_other) {
             return Some(Refusal::NameTaken);
@@ -145,11 +208,11 @@ impl Membership {
     }
 
     pub(super) fn write_head(&self, w: &mut Writer) {
-        w.uint(self.last).uint(self.generation);
+        w.uint(self.last).uint(self.generation).uint(self.forgotten);
     }
 
     pub(super) fn read_head(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
-        (self.last, self.generation) = (r.uint()?, r.uint()?);
+        (self.last, self.generation, self.forgotten) = (r.uint()?, r.uint()?, r.uint()?);
         Ok(())
     }
 
@@ -160,23 +223,37 @@ impl Membership {
         let (peer, node) = (codec::read_peer(r)?, codec::read_name(r)?);
         let nonce = r.fixed()?;
         let part = match r.uint()? {
-            0 => Part::Admitted,
-            1 => Part::Learner,
-            2 => Part::Voter,
+            0 => Some(Part::Admitted),
+            1 => Some(Part::Learner),
+            2 => Some(Part::Voter),
+            GONE => None,
             _ => return Err(r.invalid("an unknown part of a member")),
         };
-        if id == 0 || id > self.last || self.members.len() >= MAX_ADMITTED {
+        let (len, bound) = match part {
+            Some(_) => (self.members.len(), MAX_ADMITTED),
+            None => (self.removed.len(), MAX_REMOVED),
+        };
+        if id == 0 || id > self.last || len >= bound {
             return Err(r.invalid("an id that was not handed out, or one member too many"));
         }
-        let member = Member { peer, node, nonce, part, since: r.uint()? };
-        Ok(self.members.insert(id, member).is_none())
+        let since = r.uint()?;
+        let is_known = self.members.contains_key(&id) || self.removed.contains_key(&id);
+        match part {
+            Some(part) => {
+                self.members.insert(id, Member { peer, node, nonce, part, since });
+            }
+            None => {
+                self.removed.insert(id, Removed { peer, node, nonce, at: since });
+            }
+        }
+        Ok(!is_known)
     }
 
     /// As a snapshot says; false if the ticket is there already.
     pub(super) fn restore_ticket(&mut self, r: &mut Reader<'_>) -> Result<bool, Error> {
-        r.array_of(3)?;
+        r.array_of(4)?;
         let hash = r.fixed()?;
-        let ticket = Ticket { until: r.uint()?, uses: r.uint32()? };
+        let ticket = Ticket { until: r.uint()?, uses: r.uint32()?, since: r.uint()? };
         let is_known = self.tickets.contains_key(&hash) || self.spent.contains_key(&hash);
         let (len, bound) = match ticket.uses {
             0 => (self.spent.len(), MAX_SPENT),
@@ -203,8 +280,13 @@ pub(super) fn write_member(w: &mut Writer, id: u64, member: &Member) {
     w.uint(member.since);
 }
 
+pub(super) fn write_removed(w: &mut Writer, id: u64, removed: &Removed) {
+    w.array(6).uint(id).bytes(&removed.peer).text(&removed.node).bytes(&removed.nonce);
+    w.uint(GONE).uint(removed.at);
+}
+
 pub(super) fn write_ticket(w: &mut Writer, hash: &[u8; 32], ticket: Ticket) {
-    w.array(3).bytes(hash).uint(ticket.until).uint(u64::from(ticket.uses));
+    w.array(4).bytes(hash).uint(ticket.until).uint(u64::from(ticket.uses)).uint(ticket.since);
 }
 
 impl State {
@@ -232,7 +314,7 @@ impl State {
         membership.last += 1;
         membership.changed = self.index;
         let part = if admit.ticket.is_none() { Part::Voter } else { Part::Admitted };
-        let Admit { peer, node, nonce, ticket: _ } = admit;
+        let Admit { peer, node, nonce, ticket: _, after: _ } = admit;
         let member = Member { peer, node, nonce, part, since: self.index };
         membership.members.insert(membership.last, member);
         Outcome::Committed(self.index)
@@ -250,7 +332,8 @@ impl State {
         let is_open = tickets.contains_key(&issue.hash);
         if !is_open && membership.spent.get(&issue.hash) != Some(&issue.until) {
             membership.spent.remove(&issue.hash);
-            tickets.insert(issue.hash, Ticket { until: issue.until, uses: issue.uses });
+            let (until, uses, since) = (issue.until, issue.uses, self.index);
+            tickets.insert(issue.hash, Ticket { until, uses, since });
             if issue.uses == 0 {
                 membership.spend(issue.hash);
             }
@@ -259,19 +342,21 @@ impl State {
         Outcome::Committed(self.index)
     }
 
-    pub(super) fn revoke_tickets(&mut self, hashes: &[[u8; 32]]) -> Outcome {
-        let all: Vec<[u8; 32]> = self.membership.tickets.keys().copied().collect();
-        let named = all.into_iter().filter(|hash| hashes.is_empty() || hashes.contains(hash));
-        named.for_each(|hash| self.membership.spend(hash));
+    pub(super) fn revoke_tickets(&mut self, hashes: &[[u8; 32]], after: u64) -> Outcome {
+        let known = self.membership.tickets.iter().filter(|(_, ticket)| ticket.since <= after);
+        let is_named = |hash: &[u8; 32]| hashes.is_empty() || hashes.contains(hash);
+        let named: Vec<[u8; 32]> = known.map(|(hash, _)| *hash).filter(is_named).collect();
+        named.into_iter().for_each(|hash| self.membership.spend(hash));
         self.membership.changed = self.index;
         Outcome::Committed(self.index)
     }
 
     pub(super) fn configure(&mut self, configure: &Configure) -> Outcome {
         self.membership.changed = self.index;
-        let members = &mut self.membership.members;
-        members.retain(|id, _| !configure.removed.contains(id));
-        for (id, member) in members {
+        for &id in &configure.removed {
+            self.membership.remove(id, self.index);
+        }
+        for (id, member) in &mut self.membership.members {
             if configure.voters.contains(id) {
                 member.part = Part::Voter;
             } else if configure.learners.contains(id) {
@@ -287,7 +372,10 @@ impl State {
             return self.refused(Refusal::Malformed);
         }
         (self.membership.generation, self.membership.changed) = (recover.generation, self.index);
-        self.membership.members.retain(|&id, _| id == recover.voter);
+        let all: Vec<u64> = self.membership.members.keys().copied().collect();
+        for id in all.into_iter().filter(|&id| id != recover.voter) {
+            self.membership.remove(id, self.index);
+        }
         for member in self.membership.members.values_mut() {
             member.part = Part::Voter;
         }

@@ -218,7 +218,7 @@ impl State {
             Command::PublishModule { name, text, after } => (self.publish(name, text, after), None),
             Command::Admit(admit) => (self.admit(admit), None),
             Command::IssueTicket(issue) => (self.issue_ticket(&issue), None),
-            Command::RevokeTickets { hashes } => (self.revoke_tickets(&hashes), None),
+            Command::RevokeTickets { hashes, after } => (self.revoke_tickets(&hashes, after), None),
             Command::Configure(configure) => (self.configure(&configure), None),
             Command::Recover(recover) => (self.recover(&recover), None),
         }

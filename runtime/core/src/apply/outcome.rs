@@ -41,6 +41,9 @@ pub enum Refusal {
     /// Another node of the space has its name.
     #[error("another node of the space has its name")]
     NameTaken,
+    /// The member that it would become has been removed, or may have been.
+    #[error("the member that it would make was removed since: join anew")]
+    Removed,
     /// A module was published since.
     #[error("the module was published by somebody else meanwhile")]
     StaleModule,
@@ -77,6 +80,7 @@ const NO_LETTER: u64 = 8;
 const NO_TICKET: u64 = 9;
 const NAME_TAKEN: u64 = 10;
 const STALE_MODULE: u64 = 11;
+const REMOVED: u64 = 12;
 
 impl Outcome {
     /// Appends one item: `[index]`, or `[index, reason, …]`.
@@ -110,6 +114,7 @@ impl Outcome {
             Refusal::NoTicket => NO_TICKET,
             Refusal::NameTaken => NAME_TAKEN,
             Refusal::StaleModule => STALE_MODULE,
+            Refusal::Removed => REMOVED,
         };
         w.array(2).uint(index).uint(plain);
     }
@@ -141,6 +146,7 @@ impl Outcome {
             (NO_TICKET, 2) => Refusal::NoTicket,
             (NAME_TAKEN, 2) => Refusal::NameTaken,
             (STALE_MODULE, 2) => Refusal::StaleModule,
+            (REMOVED, 2) => Refusal::Removed,
             _ => return Err(r.invalid("an unknown refusal")),
         };
         Ok(Self::Refused(index, refusal))

@@ -2,7 +2,7 @@
 //! takes them in. `commands.cddl` has the grammar.
 
 use super::agents::{Agent, DeadLetter};
-use super::membership::{write_member, write_ticket};
+use super::membership::{write_member, write_removed, write_ticket};
 use super::sessions::Session;
 use super::{Module, Outcome, State};
 use crate::cbor::{Error, Reader, Writer};
@@ -74,7 +74,7 @@ impl Drop for Items<'_> {
 /// Everything but stamps and facts.
 pub(super) fn items(state: &State) -> Vec<Bytes> {
     let mut w = Writer::new();
-    w.array(8).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
+    w.array(9).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
     w.uint(state.stamps.floor()).uint(state.stamps.dropped());
     state.membership.write_head(&mut w);
     let mut all = vec![w.into_vec().into()];
@@ -118,6 +118,9 @@ pub(super) fn items(state: &State) -> Vec<Bytes> {
     let mut items = Items::new(kind::MEMBERS, &mut all);
     for (&id, member) in state.membership.members() {
         write_member(items.entry(), id, member);
+    }
+    for (&id, removed) in state.membership.removed() {
+        write_removed(items.entry(), id, removed);
     }
     drop(items);
     let mut items = Items::new(kind::TICKETS, &mut all);

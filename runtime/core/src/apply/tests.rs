@@ -53,6 +53,17 @@ impl Space {
         assert_eq!(self.apply(command), Outcome::Committed(index));
     }
 
+    /// Read back from a snapshot.
+    fn restored(&mut self) -> Self {
+        self.state.begin_snapshot();
+        let mut restore = Restore::whole();
+        while let Some(item) = self.state.snapshot_step() {
+            restore.item(&item).unwrap();
+        }
+        let state = restore.finish().unwrap();
+        Self { state, session: self.session, seq: self.seq, last: self.last.clone() }
+    }
+
     fn refuses(&mut self, command: &Command, why: Refusal) {
         let index = self.state.index() + 1;
         assert_eq!(self.apply(command), Outcome::Refused(index, why));

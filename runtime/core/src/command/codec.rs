@@ -60,8 +60,9 @@ impl Command {
                 w.array(4).uint(PUBLISH_MODULE).text(name).text(text).uint(*after);
             }
             Self::Admit(admit) => {
-                let len = 4 + usize::from(admit.ticket.is_some());
+                let len = 5 + usize::from(admit.ticket.is_some());
                 w.array(len).uint(ADMIT).bytes(&admit.peer).text(&admit.node).bytes(&admit.nonce);
+                w.uint(admit.after);
                 if let Some(hash) = &admit.ticket {
                     w.bytes(hash);
                 }
@@ -70,8 +71,8 @@ impl Command {
                 w.array(4).uint(ISSUE_TICKET).bytes(&ticket.hash).uint(ticket.until);
                 w.uint(u64::from(ticket.uses));
             }
-            Self::RevokeTickets { hashes } => {
-                w.array(2).uint(REVOKE_TICKETS).array(hashes.len());
+            Self::RevokeTickets { hashes, after } => {
+                w.array(3).uint(REVOKE_TICKETS).uint(*after).array(hashes.len());
                 for hash in hashes {
                     w.bytes(hash);
                 }
@@ -150,14 +151,14 @@ impl Command {
                 Self::PublishModule { name, text, after: r.uint()? }
             }
             ADMIT => {
-                let with_ticket = len == 5;
+                let with_ticket = len == 6;
                 if !with_ticket {
-                    expect(4)?;
+                    expect(5)?;
                 }
                 let (peer, node) = (read_peer(&mut r)?, read_name(&mut r)?);
-                let nonce = r.fixed()?;
+                let (nonce, after) = (r.fixed()?, r.uint()?);
                 let ticket = if with_ticket { Some(r.fixed()?) } else { None };
-                Self::Admit(Admit { peer, node, nonce, ticket })
+                Self::Admit(Admit { peer, node, nonce, ticket, after })
             }
             ISSUE_TICKET => {
                 expect(4)?;
@@ -165,10 +166,11 @@ impl Command {
                 Self::IssueTicket(IssueTicket { hash, until, uses })
             }
             REVOKE_TICKETS => {
-                expect(2)?;
+                expect(3)?;
+                let after = r.uint()?;
                 let len = array_up_to(&mut r, MAX_REVOKED, "tickets")?;
                 let hashes = (0..len).map(|_| r.fixed()).collect::<Result<_, _>>()?;
-                Self::RevokeTickets { hashes }
+                Self::RevokeTickets { hashes, after }
             }
             CONFIGURE => {
                 expect(4)?;

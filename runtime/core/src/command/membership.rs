@@ -19,6 +19,9 @@ pub struct Admit {
     pub nonce: [u8; 16],
     /// BLAKE3 of the secret of the ticket that it joins by; none for the founder.
     pub ticket: Option<[u8; 32]>,
+    /// The index that its proposer had come to. The space remembers who was removed only for so long:
+    /// a copy of this command from before that is refused, for it may be of one of them.
+    pub after: u64,
 }
 
 /// Lets nodes that know a secret be admitted.

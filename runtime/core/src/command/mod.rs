@@ -76,6 +76,9 @@ pub enum Command {
     RevokeTickets {
         /// The hashes of their secrets; all of them if there are none here.
         hashes: Vec<[u8; 32]>,
+        /// Only those that were issued up to this index are taken back: so a copy of this command
+        /// that comes late takes no newer ones.
+        after: u64,
     },
     /// Says who votes and who follows. It comes with the change of Raft's members that makes it so.
     Configure(Configure),

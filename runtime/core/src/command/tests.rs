@@ -103,8 +103,14 @@ fn ids() -> impl Strategy<Value = BTreeSet<u64>> {
 fn membership() -> impl Strategy<Value = Command> {
     let hash = any::<[u8; 32]>;
     let peer = vec(any::<u8>(), 0..=MAX_PEER_BYTES).prop_map(Bytes::from);
-    let admit = (peer, label(), any::<[u8; 16]>(), prop::option::of(hash()))
-        .prop_map(|(peer, node, nonce, ticket)| Admit { peer, node, nonce, ticket });
+    let admit = (peer, label(), any::<[u8; 16]>(), prop::option::of(hash()), any::<u64>());
+    let admit = admit.prop_map(|(peer, node, nonce, ticket, after)| Admit {
+        peer,
+        node,
+        nonce,
+        ticket,
+        after,
+    });
     let issue = (hash(), any::<u64>(), any::<u32>()).prop_map(|(hash, until, uses)| IssueTicket {
         hash,
         until,
@@ -120,7 +126,8 @@ fn membership() -> impl Strategy<Value = Command> {
     prop_oneof![
         admit.prop_map(Command::Admit),
         issue.prop_map(Command::IssueTicket),
-        vec(hash(), 0..3).prop_map(|hashes| Command::RevokeTickets { hashes }),
+        (vec(hash(), 0..3), any::<u64>())
+            .prop_map(|(hashes, after)| Command::RevokeTickets { hashes, after }),
         configure.prop_map(Command::Configure),
         recover.prop_map(Command::Recover),
     ]
@@ -393,7 +400,7 @@ fn what_passes_a_bound_is_refused_by_name() {
         |bytes| Command::PublishModule { name: "m".to_owned(), text: "x".repeat(bytes), after: 0 };
     let admit = |bytes| {
         let (peer, node) = (Bytes::from(vec![0; bytes]), "n".to_owned());
-        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None })
+        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None, after: 0 })
     };
     let rows = [
         (Command::OpenSession { label: long, nonce: [0; 16] }, MAX_NAME_BYTES, "bytes of a name"),

@@ -1,13 +1,17 @@
 //! Frames between the members of a space, over a transport that proves who each peer is.
 //!
 //! ```text
-//! frame = [1, token: bstr .size 16, kind, …]
-//!   raft     = [1, token, 0, message: bstr]               as `order` writes it
-//!   propose  = [1, token, 1, boot, first, [* command]]    put these into the log
-//!   dropped  = [1, token, 2, boot, first, count, why]     they are not there: 0 busy, 1 not leader, 2 too large
-//!   ask      = [1, token, 3, number, wish, id]            0 promote, 1 remove, 2 transfer to
-//!   answer   = [1, token, 4, number, null / tstr]         done, or why not
+//! frame = [2, token: bstr .size 16, kind, …]
+//!   raft     = [2, token, 0, message: bstr]                       as `order` writes it
+//!   propose  = [2, token, 1, boot, giving, first, [* command]]    put these into the log
+//!   dropped  = [2, token, 2, boot, giving, first, count, why]     by that giving they are not there:
+//!                                                                 0 busy, 1 not leader, 2 too large
+//!   ask      = [2, token, 3, boot, number, wish, id]              0 promote, 1 remove, 2 transfer to
+//!   answer   = [2, token, 4, boot, number, null / tstr]           done, or why not
+//!   removed  = [2, token, 5, member, index]                       that member is one no longer
 //! ```
+//! A frame may come late, twice or never, but only to the start of the node that it was sent to, for a
+//! connection is of two processes.
 //!
 //! The token shows that the sender knows the space's key and is the peer that it says it is: BLAKE3,
 //! keyed, of the two peers' ids. It names the space at the same time. The transport keeps it from
@@ -18,7 +22,7 @@ use crate::order::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
 
 /// The version of the frames; another one is refused.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Bytes of a frame, at most.
 pub const MAX_FRAME_BYTES: usize = MAX_MESSAGE_BYTES + 64;
 /// Bytes of an answer's text, at most.
@@ -31,6 +35,7 @@ const PROPOSE: u64 = 1;
 const DROPPED: u64 = 2;
 const ASK: u64 = 3;
 const ANSWER: u64 = 4;
+const REMOVED: u64 = 5;
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub enum Frame {
     Propose {
         /// Which start of the sender.
         boot: u64,
+        /// Which of its givings.
+        giving: u64,
         /// The number that it gave the first; the others follow.
         first: u64,
         /// The commands, encoded.
@@ -50,6 +57,8 @@ pub enum Frame {
     Dropped {
         /// As they came.
         boot: u64,
+        /// As they came.
+        giving: u64,
         /// The number of the first.
         first: u64,
         /// How many.
@@ -59,6 +68,8 @@ pub enum Frame {
     },
     /// Something that only the leader can do.
     Ask {
+        /// Which start of the sender.
+        boot: u64,
         /// The sender's number for it.
         number: u64,
         /// What.
@@ -66,10 +77,19 @@ pub enum Frame {
     },
     /// What came of it.
     Answer {
+        /// As it came.
+        boot: u64,
         /// The number.
         number: u64,
         /// Why it was not done.
         why: Option<String>,
+    },
+    /// To a node that speaks as a member and is one no longer.
+    Removed {
+        /// Which.
+        member: u64,
+        /// The index at which it was removed, or one behind that.
+        at: u64,
     },
 }
 
@@ -110,7 +130,10 @@ impl Frame {
         let size = match self {
             Self::Raft(message) => message.len(),
             Self::Propose { commands, .. } => commands.iter().map(Bytes::len).sum(),
-            Self::Dropped { .. } | Self::Ask { .. } | Self::Answer { .. } => 0,
+            Self::Dropped { .. }
+            | Self::Ask { .. }
+            | Self::Answer { .. }
+            | Self::Removed { .. } => 0,
         };
         let mut w = Writer::onto(Vec::with_capacity(size + 64));
         let mut head = |len: usize, kind: u64| {
@@ -121,33 +144,37 @@ impl Frame {
                 head(1, RAFT);
                 w.bytes(message);
             }
-            Self::Propose { boot, first, commands } => {
-                head(3, PROPOSE);
-                w.uint(*boot).uint(*first).array(commands.len());
+            Self::Propose { boot, giving, first, commands } => {
+                head(4, PROPOSE);
+                w.uint(*boot).uint(*giving).uint(*first).array(commands.len());
                 for command in commands {
                     w.raw(command);
                 }
             }
-            Self::Dropped { boot, first, count, why } => {
-                head(4, DROPPED);
-                w.uint(*boot).uint(*first).uint(u64::from(*count)).uint(match why {
+            Self::Dropped { boot, giving, first, count, why } => {
+                head(5, DROPPED);
+                w.uint(*boot).uint(*giving).uint(*first).uint(u64::from(*count)).uint(match why {
                     Dropped::Busy => 0,
                     Dropped::NotLeader => 1,
                     Dropped::TooLarge => 2,
                 });
             }
-            Self::Ask { number, ask } => {
-                head(3, ASK);
+            Self::Ask { boot, number, ask } => {
+                head(4, ASK);
                 let (wish, id) = match *ask {
                     Ask::Promote(id) => (0, id),
                     Ask::Remove(id) => (1, id),
                     Ask::Transfer(id) => (2, id),
                 };
-                w.uint(*number).uint(wish).uint(id);
+                w.uint(*boot).uint(*number).uint(wish).uint(id);
             }
-            Self::Answer { number, why } => {
-                head(2, ANSWER);
-                w.uint(*number);
+            Self::Removed { member, at } => {
+                head(2, REMOVED);
+                w.uint(*member).uint(*at);
+            }
+            Self::Answer { boot, number, why } => {
+                head(3, ANSWER);
+                w.uint(*boot).uint(*number);
                 match why {
                     None => w.null(),
                     Some(why) => w.text(cut(why)),
@@ -183,9 +210,10 @@ impl Frame {
         let kind = r.uint()?;
         let items = match kind {
             RAFT => 4,
-            ANSWER => 5,
-            PROPOSE | ASK => 6,
-            DROPPED => 7,
+            REMOVED => 5,
+            ANSWER => 6,
+            PROPOSE | ASK => 7,
+            DROPPED => 8,
             _ => return Err(Error { at, what: What::Invalid("an unknown kind of frame") }),
         };
         if len != items {
@@ -194,7 +222,7 @@ impl Frame {
         let frame = match kind {
             RAFT => Self::Raft(bytes.slice_ref(r.bytes()?)),
             PROPOSE => {
-                let (boot, first) = (r.uint()?, r.uint()?);
+                let (boot, giving, first) = (r.uint()?, r.uint()?, r.uint()?);
                 let len = r.array()?;
                 if len > MAX_COMMANDS {
                     return Err(r.error(What::TooMany { bound: MAX_COMMANDS, of: "commands" }));
@@ -208,20 +236,21 @@ impl Frame {
                     r.item()?;
                     commands.push(bytes.slice(from..r.position()));
                 }
-                Self::Propose { boot, first, commands }
+                Self::Propose { boot, giving, first, commands }
             }
             DROPPED => {
-                let (boot, first, count) = (r.uint()?, r.uint()?, r.uint32()?);
+                let (boot, giving, first) = (r.uint()?, r.uint()?, r.uint()?);
+                let count = r.uint32()?;
                 let why = match r.uint()? {
                     0 => Dropped::Busy,
                     1 => Dropped::NotLeader,
                     2 => Dropped::TooLarge,
                     _ => return Err(r.invalid("an unknown reason")),
                 };
-                Self::Dropped { boot, first, count, why }
+                Self::Dropped { boot, giving, first, count, why }
             }
             ASK => {
-                let number = r.uint()?;
+                let (boot, number) = (r.uint()?, r.uint()?);
                 let (wish, id) = (r.uint()?, r.uint()?);
                 let ask = match wish {
                     0 => Ask::Promote(id),
@@ -229,12 +258,13 @@ impl Frame {
                     2 => Ask::Transfer(id),
                     _ => return Err(r.invalid("an unknown wish")),
                 };
-                Self::Ask { number, ask }
+                Self::Ask { boot, number, ask }
             }
+            REMOVED => Self::Removed { member: r.uint()?, at: r.uint()? },
             _ => {
-                let number = r.uint()?;
+                let (boot, number) = (r.uint()?, r.uint()?);
                 let why = if r.null() { None } else { Some(read_why(&mut r)?) };
-                Self::Answer { number, why }
+                Self::Answer { boot, number, why }
             }
         };
         r.end()?;
@@ -279,15 +309,22 @@ mod tests {
         });
         prop_oneof![
             vec(any::<u8>(), 0..40).prop_map(|bytes| Frame::Raft(bytes.into())),
-            (any::<u64>(), any::<u32>(), vec(command, 0..5)).prop_map(|(boot, first, commands)| {
-                Frame::Propose { boot, first: u64::from(first), commands }
+            (any::<(u64, u64, u32)>(), vec(command, 0..5)).prop_map(
+                |((boot, giving, first), commands)| {
+                    Frame::Propose { boot, giving, first: u64::from(first), commands }
+                }
+            ),
+            (any::<(u64, u64, u64, u32)>(), why).prop_map(|((boot, giving, first, count), why)| {
+                Frame::Dropped { boot, giving, first, count, why }
             }),
-            (any::<(u64, u64, u32)>(), why).prop_map(|((boot, first, count), why)| {
-                Frame::Dropped { boot, first, count, why }
+            (any::<(u64, u64)>(), ask).prop_map(|((boot, number), ask)| Frame::Ask {
+                boot,
+                number,
+                ask
             }),
-            (any::<u64>(), ask).prop_map(|(number, ask)| Frame::Ask { number, ask }),
-            (any::<u64>(), prop::option::of(".{0,9}"))
-                .prop_map(|(number, why)| Frame::Answer { number, why }),
+            (any::<(u64, u64)>(), prop::option::of(".{0,9}"))
+                .prop_map(|((boot, number), why)| Frame::Answer { boot, number, why }),
+            any::<(u64, u64)>().prop_map(|(member, at)| Frame::Removed { member, at }),
         ]
     }
 
@@ -318,22 +355,26 @@ mod tests {
         };
         let token = "a".repeat(32);
         let golden = [
-            (Frame::Raft(vec![1, 2].into()), format!("840150{token}00420102")),
+            (Frame::Raft(vec![1, 2].into()), format!("840250{token}00420102")),
             (
-                Frame::Propose { boot: 9, first: 3, commands: vec![vec![0].into()] },
-                format!("860150{token}0109038100"),
+                Frame::Propose { boot: 9, giving: 7, first: 3, commands: vec![vec![0].into()] },
+                format!("870250{token}010907038100"),
             ),
             (
-                Frame::Dropped { boot: 9, first: 3, count: 2, why: Dropped::NotLeader },
-                format!("870150{token}0209030201"),
+                Frame::Dropped { boot: 9, giving: 7, first: 3, count: 2, why: Dropped::NotLeader },
+                format!("880250{token}020907030201"),
             ),
-            (Frame::Ask { number: 5, ask: Ask::Transfer(2) }, format!("860150{token}03050202")),
-            (Frame::Answer { number: 5, why: None }, format!("850150{token}0405f6")),
+            (
+                Frame::Ask { boot: 9, number: 5, ask: Ask::Transfer(2) },
+                format!("870250{token}0309050202"),
+            ),
+            (Frame::Answer { boot: 9, number: 5, why: None }, format!("860250{token}040905f6")),
+            (Frame::Removed { member: 4, at: 6 }, format!("850250{token}050406")),
         ];
         for (frame, bytes) in golden {
             assert_eq!(hex(frame), bytes);
         }
-        assert!(Frame::token(&[0x84, 2]).is_err(), "another version");
+        assert!(Frame::token(&[0x84, 1]).is_err(), "another version");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! next, until they are seen applied.
 //!
 //! Sending the same bytes again is safe, for every command is made to happen once: a transaction by
-//! its session's or its agent's number, a claim by what it names, a module by the one before it. (What
-//! people do about members, admitting and taking tickets back, is what comes of it at its last copy.) So
-//! nothing needs to be known of what became of a leader. A proposal that ends without being seen is
-//! either certain not to be in the log, or nobody knows.
+//! its session's or its agent's number, a claim by what it names, a module by the one before it, an
+//! admission by its nonce. So nothing needs to be known of what became of a leader. A proposal that ends
+//! without being seen is either certain not to be in the log, or nobody knows.
+//!
+//! For that, each giving has a number, by which its answer names it: an answer that comes twice, or late,
+//! says nothing of another giving. That a *giving* comes twice is the leader's to see (`batching.rs`).
 
 use crate::time::Time;
 use bytes::Bytes;
@@ -25,6 +27,8 @@ pub struct Proposals<T> {
     len: usize,
     /// All numbers below have been given to the present leader.
     due: u64,
+    /// The number of the last giving.
+    giving: u64,
 }
 
 #[derive(Debug)]
@@ -33,15 +37,20 @@ struct Slot<T> {
     who: T,
     /// When it is given up.
     until: Option<Time>,
-    /// How often it was given to a leader, and when last.
-    given: u32,
+    /// The giving by which it went to a leader last, and when that was.
+    giving: u64,
     at: Time,
+    /// Whether it may be in the log by that giving, and by one before.
+    may_be: bool,
+    may_have_been: bool,
     is_due: bool,
 }
 
 /// Proposals whose numbers follow one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
+    /// Counts the runs that a start of a node gives.
+    pub giving: u64,
     /// The number of the first.
     pub first: u64,
     /// Their commands.
@@ -50,7 +59,7 @@ pub struct Run {
 
 impl<T> Default for Proposals<T> {
     fn default() -> Self {
-        Self { first: 1, slots: VecDeque::new(), len: 0, due: 1 }
+        Self { first: 1, slots: VecDeque::new(), len: 0, due: 1, giving: 0 }
     }
 }
 
@@ -67,7 +76,8 @@ impl<T> Proposals<T> {
 
     /// Takes a proposal in; given up at `until`, if it is not seen before.
     pub fn push(&mut self, command: Bytes, who: T, until: Option<Time>) {
-        let slot = Slot { command, who, until, given: 0, at: Time::ZERO, is_due: true };
+        let (giving, at, may_be, may_have_been) = (0, Time::ZERO, false, false);
+        let slot = Slot { command, who, until, giving, at, may_be, may_have_been, is_due: true };
         self.slots.push_back(Some(slot));
         self.len += 1;
     }
@@ -87,11 +97,16 @@ impl<T> Proposals<T> {
             }
             bytes += slot.command.len();
             commands.push(slot.command.clone());
-            (slot.is_due, slot.at, slot.given) = (false, now, slot.given + 1);
+            slot.may_have_been |= slot.may_be;
+            (slot.is_due, slot.at, slot.giving, slot.may_be) = (false, now, self.giving + 1, true);
             at += 1;
         }
         self.due = self.first + at as u64;
-        (!commands.is_empty()).then_some(Run { first, commands })
+        if commands.is_empty() {
+            return None;
+        }
+        self.giving += 1;
+        Some(Run { giving: self.giving, first, commands })
     }
 
     /// Somebody else leads, or what was given is lost: all are given anew.
@@ -123,20 +138,24 @@ impl<T> Proposals<T> {
         });
     }
 
-    /// Whom these were given to does not lead: they have not got into the log by that, and are given
-    /// again when somebody else leads.
-    pub fn not_taken(&mut self, first: u64, count: u32) {
+    /// Whom these were given to does not lead: they have not got into the log by that giving, and are
+    /// given again when somebody else leads.
+    pub fn not_taken(&mut self, giving: u64, first: u64, count: u32) {
         self.take(first, count, |_, slot| {
-            Some(Slot { given: slot.given.saturating_sub(1), ..slot })
+            let may_be = slot.may_be && slot.giving != giving;
+            Some(Slot { may_be, ..slot })
         });
     }
 
-    /// Whom these were given to has not put them into the log, and never will. Those that were never given to anybody
-    /// else are certain not to be there, and end by `tell`; the others go on.
-    pub fn dropped(&mut self, first: u64, count: u32, mut tell: impl FnMut(T)) {
+    /// Whom these were given to has not put them into the log, and by this giving never will. Those that
+    /// cannot be there by another end by `tell`; the others go on.
+    pub fn dropped(&mut self, giving: u64, first: u64, count: u32, mut tell: impl FnMut(T)) {
         self.take(first, count, |_, slot| {
-            if slot.given > 1 {
+            if slot.giving != giving || !slot.may_be {
                 return Some(slot);
+            }
+            if slot.may_have_been || slot.is_due {
+                return Some(Slot { may_be: false, ..slot });
             }
             tell(slot.who);
             None
@@ -150,7 +169,16 @@ impl<T> Proposals<T> {
             if slot.until.is_none_or(|until| now < until) {
                 return Some(slot);
             }
-            tell(slot.who, slot.given == 0);
+            tell(slot.who, !slot.may_be && !slot.may_have_been);
+            None
+        });
+    }
+
+    /// Ends all: told with whether they are certain not to be in the log.
+    pub fn end_all(&mut self, mut tell: impl FnMut(T, bool)) {
+        let (first, count) = (self.first, u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.take(first, count, |_, slot| {
+            tell(slot.who, !slot.may_be && !slot.may_have_been);
             None
         });
     }
@@ -247,12 +275,35 @@ mod tests {
         let mut proposals = some(3);
         given(&mut proposals);
         let mut told = Vec::new();
-        proposals.dropped(1, 1, |who| told.push(who));
+        proposals.dropped(1, 1, 1, |who| told.push(who));
         assert_eq!(told, [1]);
         proposals.give_all_again();
         given(&mut proposals);
-        proposals.dropped(1, 3, |who| told.push(who));
+        proposals.dropped(2, 1, 3, |who| told.push(who));
         assert_eq!((told, proposals.len()), (vec![1], 2));
+    }
+
+    #[test]
+    fn an_answer_that_comes_twice_or_late_says_nothing_of_another_giving() {
+        let mut proposals = some(1);
+        given(&mut proposals);
+        proposals.not_taken(1, 1, 1);
+        proposals.give_all_again();
+        assert_eq!(proposals.give(NOW, 9, 9).unwrap().giving, 2);
+        // The next leader has it in its log: the first one's answer once more changes nothing.
+        proposals.not_taken(1, 1, 1);
+        proposals.dropped(1, 1, 1, |_| panic!("it may be in the log"));
+        let mut told = Vec::new();
+        proposals.expire(Time::from_millis(1_000), |who, certain| told.push((who, certain)));
+        assert_eq!(told, [(1, false)]);
+        // One that is to be given again anyway goes on, and is then as if it had been given once.
+        let mut proposals = some(1);
+        given(&mut proposals);
+        proposals.give_all_again();
+        proposals.dropped(1, 1, 1, |_| panic!("it is being given again"));
+        given(&mut proposals);
+        proposals.dropped(2, 1, 1, |who| told.push((who, true)));
+        assert_eq!(told.pop(), Some((1, true)));
     }
 
     #[test]
@@ -265,7 +316,7 @@ mod tests {
         assert_eq!(told, [(1, false), (2, true)]);
         proposals.push(command(6), 6, Some(Time::ZERO));
         given(&mut proposals);
-        proposals.not_taken(3, 1);
+        proposals.not_taken(2, 3, 1);
         assert_eq!(given(&mut proposals), [], "until somebody else leads");
         proposals.expire(NOW, |who, certain| told.push((who, certain)));
         assert_eq!(told.pop(), Some((6, true)));

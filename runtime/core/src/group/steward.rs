@@ -221,7 +221,7 @@ mod tests {
         for (n, (node, nonce)) in nodes.iter().enumerate() {
             let ticket = (n > 0).then_some([5; 32]);
             let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), (*node).to_owned());
-            apply(Command::Admit(Admit { peer, node, nonce: [*nonce; 16], ticket }));
+            apply(Command::Admit(Admit { peer, node, nonce: [*nonce; 16], ticket, after: 0 }));
             apply(Command::IssueTicket(IssueTicket { hash: [5; 32], until: 9, uses: 99 }));
         }
         state

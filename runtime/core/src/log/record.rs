@@ -11,7 +11,7 @@ use crate::cbor::{self, Head, Reader, Writer};
 use std::ops::Range;
 
 /// The version that this code writes, and the only one that it reads.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
 /// The tag that tells CBOR from other files (RFC 8949 §3.4.6).
 pub const SELF_DESCRIBED: u64 = 55_799;
 /// No header is longer than this, in bytes: the fixed part, and six integers of nine bytes.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 
 /// The version that this code writes, and the only one that it reads.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
 /// No chunk is longer than this, in bytes. Writers do well to stay near [`GOOD_CHUNK`].
 pub const MAX_CHUNK: usize = 16 << 20;
 /// A chunk of this length, in bytes, takes well under a millisecond to write.

@@ -212,6 +212,7 @@ fn code_of(refusal: &Refusal) -> &'static str {
         Refusal::NoTicket => "no_ticket",
         Refusal::NameTaken => "name_taken",
         Refusal::StaleModule => "stale_module",
+        Refusal::Removed => "removed",
     }
 }
 

@@ -39,10 +39,18 @@ impl OrderThread {
                 Unseen::Busy => pending.end(Ended::NotProposed(NotProposed::Busy)),
                 Unseen::TooLarge => pending.end(Ended::NotProposed(NotProposed::TooLarge)),
                 Unseen::NoQuorum => pending.end(Ended::NotProposed(NotProposed::NoQuorum)),
+                Unseen::Removed => pending.end(Ended::NotProposed(NotProposed::Removed(
+                    self.shared.removed_at().unwrap_or(0),
+                ))),
                 // Whoever waits is told that nobody knows.
                 Unseen::Unknown => drop(pending),
             },
             Action::Answer(reply, result) => drop(reply.send(result)),
+            Action::Removed(at) => {
+                self.shared.set_removed(at);
+                let why = NotProposed::Removed(at);
+                tracing::error!("the space {}: {why}", crate::hex::hex(&self.id));
+            }
             Action::Refused(why) => {
                 self.shared.refused();
                 tracing::debug!("a frame was not listened to: {why}");

@@ -105,7 +105,7 @@ impl Cluster {
     async fn found(&mut self) -> Space {
         let first = self.start("a", FOUNDER, &[]);
         let (peer, node) = (peer("a"), "a".to_owned());
-        let admit = Admit { peer, node, nonce: [0; 16], ticket: None };
+        let admit = Admit { peer, node, nonce: [0; 16], ticket: None, after: 0 };
         committed(first.commit(&Command::Admit(admit)).await);
         let issue = IssueTicket { hash: TICKET, until: u64::MAX, uses: 99 };
         committed(first.commit(&Command::IssueTicket(issue)).await);
@@ -114,7 +114,8 @@ impl Cluster {
 
     async fn join(&mut self, by: &Space, name: &'static str) -> Space {
         let (peer, node) = (peer(name), name.to_owned());
-        let admit = Admit { peer: peer.clone(), node, nonce: [0; 16], ticket: Some(TICKET) };
+        let admit =
+            Admit { peer: peer.clone(), node, nonce: [0; 16], ticket: Some(TICKET), after: 0 };
         committed(by.commit(&Command::Admit(admit)).await);
         let (member, _) = by.membership().joined(&peer, &[0; 16]).unwrap();
         self.start(name, member, &[(FOUNDER, "a")])

@@ -30,6 +30,8 @@ pub struct Issued {
     pub until: u64,
     /// How many it may still admit; none, if it was taken back.
     pub left: u32,
+    /// The index at which it was issued.
+    pub since: u64,
 }
 
 /// Who takes part.
@@ -54,11 +56,15 @@ impl Members {
     }
 
     /// The index at which the node became a member, now or before.
-    pub(super) fn admit(&mut self, admit: &Admit, index: u64, time: u64) -> Result<u64, Why> {
-        let Admit { peer, node, nonce, ticket } = admit;
+    pub fn admit(&mut self, admit: &Admit, index: u64, time: u64) -> Result<u64, Why> {
+        let Admit { peer, node, nonce, ticket, after: _ } = admit;
         let is_it = |joining: &Joining| joining.peer == *peer && joining.nonce == *nonce;
         if let Some((_, known)) = self.present().find(|(_, joining)| is_it(joining)) {
             return Ok(known.since);
+        }
+        // So many that some are forgotten are not removed here.
+        if self.joinings.iter().any(is_it) {
+            return Err(Why::Removed);
         }
         if self.present().any(|(_, other)| other.node == *node && other.peer != *peer) {
             return Err(Why::NameTaken);
@@ -81,24 +87,30 @@ impl Members {
         Ok(index)
     }
 
-    pub(super) fn issue(&mut self, issue: &IssueTicket, time: u64) {
+    /// Takes the command in, that of this index.
+    pub fn issue(&mut self, issue: &IssueTicket, since: u64, time: u64) {
         let &IssueTicket { hash, until, uses } = issue;
         // A copy of the command that issued one which was used up or taken back opens none again.
         let last = self.issued.iter().rfind(|ticket| ticket.hash == hash);
         let may_be_copy =
             |last: &Issued| time <= last.until && (last.left > 0 || last.until == until);
         if !last.is_some_and(may_be_copy) {
-            self.issued.push(Issued { hash, until, left: uses });
+            self.issued.push(Issued { hash, until, left: uses, since });
         }
     }
 
-    /// All of them, if none is named.
-    pub(super) fn revoke(&mut self, hashes: &[[u8; 32]]) {
-        let named = |ticket: &&mut Issued| hashes.is_empty() || hashes.contains(&ticket.hash);
-        self.issued.iter_mut().filter(named).for_each(|ticket| ticket.left = 0);
+    /// All of them that were issued up to an index, if none is named.
+    pub fn revoke(&mut self, hashes: &[[u8; 32]], after: u64) {
+        let named = |ticket: &Issued| hashes.is_empty() || hashes.contains(&ticket.hash);
+        let mut issued = self.issued.iter_mut();
+        // A ticket that is over is as if it were not there.
+        while let Some(ticket) = issued.find(|t| t.since <= after && named(t)) {
+            ticket.left = 0;
+        }
     }
 
-    pub(super) fn configure(&mut self, configure: &Configure) {
+    /// Takes the command in.
+    pub fn configure(&mut self, configure: &Configure) {
         for (id, joining) in (1..).zip(&mut self.joinings) {
             joining.part = match joining.part {
                 None => None,

@@ -71,6 +71,7 @@ pub enum Why {
     NoTicket,
     NameTaken,
     StaleModule,
+    Removed,
     OutOfWindow,
     StaleEpoch,
     StaleCursor,
@@ -97,6 +98,7 @@ impl From<&Outcome> for Verdict {
             Refusal::NoTicket => Why::NoTicket,
             Refusal::NameTaken => Why::NameTaken,
             Refusal::StaleModule => Why::StaleModule,
+            Refusal::Removed => Why::Removed,
         };
         Self::Refused(index, why)
     }
@@ -206,11 +208,11 @@ impl Space {
                 Err(why) => Verdict::Refused(index, why),
             },
             Command::IssueTicket(issue) => {
-                self.members.issue(issue, self.time);
+                self.members.issue(issue, index, self.time);
                 committed
             }
-            Command::RevokeTickets { hashes } => {
-                self.members.revoke(hashes);
+            Command::RevokeTickets { hashes, after } => {
+                self.members.revoke(hashes, *after);
                 committed
             }
             Command::Configure(configure) => {

@@ -114,7 +114,7 @@ pub(crate) fn beginning() -> Vec<Step> {
         declared: Vec::new(),
     };
     let (peer, node) = (vec![0].into(), "node 0".to_owned());
-    let admit = Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None });
+    let admit = Command::Admit(Admit { peer, node, nonce: [0; 16], ticket: None, after: 0 });
     let mut steps = vec![
         Step::Other(Other::Command(open)),
         Step::Other(Other::Claim(claim, false)),
@@ -214,18 +214,20 @@ fn other() -> impl Strategy<Value = Other> {
 fn membership() -> impl Strategy<Value = Other> {
     let hash = || (0..2u8).prop_map(|n| [n; 32]);
     let ids = || prop::collection::btree_set(1..6u64, 0..3);
-    let admit = (0..3u8, 0..6u8, 0..2u8, prop::option::weighted(0.9, hash())).prop_map(
+    let admit = (0..3u8, 0..6u8, 0..6u8, prop::option::weighted(0.9, hash())).prop_map(
         |(peer, name, nonce, ticket)| {
             // Mostly its own name.
             let node = format!("node {}", if name < 3 { name } else { peer });
-            Command::Admit(Admit { peer: vec![peer].into(), node, nonce: [nonce; 16], ticket })
+            let (peer, nonce) = (vec![peer].into(), [nonce; 16]);
+            Command::Admit(Admit { peer, node, nonce, ticket, after: 0 })
         },
     );
     // Some are over before others, by the clocks of leaders.
     let issue = (hash(), 1200..2500u64, 0..4u32)
         .prop_map(|(hash, until, uses)| Command::IssueTicket(IssueTicket { hash, until, uses }));
-    let revoke =
-        prop::collection::vec(hash(), 0..2).prop_map(|hashes| Command::RevokeTickets { hashes });
+    let after = prop_oneof![Just(u64::MAX), 0..60u64];
+    let revoke = (prop::collection::vec(hash(), 0..2), after)
+        .prop_map(|(hashes, after)| Command::RevokeTickets { hashes, after });
     let removed = || prop::collection::btree_set(1..6u64, 0..2);
     let configure = (ids(), ids(), removed()).prop_map(|(voters, learners, removed)| {
         Command::Configure(Configure { voters, learners, removed })

@@ -8,6 +8,7 @@ use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::{Command, Origin};
 use synod_core::order::Position;
 use synod_sim::linear::{self, Operation};
+use synod_sim::reference::Members;
 
 /// How much is in all accounts together.
 pub(crate) const IN_THE_BANK: i64 = 500;
@@ -37,6 +38,8 @@ pub(crate) struct Checker {
     /// Items of the list that clients were told of.
     pub(crate) appended: BTreeSet<(i64, i64)>,
     pub(crate) not_appended: BTreeSet<(i64, i64)>,
+    /// Who takes part, by the rules.
+    members: Members,
     pub(crate) counts: Counts,
 }
 
@@ -91,7 +94,11 @@ impl Checker {
 
     fn happened(&mut self, index: u64, bytes: &Bytes, outcome: &Outcome) {
         assert!(!self.never.contains(bytes), "{index} is in the log and was said not to be");
-        let Ok(Command::Transact(transaction)) = Command::decode(bytes) else { return };
+        let transaction = match Command::decode(bytes) {
+            Ok(Command::Transact(transaction)) => transaction,
+            Ok(command) => return self.happened_to_members(index, &command, outcome),
+            Err(_) => return,
+        };
         let Origin::Session { id, seq, .. } = transaction.origin else { return };
         match outcome {
             Outcome::Committed(at) if *at == index => {
@@ -111,6 +118,26 @@ impl Checker {
                 self.count("conflicts", 1);
             }
             Outcome::Refused(..) => self.count("other refusals", 1),
+        }
+    }
+
+    fn happened_to_members(&mut self, index: u64, command: &Command, outcome: &Outcome) {
+        // No ticket here is ever over.
+        match command {
+            Command::Admit(admit) => {
+                let admitted = self.members.admit(admit, index, 0);
+                match outcome {
+                    Outcome::Committed(since) => assert_eq!(admitted, Ok(*since), "{admit:?}"),
+                    Outcome::Refused(..) => assert!(admitted.is_err(), "{admit:?}: {outcome:?}"),
+                }
+                if matches!(outcome, Outcome::Refused(_, Refusal::Removed)) {
+                    self.count("ghosts refused", 1);
+                }
+            }
+            Command::IssueTicket(issue) => self.members.issue(issue, index, 0),
+            Command::RevokeTickets { hashes, after } => self.members.revoke(hashes, *after),
+            Command::Configure(configure) => self.members.configure(configure),
+            _ => {}
         }
     }
 
@@ -150,6 +177,13 @@ impl Checker {
             }
         }
         assert!(accounts == 0 || sum == IN_THE_BANK, "{sum} is in the bank");
+        if state.index() == self.last() {
+            let known = state.membership();
+            let members: Vec<u64> = self.members.present().map(|(id, _)| id).collect();
+            assert!(known.members().keys().eq(&members), "members {members:?} and {known:?}");
+            let good: BTreeSet<[u8; 32]> = self.members.good(0).map(|t| t.hash).collect();
+            assert!(known.tickets().keys().eq(&good), "tickets {good:?} and {known:?}");
+        }
     }
 
     /// At the end a node has all that was acknowledged.

@@ -6,6 +6,7 @@ use super::open::{FOUNDER, open};
 use super::world::{Event, Machine, World};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use synod_core::apply::{Outcome, Part};
 use synod_core::command::{Admit, Command, IssueTicket};
 use synod_core::group::Ask;
@@ -17,6 +18,8 @@ const TICKET: [u8; 32] = [3; 32];
 const OTHER_TICKET: [u8; 32] = [4; 32];
 /// Machines, at most.
 const MACHINES: u64 = 7;
+/// Between two losses of a voter a change of the members is decided on.
+const BETWEEN_LOSSES: Duration = Duration::from_secs(4);
 /// Voters, at most, by the wish of people.
 const VOTERS: usize = 5;
 
@@ -28,7 +31,8 @@ impl World {
         let me = Me { member: FOUNDER, peer: peer.clone(), contacts: BTreeMap::new() };
         self.machines.get_mut(&1).expect("it is there").me = Some(me);
         self.start_node(1);
-        let admit = Admit { peer, node: "node 1".to_owned(), nonce: [0; 16], ticket: None };
+        let admit =
+            Admit { peer, node: "node 1".to_owned(), nonce: [0; 16], ticket: None, after: 0 };
         let issue = IssueTicket { hash: TICKET, until: u64::MAX, uses: 1000 };
         for command in [Command::Admit(admit), Command::IssueTicket(issue)] {
             let request = self.request(1, Asked::Nobody);
@@ -69,13 +73,15 @@ impl World {
         let Some(at) = self.some_running() else { return self.plan(again, Event::Join(m)) };
         let run = self.machines[&at].run.as_ref().expect("it runs");
         if !run.membership.tickets().contains_key(&TICKET) {
+            self.issue_anew(at);
             return self.plan(again, Event::Join(m));
         }
-        let node = format!("node {m}");
-        let admit = Admit { peer, node, nonce, ticket: Some(TICKET) };
+        let (node, after) = (format!("node {m}"), run.apply.state.index());
+        let admit = Command::Admit(Admit { peer, node, nonce, ticket: Some(TICKET), after });
         let request = self.request(at, Asked::Join(m));
         self.note(|| format!("node {m} asks node {at} to be admitted"));
-        self.propose(at, Command::Admit(admit).encode(), request);
+        self.about_members.push(admit.encode());
+        self.propose(at, admit.encode(), request);
     }
 
     pub(crate) fn join_told(&mut self, m: u64, at: u64, ended: &Ended) {
@@ -224,7 +230,8 @@ impl World {
                 self.loss = if self.rng.one_in(2) { 0 } else { self.rng.below(150) };
                 self.double = self.rng.below(100);
             }
-            64..70 => self.step(m, |run| {
+            64..68 => self.copy_of_old(m),
+            68..72 => self.step(m, |run| {
                 if run.apply.writing.is_none() {
                     run.begin_snapshot();
                 }
@@ -271,7 +278,7 @@ impl World {
         let ask = match self.rng.below(10) {
             0..3 => some(&voters, n).map(Ask::Transfer),
             3..5 if voters.len() < VOTERS => some(&learners, n).map(Ask::Promote),
-            5 if voters.len() > 2 => some(&voters, n).map(Ask::Remove),
+            5 if voters.len() > 2 && self.may_lose_a_voter() => some(&voters, n).map(Ask::Remove),
             6 => some(&learners, n).map(Ask::Remove),
             7 => return self.tickets(m),
             8 => return self.come_or_return(),
@@ -286,14 +293,42 @@ impl World {
     }
 
     fn tickets(&mut self, m: u64) {
+        let after = self.machines[&m].run.as_ref().map_or(0, |run| run.apply.state.index());
         let command = match self.rng.one_in(2) {
-            true => Command::RevokeTickets { hashes: vec![OTHER_TICKET] },
+            // All that are known, the one by which nodes join among them.
+            true => Command::RevokeTickets { hashes: Vec::new(), after },
             false => {
-                Command::IssueTicket(IssueTicket { hash: OTHER_TICKET, until: u64::MAX, uses: 3 })
+                // Another each time, that is known by who issued it.
+                self.last_ticket += 1;
+                let mut hash = OTHER_TICKET;
+                hash[..8].copy_from_slice(&self.last_ticket.to_le_bytes());
+                Command::IssueTicket(IssueTicket { hash, until: u64::MAX, uses: 3 })
             }
         };
         let request = self.request(m, Asked::Nobody);
+        self.about_members.push(command.encode());
         self.propose(m, command.encode(), request);
+    }
+
+    /// The ticket by which nodes join was taken back: it is issued anew, and not as a copy.
+    fn issue_anew(&mut self, m: u64) {
+        self.last_ticket += 1;
+        let until = u64::MAX - self.last_ticket;
+        let issue = Command::IssueTicket(IssueTicket { hash: TICKET, until, uses: 1000 });
+        let request = self.request(m, Asked::Nobody);
+        self.propose(m, issue.encode(), request);
+    }
+
+    /// A copy of what was once said about members and tickets comes late.
+    fn copy_of_old(&mut self, m: u64) {
+        if self.about_members.is_empty() {
+            return;
+        }
+        let n = self.rng.below(self.about_members.len() as u64) as usize;
+        let command = self.about_members[n].clone();
+        let request = self.request(m, Asked::Nobody);
+        self.checker.count("late copies about members", 1);
+        self.propose(m, command, request);
     }
 
     /// Another machine joins, or one that is a member no longer, without its old disk.
@@ -335,6 +370,16 @@ impl World {
         })
     }
 
+    /// Whether the last voter that was lost has been made up for. Of three, one may lose its disk or be
+    /// removed; both at once leave two voters, one of whom nobody ever hears.
+    fn may_lose_a_voter(&mut self) -> bool {
+        if self.wiped.is_some() || self.now.since(self.lost) < BETWEEN_LOSSES {
+            return false;
+        }
+        self.lost = self.now;
+        true
+    }
+
     /// One of three voters or more loses its disk: it joins as another member.
     fn wipe(&mut self, seen_by: u64, voters: &[u64]) {
         let id_of = |m: &u64| self.machines[m].me.as_ref().map(|me| me.member);
@@ -345,7 +390,7 @@ impl World {
         let seen = self.machines[&seen_by].run.as_ref();
         let raft = seen.map_or(0, |run| run.order.members().voters.len());
         let is_leader = seen.is_some_and(|run| run.leader.0 == synod_core::order::Role::Leader);
-        if self.wiped.is_some() || its.is_empty() || !all_run || raft < 3 || !is_leader {
+        if its.is_empty() || !all_run || raft < 3 || !is_leader || !self.may_lose_a_voter() {
             return;
         }
         let m = its[self.rng.below(its.len() as u64) as usize];

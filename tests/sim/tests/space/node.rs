@@ -137,6 +137,8 @@ pub(crate) struct Running {
     pub(crate) leader: (Role, u64, Option<u64>),
     pub(crate) coordinator: Coordinator<u64, ()>,
     pub(crate) waiting: Waiting,
+    /// The index at which it was removed, once it knows.
+    pub(crate) removed: Option<u64>,
     /// Peers to whom there is no connection.
     pub(crate) unconnected: BTreeSet<Bytes>,
     /// The write that the order thread waits for.
@@ -202,6 +204,7 @@ impl Running {
                     Unseen::Busy => Ended::NotProposed("busy"),
                     Unseen::TooLarge => Ended::NotProposed("too large"),
                     Unseen::NoQuorum => Ended::NotProposed("no quorum"),
+                    Unseen::Removed => Ended::NotProposed("removed"),
                     Unseen::Unknown => Ended::Unknown,
                 };
                 self.effects.push(Effect::Ended(request, ended));
@@ -209,6 +212,10 @@ impl Running {
             Action::Answer((), result) => {
                 let told = result.err().unwrap_or_else(|| "done".to_owned());
                 self.effects.push(Effect::Note("ask", told));
+            }
+            Action::Removed(at) => {
+                self.removed = Some(at);
+                self.effects.push(Effect::Note("told of its removal", at.to_string()));
             }
             Action::Refused(why) => self.effects.push(Effect::Note("refused", why.to_owned())),
         }

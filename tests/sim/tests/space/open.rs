@@ -133,6 +133,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         leader: (Role::Follower, 0, None),
         coordinator,
         waiting: Waiting { snapshot: file.map(|file| (snapshot, file)), ..Waiting::default() },
+        removed: None,
         unconnected: BTreeSet::new(),
         syncing: None,
         is_full: false,

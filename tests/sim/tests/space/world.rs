@@ -34,6 +34,8 @@ pub(crate) enum Event {
     Deliver {
         from: u64,
         to: u64,
+        /// Only to this start of the receiver, by that of the sender.
+        boots: Option<[u64; 2]>,
         bytes: Bytes,
     },
     DeliverSnapshot {
@@ -106,7 +108,7 @@ pub(crate) struct World {
     last_request: u64,
     /// Who cannot send to whom.
     pub(crate) cuts: BTreeSet<(u64, u64)>,
-    /// Of a thousand messages, how many are lost, and how many of Raft's come twice.
+    /// Of a thousand messages, how many are lost, and how many come twice.
     pub(crate) loss: u64,
     pub(crate) double: u64,
     pub(crate) checker: Checker,
@@ -114,6 +116,11 @@ pub(crate) struct World {
     pub(crate) trace: Option<String>,
     /// The machine whose disk was lost and that has not joined anew.
     pub(crate) wiped: Option<u64>,
+    /// When a voter was removed, or lost its disk, last.
+    pub(crate) lost: Time,
+    /// What was said about members and tickets, and may be said again.
+    pub(crate) about_members: Vec<Bytes>,
+    pub(crate) last_ticket: u64,
 }
 
 impl World {
@@ -136,6 +143,9 @@ impl World {
             is_aloud: false,
             trace: None,
             wiped: None,
+            lost: Time::ZERO,
+            about_members: Vec::new(),
+            last_ticket: 0,
         };
         world.found();
         world
@@ -196,8 +206,14 @@ impl World {
                 }
             }
             Event::Client(c) => self.client(c),
-            Event::Deliver { from, to, bytes } => {
+            Event::Deliver { from, to, boots, bytes } => {
                 let peer = self.machines[&from].peer.clone();
+                let is_its = |(m, boot): (u64, u64)| {
+                    self.machines[&m].run.as_ref().is_some_and(|run| run.boot == boot)
+                };
+                if boots.is_some_and(|[a, b]| !is_its((from, a)) || !is_its((to, b))) {
+                    return;
+                }
                 if !self.cuts.contains(&(from, to)) {
                     self.step(to, |run| run.inputs.push_back(OrderInput::Frame { peer, bytes }));
                 }
@@ -382,10 +398,13 @@ impl World {
 
     fn post(&mut self, from: u64, peer: &Bytes, bytes: Bytes, urgent: bool) {
         let Some(to) = self.machine_of(peer) else { return };
-        // The kind is the fourth item: after the array's head, the version and the token.
+        // The kind is the fourth item: after the array's head, the version and the token. A connection
+        // is of two processes; Raft does without that.
         let is_raft = bytes.get(19) == Some(&0);
-        // The transport never doubles, and what members say of proposals takes that for granted.
-        let copies = 1 + u64::from(is_raft && self.rng.below(1000) < self.double);
+        let boots = [from, to].map(|m| self.machines[&m].run.as_ref().map_or(0, |run| run.boot));
+        let boots = (!is_raft).then_some(boots);
+        let copies = 1 + u64::from(self.rng.below(1000) < self.double);
+        self.checker.count("doubled", copies - 1);
         for _ in 0..copies {
             let far = match self.rng.below(1000) {
                 0..20 if !self.is_calm() => 400_000,
@@ -395,7 +414,8 @@ impl World {
             let pause = 200 + self.rng.below(far);
             let is_lost = self.rng.below(1000) < self.loss;
             if !is_lost {
-                self.plan(pause, Event::Deliver { from, to, bytes: bytes.clone() });
+                let bytes = bytes.clone();
+                self.plan(pause, Event::Deliver { from, to, boots, bytes });
             }
         }
     }

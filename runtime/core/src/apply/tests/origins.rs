@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::apply::Part;
+use crate::apply::membership::MAX_REMOVED;
 use crate::command::{Admit, Configure, IssueTicket, Recover};
 
 #[test]
@@ -287,7 +288,7 @@ fn the_log_hands_out_ids_by_tickets_and_never_twice() {
     let mut space = Space::new();
     let admit = |node: &str, nonce: u8, ticket: Option<[u8; 32]>| {
         let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
-        Command::Admit(Admit { peer, node, nonce: [nonce; 16], ticket })
+        Command::Admit(Admit { peer, node, nonce: [nonce; 16], ticket, after: 0 })
     };
     let issue = |until, uses| Command::IssueTicket(IssueTicket { hash: [9; 32], until, uses });
     let good = Some([9; 32]);
@@ -317,13 +318,13 @@ fn the_log_hands_out_ids_by_tickets_and_never_twice() {
         space.state.membership().members().iter().map(|(&i, m)| (i, m.part)).collect();
     assert_eq!(parts, [(1, Part::Voter), (3, Part::Voter)]);
 
-    space.expect(&Command::RevokeTickets { hashes: vec![] });
+    space.expect(&Command::RevokeTickets { hashes: vec![], after: u64::MAX });
     space.expect(&issue(1_000, u32::MAX));
     space.state.apply(1_001, &Bytes::new());
     space.refuses(&admit("c", 0, good), Refusal::NoTicket);
     space.expect(&issue(9_000, 5));
     let (peer, name) = (Bytes::from_static(b"x"), "a".to_owned());
-    let other = Admit { peer, node: name, nonce: [0; 16], ticket: good };
+    let other = Admit { peer, node: name, nonce: [0; 16], ticket: good, after: 0 };
     space.refuses(&Command::Admit(other), Refusal::NameTaken);
     space.expect(&admit("c", 0, good));
     assert_eq!(node(&space, 4), "c", "2 was handed out, and is never again");
@@ -341,14 +342,14 @@ fn a_late_copy_opens_no_ticket_again() {
     let mut space = Space::new();
     let admit = |node: &str, ticket: Option<[u8; 32]>| {
         let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
-        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket })
+        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket, after: 0 })
     };
     let issue = |n, until| Command::IssueTicket(IssueTicket { hash: [n; 32], until, uses: 1 });
     space.expect(&admit("a", None));
     space.expect(&issue(1, 1_000));
     space.expect(&issue(2, 1_000));
     space.expect(&admit("b", Some([1; 32])));
-    space.expect(&Command::RevokeTickets { hashes: vec![[2; 32]] });
+    space.expect(&Command::RevokeTickets { hashes: vec![[2; 32]], after: u64::MAX });
     for n in [1, 2] {
         space.expect(&issue(n, 1_000));
         space.refuses(&admit("c", Some([n; 32])), Refusal::NoTicket);
@@ -356,4 +357,66 @@ fn a_late_copy_opens_no_ticket_again() {
     assert!(space.state.membership().tickets().is_empty());
     space.expect(&issue(2, 2_000));
     space.expect(&admit("c", Some([2; 32])));
+}
+
+#[test]
+fn a_late_copy_admits_nobody_who_was_removed_since() {
+    let mut space = Space::new();
+    let admit = |node: &str, nonce, after, ticket: Option<[u8; 32]>| {
+        let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
+        Command::Admit(Admit { peer, node, nonce: [nonce; 16], ticket, after })
+    };
+    let good = Some([9; 32]);
+    let remove = |id| {
+        let removed = [id].into();
+        Command::Configure(Configure { removed, ..Configure::default() })
+    };
+    space.expect(&admit("a", 0, 0, None));
+    let (until, uses) = (1_000, u32::MAX);
+    space.expect(&Command::IssueTicket(IssueTicket { hash: [9; 32], until, uses }));
+    space.expect(&admit("b", 0, 2, good));
+    assert_eq!(space.state.membership().removed_at(2), None);
+    space.expect(&remove(2));
+    let removed_at = space.state.index();
+    assert_eq!(space.state.membership().removed_at(2), Some(removed_at));
+    assert_eq!(space.state.membership().removed_at(3), None, "it was never handed out");
+    // Byte for byte, or of somebody who looked later.
+    space.refuses(&admit("b", 0, 2, good), Refusal::Removed);
+    space.refuses(&admit("b", 0, removed_at, good), Refusal::Removed);
+    // So many are removed that the first are forgotten.
+    for n in 0..MAX_REMOVED as u64 {
+        let after = space.state.index();
+        let node = n.to_string();
+        space.expect(&admit(&node, 1, after, good));
+        space.expect(&remove(n + 3));
+    }
+    assert_eq!(space.state.membership().removed().len(), MAX_REMOVED);
+    assert_eq!(space.state.membership().removed_at(2), Some(removed_at));
+    space.refuses(&admit("b", 0, 2, good), Refusal::Removed);
+    let mut restored = space.restored();
+    assert_eq!(restored.state.digest(), space.state.digest());
+    restored.refuses(&admit("b", 0, 2, good), Refusal::Removed);
+    // The same node may join anew.
+    space.expect(&admit("b", 7, space.state.index(), good));
+}
+
+#[test]
+fn a_late_copy_takes_no_newer_ticket_back() {
+    let mut space = Space::new();
+    let issue = |n| Command::IssueTicket(IssueTicket { hash: [n; 32], until: 1_000, uses: 1 });
+    let revoke = |hashes: &[u8], after| Command::RevokeTickets {
+        hashes: hashes.iter().map(|n| [*n; 32]).collect(),
+        after,
+    };
+    space.expect(&issue(1));
+    let first = space.state.index();
+    space.expect(&issue(2));
+    for hashes in [&[][..], &[1, 2]] {
+        space.expect(&revoke(hashes, first));
+        let open: Vec<u8> = space.state.membership().tickets().keys().map(|hash| hash[0]).collect();
+        assert_eq!(open, [2], "it was issued later");
+    }
+    let mut restored = space.restored();
+    restored.expect(&revoke(&[], first + 1));
+    assert!(restored.state.membership().tickets().is_empty());
 }

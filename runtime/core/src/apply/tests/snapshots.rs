@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::apply::rest::{ITEM_BYTES, ITEM_ENTRIES};
-use crate::command::{Admit, IssueTicket};
+use crate::command::{Admit, Configure, IssueTicket};
 use proptest::prelude::*;
 
 fn rest(state: &mut State) -> Vec<Bytes> {
@@ -164,7 +164,7 @@ fn publish(name: String, text: String) -> Command {
 #[test]
 fn the_digest_is_of_everything() {
     type Alter = fn(&mut State);
-    let alter: [(&str, Alter); 17] = [
+    let alter: [(&str, Alter); 18] = [
         ("index", |s| s.index += 1),
         ("time", |s| s.time += 1),
         ("chain", |s| s.chain[31] ^= 1),
@@ -182,8 +182,13 @@ fn the_digest_is_of_everything() {
         ("module", |s| s.modules.get_mut("m").unwrap().index += 1),
         ("members", |s| {
             let (peer, node) = (Bytes::from_static(b"peer"), "n".to_owned());
-            let admit = Admit { peer, node, nonce: [0; 16], ticket: None };
+            let admit = Admit { peer, node, nonce: [0; 16], ticket: None, after: 0 };
             s.admit(admit);
+        }),
+        ("removed", |s| {
+            let (peer, node) = (Bytes::from_static(b"peer"), "n".to_owned());
+            s.admit(Admit { peer, node, nonce: [0; 16], ticket: None, after: 0 });
+            s.configure(&Configure { removed: [1].into(), ..Configure::default() });
         }),
         ("tickets", |s| {
             let issue = IssueTicket { hash: [1; 32], until: 9, uses: 2 };

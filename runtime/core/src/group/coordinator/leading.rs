@@ -26,7 +26,7 @@ pub(super) enum Asker<A> {
     /// Somebody on this node.
     Here(A),
     /// Another member, by its number.
-    There { peer: Bytes, number: u64 },
+    There { peer: Bytes, boot: u64, number: u64 },
 }
 
 /// The leadership is being handed over.
@@ -151,7 +151,7 @@ impl<T, A> Coordinator<T, A> {
         self.last_number += 1;
         let number = self.last_number;
         self.asked.insert(number, (who, scene.now + ASK_PATIENCE));
-        let frame = Frame::Ask { number, ask };
+        let frame = Frame::Ask { boot: self.me.boot, number, ask };
         self.actions.push_back(Action::Send { peer, urgent: false, frame });
     }
 
@@ -210,8 +210,8 @@ impl<T, A> Coordinator<T, A> {
     pub(super) fn answer(&mut self, asker: Asker<A>, result: Result<(), String>) {
         self.actions.push_back(match asker {
             Asker::Here(who) => Action::Answer(who, result),
-            Asker::There { peer, number } => {
-                let frame = Frame::Answer { number, why: result.err() };
+            Asker::There { peer, boot, number } => {
+                let frame = Frame::Answer { boot, number, why: result.err() };
                 Action::Send { peer, urgent: false, frame }
             }
         });

@@ -27,7 +27,7 @@ use super::{Ask, Dropped, Frame, Proposals, Steward};
 use crate::apply::Membership;
 use crate::order::{self, Members, Order, Progress, Role, Why};
 use crate::time::Time;
-use batching::Batching;
+use batching::{Batching, Seen, Share};
 use bytes::Bytes;
 use leading::{Asker, Changes, Transfer};
 use std::collections::{BTreeMap, VecDeque};
@@ -176,6 +176,8 @@ pub enum Action<T, A> {
     Answer(A, Result<(), String>),
     /// A frame was not listened to.
     Refused(&'static str),
+    /// This node is a member no longer: it was removed at this index, or at one before.
+    Removed(u64),
 }
 
 /// How a proposal ended that was not seen applied.
@@ -187,6 +189,8 @@ pub enum Unseen {
     TooLarge,
     /// It is not in the log: no leader could be given it in time.
     NoQuorum,
+    /// It is not in the log: this node is a member no longer.
+    Removed,
     /// Nobody knows.
     Unknown,
 }
@@ -201,6 +205,12 @@ pub struct Coordinator<T, A> {
     transfer: Option<Transfer<A>>,
     /// When each member was last heard of.
     heard: BTreeMap<u64, Time>,
+    /// By member: its wishes that have come.
+    asks: BTreeMap<u64, Seen>,
+    /// The index at which this node was removed, once it knows.
+    removed: Option<u64>,
+    /// When somebody was last told that it is no member.
+    told_removed: Option<Time>,
     /// Wishes that the leader, another member, was asked for, by number.
     asked: BTreeMap<u64, (A, Time)>,
     last_number: u64,
@@ -221,6 +231,9 @@ impl<T, A> Coordinator<T, A> {
             changes: Changes::default(),
             transfer: None,
             heard: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            removed: None,
+            told_removed: None,
             asked: BTreeMap::new(),
             last_number: 0,
             last_ticket: 0,
@@ -243,6 +256,9 @@ impl<T, A> Coordinator<T, A> {
     /// Takes in what happened. What is to be done follows from [`Coordinator::poll_action`].
     pub fn handle(&mut self, scene: &mut Scene<'_, T>, input: Input<T, A>) {
         match input {
+            Input::Propose(_, who) if self.removed.is_some() => {
+                self.actions.push_back(Action::Ended(who, Unseen::Removed));
+            }
             Input::Propose(command, who) => {
                 let is_alone = scene.raft.members().is_sole_voter(self.me.member);
                 scene.own.push(command, who, (!is_alone).then(|| scene.now + PATIENCE));
@@ -253,6 +269,8 @@ impl<T, A> Coordinator<T, A> {
             }
             Input::NotSent(frame) => self.not_sent(scene, frame),
             Input::Found(peer) => {
+                // A learner that was removed says nothing by which it could be told.
+                self.tell_removed(scene, &peer);
                 let is_leader = |(id, _)| scene.raft.leader() == Some(id);
                 if scene.membership.of_peer(&peer).is_some_and(is_leader) {
                     scene.own.give_all_again();
@@ -275,7 +293,14 @@ impl<T, A> Coordinator<T, A> {
                 }
             }
             Input::Role { role, term, leader } => self.led_by(scene, role, term, leader),
-            Input::MembersApplied => self.look_after_members(scene),
+            Input::MembersApplied => {
+                self.batching.forget_all_but(scene.membership);
+                self.asks.retain(|member, _| scene.membership.members().contains_key(member));
+                if let Some(at) = scene.membership.removed_at(self.me.member) {
+                    self.is_removed(scene, at);
+                }
+                self.look_after_members(scene);
+            }
             Input::Give => self.give(scene),
             Input::Tick => {
                 self.give_up(scene);
@@ -295,24 +320,36 @@ impl<T, A> Coordinator<T, A> {
             Frame::Raft(message) => return self.receive_raft(scene, &peer, message, snapshot),
             frame => frame,
         };
-        let Some((member, _)) = scene.membership.of_peer(&peer) else {
+        let known = scene.membership.of_peer(&peer).map(|(member, _)| member);
+        // Who has told it of the space may tell it that it is over.
+        let is_contact = || self.me.contacts.values().any(|contact| *contact == peer);
+        let may_tell = matches!(frame, Frame::Removed { .. }) && is_contact();
+        let Some(member) = known.or(may_tell.then_some(0)) else {
             return self.actions.push_back(Action::Refused("its sender is no member"));
         };
         match frame {
-            Frame::Propose { boot, first, commands } => {
-                self.take_foreign(scene, member, boot, super::Run { first, commands });
+            Frame::Propose { boot, giving, first, commands } => {
+                self.take_foreign(scene, member, boot, super::Run { giving, first, commands });
             }
-            Frame::Dropped { boot, first, count, why } if boot == self.me.boot => {
-                self.take_back(scene, first, count, why);
+            Frame::Dropped { boot, giving, first, count, why } if boot == self.me.boot => {
+                self.take_back(scene, Share { member, boot, giving, first, count }, why);
             }
-            Frame::Ask { number, ask } => self.ask(scene, ask, Asker::There { peer, number }),
-            Frame::Answer { number, why } => {
+            Frame::Ask { boot, number, ask } => {
+                if self.asks.entry(member).or_default().is_new(boot, number) {
+                    self.ask(scene, ask, Asker::There { peer, boot, number });
+                }
+            }
+            Frame::Answer { boot, number, why } if boot == self.me.boot => {
                 if let Some((who, _)) = self.asked.remove(&number) {
                     self.actions.push_back(Action::Answer(who, why.map_or(Ok(()), Err)));
                 }
             }
-            // Of an earlier start of this node.
-            Frame::Dropped { .. } | Frame::Raft(_) => {}
+            Frame::Removed { member, at } if member == self.me.member => self.is_removed(scene, at),
+            // Of an earlier start of this node, or of an earlier membership.
+            Frame::Dropped { .. }
+            | Frame::Answer { .. }
+            | Frame::Removed { .. }
+            | Frame::Raft(_) => {}
         }
     }
 
@@ -330,6 +367,7 @@ impl<T, A> Coordinator<T, A> {
             Err(_) => return self.actions.push_back(Action::Refused("no message of Raft")),
         };
         if !self.may_be(scene.membership, from, peer) {
+            self.tell_removed(scene, peer);
             let why = "its sender is not the member that it says it is";
             return self.actions.push_back(Action::Refused(why));
         }
@@ -340,9 +378,8 @@ impl<T, A> Coordinator<T, A> {
     fn not_sent(&mut self, scene: &mut Scene<'_, T>, frame: Frame) {
         match frame {
             // Given again when somebody else leads, or after a while.
-            Frame::Propose { first, commands, .. } => {
-                let count = batching::count(&commands);
-                scene.own.not_taken(first, count);
+            Frame::Propose { giving, first, commands, .. } => {
+                scene.own.not_taken(giving, first, batching::count(&commands));
             }
             Frame::Ask { number, .. } => {
                 if let Some((who, _)) = self.asked.remove(&number) {
@@ -350,7 +387,10 @@ impl<T, A> Coordinator<T, A> {
                     self.actions.push_back(Action::Answer(who, Err(why)));
                 }
             }
-            Frame::Raft(_) | Frame::Dropped { .. } | Frame::Answer { .. } => {}
+            Frame::Raft(_)
+            | Frame::Dropped { .. }
+            | Frame::Answer { .. }
+            | Frame::Removed { .. } => {}
         }
     }
 

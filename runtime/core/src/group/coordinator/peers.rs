@@ -1,10 +1,14 @@
 //! Who is who: members and their ids in the network.
 
-use super::Coordinator;
+use super::super::Frame;
+use super::{Action, Coordinator, Scene, Unseen};
 use crate::apply::Membership;
 use crate::time::Time;
 use bytes::Bytes;
 use std::time::Duration;
+
+/// Who is no member is told so, but not at each of its frames.
+const TOLD_AGAIN: Duration = Duration::from_millis(200);
 
 impl<T, A> Coordinator<T, A> {
     /// A member's id in the network.
@@ -24,6 +28,34 @@ impl<T, A> Coordinator<T, A> {
             // It was a member and is one no longer.
             None => false,
         }
+    }
+
+    /// Tells a peer that it was removed, if it was and is no member by another joining. Its own log may
+    /// never say so: nobody sends it any more.
+    pub(super) fn tell_removed(&mut self, scene: &Scene<'_, T>, peer: &Bytes) {
+        let is_early = |at: Time| scene.now.since(at) < TOLD_AGAIN;
+        let removed = scene.membership.removed_peer(peer);
+        let Some((member, at)) = removed.filter(|_| !self.told_removed.is_some_and(is_early))
+        else {
+            return;
+        };
+        self.told_removed = Some(scene.now);
+        let frame = Frame::Removed { member, at };
+        self.actions.push_back(Action::Send { peer: peer.clone(), urgent: true, frame });
+    }
+
+    /// This node is a member no longer. What it has proposed nobody takes; what it gave to a leader
+    /// before may be in the log.
+    pub(super) fn is_removed(&mut self, scene: &mut Scene<'_, T>, at: u64) {
+        if self.removed.replace(at).is_some() {
+            return;
+        }
+        self.actions.push_back(Action::Removed(at));
+        let actions = &mut self.actions;
+        scene.own.end_all(|who, is_certain| {
+            let unseen = if is_certain { Unseen::Removed } else { Unseen::Unknown };
+            actions.push_back(Action::Ended(who, unseen));
+        });
     }
 
     /// How long a member has been silent; not at all, if it was never heard.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::apply::State;
-use crate::command::{Admit, Batch, Command, IssueTicket, Tag};
+use crate::command::{Admit, Batch, Command, Configure, IssueTicket, Tag};
 use crate::order::Input as ToRaft;
 
 type Machine = Coordinator<&'static str, &'static str>;
@@ -54,7 +54,7 @@ impl Node {
         for n in 1..=4u8 {
             let (peer, node) = (peer(n.into()), format!("node {n}"));
             let ticket = (n > 1).then_some([5; 32]);
-            apply(Command::Admit(Admit { peer, node, nonce: [n; 16], ticket }));
+            apply(Command::Admit(Admit { peer, node, nonce: [n; 16], ticket, after: 0 }));
             apply(Command::IssueTicket(IssueTicket { hash: [5; 32], until: 9, uses: 99 }));
         }
         let me = Identity { member: 1, peer: peer(1), boot: BOOT, contacts: BTreeMap::new() };
@@ -97,8 +97,8 @@ fn commands(of: &[u8]) -> Vec<Bytes> {
     of.iter().map(|&n| vec![n].into()).collect()
 }
 
-fn give(boot: u64, first: u64, of: &[u8]) -> Frame {
-    Frame::Propose { boot, first, commands: commands(of) }
+fn give(boot: u64, giving: u64, first: u64, of: &[u8]) -> Frame {
+    Frame::Propose { boot, giving, first, commands: commands(of) }
 }
 
 /// What goes to Raft, with its ticket; nothing else may be done.
@@ -134,7 +134,7 @@ fn tag(place: u32, count: u32, member: u64, boot: u64, first: u64) -> Tag {
 fn a_leader_makes_one_batch_of_what_came_together_and_tags_whose_it_is() {
     let mut node = Node::new(Role::Leader, Some(1));
     node.propose(10, "a");
-    assert!(node.frame(2, give(5, 40, &[20, 21])).is_empty());
+    assert!(node.frame(2, give(5, 1, 40, &[20, 21])).is_empty());
     node.propose(11, "b");
     let got = batches(node.tell(Input::Give));
     let [(_, batch)] = &got[..] else { panic!("{got:?}") };
@@ -147,11 +147,11 @@ fn a_leader_makes_one_batch_of_what_came_together_and_tags_whose_it_is() {
 fn what_raft_did_not_take_goes_back_to_whose_it_is() {
     let mut node = Node::new(Role::Leader, Some(1));
     node.propose(10, "a");
-    node.frame(2, give(5, 40, &[20, 21]));
+    node.frame(2, give(5, 1, 40, &[20, 21]));
     let (ticket, _) = batches(node.tell(Input::Give)).remove(0);
     let mut actions = node.tell(Input::Dropped(ticket, Why::Busy));
     assert!(matches!(actions.pop(), Some(Action::Ended("a", Unseen::Busy))));
-    let dropped = Frame::Dropped { boot: 5, first: 40, count: 2, why: Dropped::Busy };
+    let dropped = Frame::Dropped { boot: 5, giving: 1, first: 40, count: 2, why: Dropped::Busy };
     assert_eq!(frames(actions), [(peer(2), dropped)]);
     assert!(node.tell(Input::Dropped(ticket, Why::Busy)).is_empty(), "told once");
 }
@@ -159,12 +159,12 @@ fn what_raft_did_not_take_goes_back_to_whose_it_is() {
 #[test]
 fn others_may_have_so_much_waiting_and_one_run_at_least() {
     let mut node = Node::new(Role::Leader, Some(1));
-    assert!(node.frame(2, give(5, 1, &[0; 11])).is_empty(), "alone it may be larger");
-    let told = frames(node.frame(3, give(6, 1, &[20])));
-    let dropped = Frame::Dropped { boot: 6, first: 1, count: 1, why: Dropped::Busy };
+    assert!(node.frame(2, give(5, 1, 1, &[0; 11])).is_empty(), "alone it may be larger");
+    let told = frames(node.frame(3, give(6, 1, 1, &[20])));
+    let dropped = Frame::Dropped { boot: 6, giving: 1, first: 1, count: 1, why: Dropped::Busy };
     assert_eq!(told, [(peer(3), dropped)]);
     assert_eq!(batches(node.tell(Input::Give)).len(), 1);
-    assert!(node.frame(3, give(6, 1, &[20])).is_empty(), "there is room again");
+    assert!(node.frame(3, give(6, 2, 1, &[20])).is_empty(), "there is room again");
 }
 
 #[test]
@@ -172,23 +172,29 @@ fn who_does_not_lead_gives_to_the_leader_and_gives_back_what_it_was_given() {
     let mut node = Node::new(Role::Follower, None);
     node.propose(10, "a");
     assert!(node.tell(Input::Give).is_empty(), "nobody leads");
-    let told = frames(node.frame(3, give(6, 1, &[20])));
-    let dropped = |first| Frame::Dropped { boot: 6, first, count: 1, why: Dropped::NotLeader };
-    assert_eq!(told, [(peer(3), dropped(1))]);
+    let told = frames(node.frame(3, give(6, 1, 1, &[20])));
+    let dropped = |giving, first| Frame::Dropped {
+        boot: 6,
+        giving,
+        first,
+        count: 1,
+        why: Dropped::NotLeader,
+    };
+    assert_eq!(told, [(peer(3), dropped(1, 1))]);
     node.leads(Role::Follower, Some(2), 3);
-    let given = || [(peer(2), give(BOOT, 1, &[10]))];
-    assert_eq!(frames(node.tell(Input::Give)), given());
+    let given = |giving| [(peer(2), give(BOOT, giving, 1, &[10]))];
+    assert_eq!(frames(node.tell(Input::Give)), given(1));
     // It did not get there: the next leader is given it.
-    node.tell(Input::NotSent(give(BOOT, 1, &[10])));
+    node.tell(Input::NotSent(give(BOOT, 1, 1, &[10])));
     assert!(node.tell(Input::Give).is_empty());
     node.leads(Role::Follower, Some(2), 4);
-    assert_eq!(frames(node.tell(Input::Give)), given());
+    assert_eq!(frames(node.tell(Input::Give)), given(2));
     // What it was given as a leader, and has not put into the log, is not its to give any more.
     node.leads(Role::Leader, Some(1), 5);
-    node.frame(3, give(6, 9, &[20]));
+    node.frame(3, give(6, 2, 9, &[20]));
     node.leads(Role::Follower, Some(2), 6);
     let told = frames(node.tell(Input::Give));
-    assert_eq!(told, [(peer(3), dropped(9)), (peer(2), give(BOOT, 1, &[10]))]);
+    assert_eq!(told, [(peer(3), dropped(2, 9)), (peer(2), give(BOOT, 3, 1, &[10]))]);
 }
 
 #[test]
@@ -196,7 +202,8 @@ fn a_dropped_run_of_an_earlier_start_of_this_node_is_none_of_its() {
     let mut node = Node::new(Role::Follower, Some(2));
     node.propose(10, "a");
     node.tell(Input::Give);
-    let dropped = |boot| Frame::Dropped { boot, first: 1, count: 1, why: Dropped::TooLarge };
+    let dropped =
+        |boot| Frame::Dropped { boot, giving: 1, first: 1, count: 1, why: Dropped::TooLarge };
     assert!(node.frame(2, dropped(BOOT - 1)).is_empty());
     let told = node.frame(2, dropped(BOOT));
     assert!(matches!(told[..], [Action::Ended("a", Unseen::TooLarge)]), "{told:?}");
@@ -245,7 +252,7 @@ fn who_was_to_lead_leads_and_what_waited_is_given_to_it() {
     node.tell(Input::Dropped(ticket, Why::Transferring));
     let told = node.leads(Role::Follower, Some(2), 2);
     assert_eq!(answers(told), [("transfer", Ok(()))]);
-    assert_eq!(frames(node.tell(Input::Give)), [(peer(2), give(BOOT, 1, &[10]))]);
+    assert_eq!(frames(node.tell(Input::Give)), [(peer(2), give(BOOT, 2, 1, &[10]))]);
 }
 
 #[test]
@@ -277,11 +284,11 @@ fn a_change_is_answered_when_it_is_decided_and_not_as_done_if_another_leads() {
     assert!(matches!(&told[..], [Action::Answer("remove", Err(_))]), "{told:?}");
     // A member that asks is told by a frame.
     let number = 9;
-    let told = node.frame(2, Frame::Ask { number, ask: Ask::Remove(3) });
+    let told = node.frame(2, Frame::Ask { boot: 5, number, ask: Ask::Remove(3) });
     let [Action::Raft(ToRaft::ChangeMembers { ticket, .. })] = told[..] else { panic!("{told:?}") };
     let why = Why::Members("no".to_owned());
     let told = frames(node.tell(Input::Dropped(ticket, why)));
-    let answer = Frame::Answer { number, why: Some("members: no".to_owned()) };
+    let answer = Frame::Answer { boot: 5, number, why: Some("members: no".to_owned()) };
     assert_eq!(told, [(peer(2), answer)]);
 }
 
@@ -307,20 +314,23 @@ fn a_wish_goes_to_the_leader_and_its_answer_back_to_who_wished() {
     let mut node = Node::new(Role::Follower, Some(2));
     let ask = Ask::Promote(4);
     let told = frames(node.tell(Input::Ask(ask, "first")));
-    assert_eq!(told, [(peer(2), Frame::Ask { number: 1, ask })]);
+    assert_eq!(told, [(peer(2), Frame::Ask { boot: BOOT, number: 1, ask })]);
     node.tell(Input::Ask(ask, "second"));
     node.tell(Input::Ask(ask, "third"));
-    let told = node.frame(2, Frame::Answer { number: 1, why: None });
+    let told = node.frame(2, Frame::Answer { boot: BOOT, number: 1, why: None });
     assert_eq!(answers(told), [("first", Ok(()))]);
-    assert!(node.frame(2, Frame::Answer { number: 1, why: None }).is_empty());
-    let told = answers(node.tell(Input::NotSent(Frame::Ask { number: 2, ask })));
+    assert!(node.frame(2, Frame::Answer { boot: BOOT, number: 1, why: None }).is_empty());
+    let told = answers(node.tell(Input::NotSent(Frame::Ask { boot: BOOT, number: 2, ask })));
     assert!(told[0].0 == "second" && told[0].1.is_err(), "{told:?}");
     node.now = node.now + Duration::from_secs(5);
     let told = answers(node.tell(Input::Tick));
     assert!(told.len() == 1 && told[0].0 == "third" && told[0].1.is_err(), "{told:?}");
     // Another member's wish is not passed on a second time.
-    let told = frames(node.frame(3, Frame::Ask { number: 4, ask }));
-    assert!(matches!(&told[..], [(_, Frame::Answer { number: 4, why: Some(_) })]), "{told:?}");
+    let told = frames(node.frame(3, Frame::Ask { boot: 6, number: 4, ask }));
+    assert!(
+        matches!(&told[..], [(_, Frame::Answer { boot: 6, number: 4, why: Some(_) })]),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -328,7 +338,7 @@ fn a_peer_speaks_for_itself_alone_and_a_stranger_for_nobody() {
     let mut node = Node::new(Role::Leader, Some(1));
     let refused = |told: Vec<Told>| matches!(told[..], [Action::Refused(_)]);
     let stranger =
-        Input::Frame { peer: "somebody".into(), frame: give(1, 1, &[20]), with_snapshot: false };
+        Input::Frame { peer: "somebody".into(), frame: give(1, 1, 1, &[20]), with_snapshot: false };
     assert!(refused(node.tell(stranger)));
     assert!(refused(node.frame(2, Frame::Raft(vec![1, 2, 3].into()))));
     let membership = node.state.membership();
@@ -355,4 +365,85 @@ fn who_has_not_been_heard_of_lately_is_not_active() {
     node.now = node.now + Duration::from_secs(1);
     assert_eq!(active(&mut node), [0; 0]);
     assert_eq!(node.machine.silent(2, node.now), Duration::from_secs(1));
+}
+
+#[test]
+fn a_frame_that_comes_twice_is_taken_once_and_answered_once() {
+    let mut node = Node::new(Role::Leader, Some(1));
+    // Were the second refused for want of room, its giver would take it for certain that it is nowhere.
+    node.frame(2, give(5, 1, 1, &[0; 11]));
+    assert!(node.frame(2, give(5, 1, 1, &[0; 11])).is_empty());
+    assert_eq!(batches(node.tell(Input::Give)).len(), 1);
+    assert!(node.frame(2, give(5, 1, 1, &[0; 11])).is_empty());
+    assert!(node.tell(Input::Give).is_empty(), "it is in the log already");
+    // Nor does one who leads no longer say that it has not been taken.
+    node.leads(Role::Follower, None, 2);
+    assert!(node.frame(2, give(5, 1, 1, &[0; 11])).is_empty());
+    assert_eq!(node.frame(2, give(5, 2, 1, &[0; 11])).len(), 1);
+    // A wish is granted once.
+    node.leads(Role::Leader, Some(1), 3);
+    let ask = || Frame::Ask { boot: 5, number: 1, ask: Ask::Transfer(2) };
+    assert_eq!(node.frame(2, ask()).len(), 1);
+    assert!(node.frame(2, ask()).is_empty(), "it is under way, and not refused for that");
+}
+
+/// Node 4 has been removed, as the others know and it does not.
+fn removed() -> Node {
+    let mut node = Node::new(Role::Leader, Some(1));
+    let configure = Configure { removed: [4].into(), ..Configure::default() };
+    node.state.apply(0, &Command::Configure(configure).encode());
+    node
+}
+
+#[test]
+fn who_was_removed_and_does_not_know_is_told_but_not_at_each_frame() {
+    let mut node = removed();
+    let at = node.state.index();
+    let told = frames(node.tell(Input::Found(peer(4))));
+    assert_eq!(told, [(peer(4), Frame::Removed { member: 4, at })]);
+    assert!(node.tell(Input::Found(peer(4))).is_empty(), "it was told just now");
+    assert!(node.tell(Input::Found(peer(2))).is_empty(), "a member");
+    node.now = node.now + Duration::from_secs(1);
+    assert!(node.tell(Input::Found("somebody".into())).is_empty(), "a stranger");
+    assert_eq!(frames(node.tell(Input::Found(peer(4)))).len(), 1);
+}
+
+#[test]
+fn who_is_told_by_a_member_that_it_was_removed_takes_no_more_proposals() {
+    let mut node = Node::new(Role::Follower, Some(2));
+    node.propose(10, "given");
+    node.tell(Input::Give);
+    node.propose(11, "waits");
+    let stranger = Input::Frame {
+        peer: "somebody".into(),
+        frame: Frame::Removed { member: 1, at: 9 },
+        with_snapshot: false,
+    };
+    assert!(matches!(node.tell(stranger)[..], [Action::Refused(_)]));
+    assert!(node.frame(2, Frame::Removed { member: 3, at: 9 }).is_empty(), "another");
+    let told = node.frame(2, Frame::Removed { member: 1, at: 9 });
+    assert!(
+        matches!(
+            told[..],
+            [
+                Action::Removed(9),
+                Action::Ended("given", Unseen::Unknown),
+                Action::Ended("waits", Unseen::Removed),
+            ]
+        ),
+        "{told:?}"
+    );
+    assert!(node.frame(3, Frame::Removed { member: 1, at: 9 }).is_empty(), "it knows");
+    let told = node.tell(Input::Propose(vec![12].into(), "later"));
+    assert!(matches!(told[..], [Action::Ended("later", Unseen::Removed)]), "{told:?}");
+}
+
+#[test]
+fn a_node_that_sees_its_removal_applied_knows_it_too() {
+    let mut node = Node::new(Role::Follower, Some(2));
+    let configure = Configure { removed: [1].into(), ..Configure::default() };
+    node.state.apply(0, &Command::Configure(configure).encode());
+    let at = node.state.index();
+    let told = node.tell(Input::MembersApplied);
+    assert!(matches!(told[..], [Action::Removed(index)] if index == at), "{told:?}");
 }
