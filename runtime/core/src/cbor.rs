@@ -1,6 +1,6 @@
 //! CBOR items as every format of this project writes them: deterministic (RFC 8949 §4.2.1), with
-//! definite lengths and shortest heads, and read back strictly. Heads come from `ciborium-ll`; this
-//! module adds the strictness, the bounds and the borrowing.
+//! definite lengths and shortest heads, and read back strictly. Floats, simple values and the names of
+//! what is wrong come from `ciborium-ll`; this module adds the strictness, the bounds and the borrowing.
 //!
 //! What it does not know: terms, commands, records. Those are layers above it.
 
@@ -75,7 +75,7 @@ impl Writer {
 
     /// An unsigned integer.
     pub fn uint(&mut self, n: u64) -> &mut Self {
-        self.argument(0, n, Header::Positive(n))
+        self.argument(0, n)
     }
 
     /// A signed integer.
@@ -89,7 +89,7 @@ impl Writer {
 
     /// The integer -1 - `n`.
     pub fn negative(&mut self, n: u64) -> &mut Self {
-        self.argument(1, n, Header::Negative(n))
+        self.argument(1, n)
     }
 
     /// A float in the shortest of the three widths that holds it exactly.
@@ -99,31 +99,31 @@ impl Writer {
 
     /// A byte string.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.argument(2, bytes.len() as u64, Header::Bytes(Some(bytes.len())));
+        self.argument(2, bytes.len() as u64);
         self.out.extend_from_slice(bytes);
         self
     }
 
     /// A text string.
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.argument(3, text.len() as u64, Header::Text(Some(text.len())));
+        self.argument(3, text.len() as u64);
         self.out.extend_from_slice(text.as_bytes());
         self
     }
 
     /// The head of an array of `len` items, which the caller appends next.
     pub fn array(&mut self, len: usize) -> &mut Self {
-        self.argument(4, len as u64, Header::Array(Some(len)))
+        self.argument(4, len as u64)
     }
 
     /// The head of a map of `len` pairs, which the caller appends next, ordered by encoded key.
     pub fn map(&mut self, len: usize) -> &mut Self {
-        self.argument(5, len as u64, Header::Map(Some(len)))
+        self.argument(5, len as u64)
     }
 
     /// A tag; the caller appends what it is on next.
     pub fn tag(&mut self, tag: u64) -> &mut Self {
-        self.argument(6, tag, Header::Tag(tag))
+        self.argument(6, tag)
     }
 
     /// A simple value (`false` is 20, `true` 21, `null` 22, `undefined` 23).
@@ -167,16 +167,25 @@ impl Writer {
         self.out
     }
 
-    /// A head of a major type below 7, of one byte or of two as nearly every head is; the library
-    /// makes the rest.
+    /// A head of a major type below 7, in the shortest of its five forms.
     #[inline]
-    fn argument(&mut self, major: u8, n: u64, header: Header) -> &mut Self {
-        match u8::try_from(n) {
-            Ok(n @ 0..24) => self.out.push(major << 5 | n),
-            Ok(n) => self.out.extend_from_slice(&[major << 5 | 24, n]),
-            Err(_) => return self.head(header),
+    fn argument(&mut self, major: u8, n: u64) -> &mut Self {
+        let major = major << 5;
+        match n {
+            0..24 => self.out.push(major | n as u8),
+            24..=0xff => self.out.extend_from_slice(&[major | 24, n as u8]),
+            0x100..=0xffff => self.long_argument::<3>(major | 25, n),
+            0x1_0000..=0xffff_ffff => self.long_argument::<5>(major | 26, n),
+            _ => self.long_argument::<9>(major | 27, n),
         }
         self
+    }
+
+    #[inline]
+    fn long_argument<const N: usize>(&mut self, first: u8, n: u64) {
+        let mut head = [first; N];
+        head[1..].copy_from_slice(&n.to_be_bytes()[9 - N..]);
+        self.out.extend_from_slice(&head);
     }
 
     fn head(&mut self, header: Header) -> &mut Self {
@@ -210,18 +219,18 @@ pub enum Head {
 }
 
 impl Head {
-    /// Of a major type below 7 and a small argument.
+    /// Of a major type below 7; none if memory could hold no such length.
     #[inline]
-    fn new(major: u8, argument: u8) -> Self {
-        let n = usize::from(argument);
+    fn new(major: u8, n: u64) -> Option<Self> {
+        let len = usize::try_from(n).ok();
         match major {
-            0 => Self::Uint(n as u64),
-            1 => Self::Negative(n as u64),
-            2 => Self::Bytes(n),
-            3 => Self::Text(n),
-            4 => Self::Array(n),
-            5 => Self::Map(n),
-            _ => Self::Tag(n as u64),
+            0 => Some(Self::Uint(n)),
+            1 => Some(Self::Negative(n)),
+            2 => len.map(Self::Bytes),
+            3 => len.map(Self::Text),
+            4 => len.map(Self::Array),
+            5 => len.map(Self::Map),
+            _ => Some(Self::Tag(n)),
         }
     }
 
@@ -287,26 +296,20 @@ impl<'a> Reader<'a> {
     /// Reads one head. The content of strings, and the items of arrays, maps and tags, follow.
     #[inline]
     pub fn head(&mut self) -> Result<Head, Error> {
-        // Nearly every head is of one byte or of two; the library takes the rest.
-        if let [first, rest @ ..] = self.rest() {
-            let (major, minor) = (first >> 5, first & 31);
-            match (minor, rest) {
-                (0..24, _) if major < 7 => {
-                    self.at += 1;
-                    return Ok(Head::new(major, minor));
-                }
-                (24, [argument, ..]) if major < 7 && *argument >= 24 => {
-                    self.at += 2;
-                    return Ok(Head::new(major, *argument));
-                }
-                _ => {}
-            }
+        if let [first, rest @ ..] = self.rest()
+            && let major @ 0..7 = first >> 5
+            && let Some((n, len)) = shortest(first & 31, rest)
+            && let Some(head) = Head::new(major, n)
+        {
+            self.at += len;
+            return Ok(head);
         }
-        self.long_head()
+        self.other_head()
     }
 
-    #[inline]
-    fn long_head(&mut self) -> Result<Head, Error> {
+    /// A float or a simple value, or what is wrong.
+    #[cold]
+    fn other_head(&mut self) -> Result<Head, Error> {
         let rest = self.rest();
         let mut decoder = Decoder::from(rest);
         let header = decoder.pull().map_err(|e| match e {
@@ -314,37 +317,10 @@ impl<'a> Reader<'a> {
             ciborium_ll::Error::Syntax(_) => self.error(What::Malformed),
         })?;
         let read = decoder.offset();
-        // The shortest of the lengths that a head of an integer can have.
-        let shortest = |n: u64| match n {
-            0..24 => 1,
-            24..=0xff => 2,
-            0x100..=0xffff => 3,
-            0x1_0000..=0xffff_ffff => 5,
-            _ => 9,
-        };
-        let (head, n) = match header {
-            Header::Positive(n) => (Head::Uint(n), n),
-            Header::Negative(n) => (Head::Negative(n), n),
-            Header::Bytes(Some(n)) => (Head::Bytes(n), n as u64),
-            Header::Text(Some(n)) => (Head::Text(n), n as u64),
-            Header::Array(Some(n)) => (Head::Array(n), n as u64),
-            Header::Map(Some(n)) => (Head::Map(n), n as u64),
-            Header::Tag(n) => (Head::Tag(n), n),
-            _ => return self.other_head(header, read),
-        };
-        if read != shortest(n) {
-            return Err(self.error(What::NotDeterministic));
-        }
-        self.at += read;
-        Ok(head)
-    }
-
-    #[cold]
-    fn other_head(&mut self, header: Header, read: usize) -> Result<Head, Error> {
-        let rest = self.rest();
         let head = match header {
             Header::Float(f) => Head::Float(f),
             Header::Simple(n) => Head::Simple(n),
+            // Whatever else is in its shortest form has been read.
             _ => return Err(self.error(What::NotDeterministic)),
         };
         let mut shortest = [0u8; 16];
@@ -519,6 +495,21 @@ impl fmt::Debug for Reader<'_> {
     }
 }
 
+/// The argument of a head whose first byte ends in `minor`, if it is in the shortest form, and how long
+/// the head is.
+#[inline]
+fn shortest(minor: u8, rest: &[u8]) -> Option<(u64, usize)> {
+    let (n, len, least) = match minor {
+        0..24 => return Some((u64::from(minor), 1)),
+        24 => (u64::from(*rest.first()?), 2, 24),
+        25 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 3, 1 << 8),
+        26 => (u64::from(u32::from_be_bytes(*rest.first_chunk()?)), 5, 1 << 16),
+        27 => (u64::from_be_bytes(*rest.first_chunk()?), 9, 1 << 32),
+        _ => return None,
+    };
+    (n >= least).then_some((n, len))
+}
+
 fn unexpected(at: usize, expected: &'static str, head: Head) -> Error {
     Error { at, what: What::Unexpected { expected, found: head.kind() } }
 }
@@ -541,24 +532,44 @@ mod tests {
 
     #[test]
     fn a_head_longer_than_it_need_be_is_refused() {
-        for bytes in [&[0x18, 0x17][..], &[0x19, 0, 24], &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0], &[0x9f]] {
+        let (two, four) = ([0x1a, 0, 0, 0xff, 0xff], [0x5b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        let float = [0xfb, 0, 0, 0, 0, 0, 0, 0, 0];
+        for bytes in [&[0x18, 0x17][..], &[0x19, 0, 24], &two, &four, &float, &[0x9f], &[0xff]] {
             let refused = Reader::new(bytes).head();
             assert_eq!(refused, Err(Error { at: 0, what: What::NotDeterministic }), "{bytes:?}");
         }
     }
 
     #[test]
-    fn heads_of_two_bytes_are_read_like_the_longer_ones() {
-        for n in [24, 255, 256] {
-            let mut w = Writer::new();
-            w.uint(n).negative(n).tag(n).array(n as usize);
+    fn heads_are_those_of_the_library_at_every_width() {
+        let edges = [23, 24, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 1 << 32, u64::MAX];
+        for n in edges {
+            let (mut w, len) = (Writer::new(), n as usize);
+            w.uint(n).negative(n).tag(n).array(len).map(len);
+            let heads = [
+                (Head::Uint(n), Header::Positive(n)),
+                (Head::Negative(n), Header::Negative(n)),
+                (Head::Tag(n), Header::Tag(n)),
+                (Head::Array(len), Header::Array(Some(len))),
+                (Head::Map(len), Header::Map(Some(len))),
+            ];
             let mut r = Reader::new(w.as_slice());
-            let heads = [Head::Uint(n), Head::Negative(n), Head::Tag(n), Head::Array(n as usize)];
-            for head in heads {
+            for (head, header) in heads {
+                let mut library = Vec::new();
+                Encoder::from(&mut library).push(header).unwrap();
+                assert!(r.rest().starts_with(&library), "{header:?}");
                 assert_eq!(r.head(), Ok(head));
+                for cut in 0..library.len() {
+                    let cut = Reader::new(&library[..cut]).head();
+                    assert_eq!(cut, Err(Error { at: 0, what: What::Truncated }));
+                }
             }
             assert_eq!(r.end(), Ok(()));
         }
+    }
+
+    #[test]
+    fn simple_values_have_one_form_too() {
         assert_eq!(Reader::new(&[0xf8, 32]).head(), Ok(Head::Simple(32)));
         let malformed = Err(Error { at: 0, what: What::Malformed });
         assert_eq!(Reader::new(&[0xf8, 31]).head(), malformed);

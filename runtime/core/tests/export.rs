@@ -14,7 +14,8 @@ use synod_core::apply::Chain;
 use synod_core::cbor::{self, Head};
 use synod_core::command::{Command, Op, Origin, Transaction};
 use synod_core::export::{
-    Envelope, ExportError, Flaw, Header, Item, MAX_ITEM, Parser, Reader, VERSION, Writer,
+    Draft, Drafter, Envelope, ExportError, Flaw, Header, Item, MAX_ITEM, Parser, Reader, VERSION,
+    Writer,
 };
 use synod_core::kb::End;
 use synod_core::term::Term;
@@ -167,6 +168,28 @@ fn python_reads_it() {
     commands(300).iter().for_each(|(time, command)| chain.follow(*time, command));
     wanted += &format!("end 300 {} 0\n", hex(&chain.hash));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+}
+
+#[test]
+fn what_is_laid_out_and_sealed_is_what_is_written_at_once() {
+    let commands: Vec<_> = commands(300).into_iter().rev().collect();
+    let (whole, _) = export_of(&commands);
+    let mut out = Vec::new();
+    let place = Chain::of_space(SPACE);
+    let mut writer = Writer::begin(SPACE, "local", &place, &mut out);
+    let (mut drafter, mut buffer) = (Drafter::behind(&place), b"used before".to_vec());
+    for piece in commands.chunks(7) {
+        let mut draft = Draft::onto(buffer);
+        for (stamp, command) in piece {
+            let (index, time) = drafter.next(*stamp);
+            assert!(index > writer.place().index && time >= *stamp);
+            drafter.envelope(*stamp, command, &mut draft);
+        }
+        buffer = writer.seal(draft);
+        out.extend_from_slice(&buffer);
+    }
+    writer.end(&mut out);
+    assert_eq!(out, whole);
 }
 
 #[test]

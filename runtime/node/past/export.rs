@@ -1,9 +1,12 @@
 //! A space's history as an export, piece by piece.
+//!
+//! Two threads share the work: one reads the log and lays the envelopes out, ahead of whoever asks, who
+//! follows the chain and fills their checks in. What came since is laid out where it is asked for.
 
-use super::{At, Commands, Past, PastError, Span};
-use bytes::Bytes;
+use super::drafts::{Ahead, Layout};
+use super::{At, Past, PastError, Span};
 use synod_core::apply::Chain;
-use synod_core::export::Writer;
+use synod_core::export::{Draft, Writer};
 
 /// Bytes after which a piece is handed over.
 pub const PIECE: usize = 256 << 10;
@@ -12,12 +15,12 @@ pub const PIECE: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Exporter {
     writer: Writer,
-    commands: Commands,
-    span: Span,
-    /// A command that was read and not yet written.
-    held: Option<(u64, Bytes)>,
-    piece: Vec<u8>,
-    is_over: bool,
+    /// What the export begins with, until it is handed over.
+    begin: Option<Vec<u8>>,
+    /// Dropped with this, it ends its thread.
+    ahead: Option<Ahead>,
+    /// What lays out when nobody is ahead; none once that has failed.
+    layout: Option<Layout>,
 }
 
 impl Exporter {
@@ -41,9 +44,10 @@ impl Exporter {
             }
             _ => {}
         }
-        let mut piece = Vec::with_capacity(PIECE + PIECE / 4);
-        let writer = Writer::begin(past.id(), past.name(), &place, &mut piece);
-        Ok(Self { writer, commands, span, held, piece, is_over: false })
+        let mut begin = Vec::new();
+        let writer = Writer::begin(past.id(), past.name(), &place, &mut begin);
+        let ahead = Ahead::start(Layout::new(commands, span, &place, held))?;
+        Ok(Self { writer, begin: Some(begin), ahead: Some(ahead), layout: None })
     }
 
     /// The place of the last command that has been written.
@@ -53,7 +57,7 @@ impl Exporter {
 
     /// Whether nothing can come any more.
     pub fn is_over(&self) -> bool {
-        self.is_over
+        self.layout.as_ref().is_some_and(Layout::is_over)
     }
 
     /// The next piece; none if there is nothing more for now. Blocks.
@@ -61,43 +65,36 @@ impl Exporter {
         self.next_piece_into(Vec::new)
     }
 
-    /// As [`Exporter::next_piece`]; the piece behind it is made in an empty buffer that is given.
+    /// As [`Exporter::next_piece`]; a later piece is made in a buffer that is given.
     pub fn next_piece_into(
         &mut self,
         spare: impl FnOnce() -> Vec<u8>,
     ) -> Result<Option<Vec<u8>>, PastError> {
-        while !self.is_over && self.piece.len() < PIECE {
-            let next = match self.held.take() {
-                Some(held) => Some(held),
-                None => self.commands.next_command()?,
-            };
-            let Some((stamp, command)) = next else { break };
-            // Its index and time alone: the chain is the writer's matter.
-            let Chain { index, time, hash } = *self.writer.place();
-            let next = Chain { index: index + 1, time: time.max(stamp), hash };
-            if self.span.is_passed_by(&next) {
-                self.is_over = true;
-            } else {
-                self.writer.envelope(stamp, &command, &mut self.piece);
+        if let Some(begin) = self.begin.take() {
+            return Ok(Some(begin));
+        }
+        if let Some(ahead) = &mut self.ahead {
+            ahead.give_buffer(spare());
+            if let Some(draft) = ahead.next_draft() {
+                return Ok(Some(self.writer.seal(draft)));
             }
+            self.layout = self.ahead.take().map(Ahead::end).transpose()?;
         }
-        if self.piece.is_empty() {
-            return Ok(None);
-        }
-        let room = if self.piece.len() < PIECE { 0 } else { PIECE + PIECE / 4 };
-        let mut next = spare();
-        next.reserve(room);
-        Ok(Some(std::mem::replace(&mut self.piece, next)))
+        let Some(layout) = &mut self.layout else { return Ok(None) };
+        let mut draft = Draft::default();
+        layout.fill(&mut draft)?;
+        Ok((!draft.is_empty()).then(|| self.writer.seal(draft)))
     }
 
     /// Goes on with what has come since.
     pub fn renew(&mut self, past: &Past) -> Result<(), PastError> {
-        self.commands.renew(past)
+        self.layout.as_mut().map_or(Ok(()), |layout| layout.renew(past))
     }
 
     /// The last piece.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.writer.end(&mut self.piece);
-        self.piece
+    pub fn finish(self) -> Vec<u8> {
+        let mut last = self.begin.unwrap_or_default();
+        self.writer.end(&mut last);
+        last
     }
 }

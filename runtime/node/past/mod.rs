@@ -1,6 +1,7 @@
 //! A space's past: its commands, one after the other, as its log and its snapshots tell of them. The same
 //! for a space that is open on a node and for a folder that no node runs on.
 
+mod drafts;
 mod entries;
 mod entry;
 pub mod export;
@@ -21,6 +22,8 @@ use crate::space::SnapshotError;
 use crate::space::snapshots::Snapshots;
 use crate::store::FsDisk;
 use bytes::Bytes;
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -94,6 +97,9 @@ pub enum PastError {
     /// A snapshot cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The operating system gives no thread to read with.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
 }
 
 /// The history of one space, as far as it was safe on disk when this was made.
@@ -206,8 +212,8 @@ impl Past {
             return Err(PastError::Gone { first: self.snapshots.oldest().unwrap_or(0) });
         }
         let entries = self.reader.entries(from, u64::MAX)?;
-        let batch = Vec::new().into_iter();
-        Ok(Commands { entries, next: from, stamp: 0, batch, index, last: self.last })
+        let batch = Found::default();
+        Ok(Commands { entries, next: from, batch, index, last: self.last })
     }
 }
 
@@ -223,33 +229,61 @@ pub struct Commands {
     entries: Entries<FsDisk>,
     /// The entry that comes next.
     next: u64,
-    stamp: u64,
-    batch: std::vec::IntoIter<Bytes>,
+    batch: Found,
     /// The index of the last command that was given.
     index: u64,
     last: Option<u64>,
 }
 
+/// A batch as it was found, and how many of its commands have been given.
+#[derive(Debug, Default)]
+struct Found {
+    stamp: u64,
+    payload: Bytes,
+    commands: Vec<Range<usize>>,
+    given: usize,
+}
+
 impl Commands {
     /// The next command and its stamp; none at the end of what is told of. Blocks while it reads.
     pub fn next_command(&mut self) -> Result<Option<(u64, Bytes)>, PastError> {
+        let next = self.advance()?;
+        Ok(next.map(|range| (self.batch.stamp, self.batch.payload.slice(range))))
+    }
+
+    /// As [`Commands::next_command`], of the bytes alone.
+    pub fn next_bytes(&mut self) -> Result<Option<(u64, &[u8])>, PastError> {
+        let next = self.advance()?;
+        Ok(next.map(|range| (self.batch.stamp, &self.batch.payload[range])))
+    }
+
+    /// Where in the batch's payload the next command is.
+    fn advance(&mut self) -> Result<Option<Range<usize>>, PastError> {
         if self.last.is_some_and(|last| self.index >= last) {
             return Ok(None);
         }
         loop {
-            if let Some(command) = self.batch.next() {
+            let batch = &mut self.batch;
+            if let Some(command) = batch.commands.get(batch.given) {
+                batch.given += 1;
                 self.index += 1;
-                return Ok(Some((self.stamp, command)));
+                return Ok(Some(command.clone()));
             }
+            // Nobody keeps the last entry by now: what it was read into is read into again.
+            batch.payload = Bytes::new();
+            batch.commands.clear();
+            batch.given = 0;
             let Some(entry) = self.entries.next().transpose()? else { return Ok(None) };
             self.next = entry.index + 1;
-            let data = batch_of(&entry);
-            if data.is_empty() {
+            let payload = batch_of(&entry);
+            if payload.is_empty() {
                 continue;
             }
-            // An entry that is no batch changes nothing: every replica passes it over alike.
-            let Ok(batch) = Batch::decode(&data) else { continue };
-            (self.stamp, self.batch) = (batch.time, batch.commands.into_iter());
+            match Batch::find(&payload, |range| batch.commands.push(range)) {
+                Ok((stamp, _)) => (batch.stamp, batch.payload) = (stamp, payload),
+                // An entry that is no batch changes nothing: every replica passes it over alike.
+                Err(_) => batch.commands.clear(),
+            }
         }
     }
 

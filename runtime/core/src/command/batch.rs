@@ -3,6 +3,7 @@
 use super::codec::array_up_to;
 use crate::cbor::{Error, Reader, Writer};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Runs of commands in one batch that other members proposed, at most.
 pub const MAX_TAGS: usize = 4096;
@@ -52,6 +53,17 @@ impl Batch {
 
     /// Reads the heads; the commands are left as slices of `payload`.
     pub fn decode(payload: &Bytes) -> Result<Self, Error> {
+        let mut commands = Vec::new();
+        let (time, tags) = Self::find(payload, |range| commands.push(payload.slice(range)))?;
+        Ok(Self { time, tags, commands })
+    }
+
+    /// As [`Batch::decode`] for whoever needs no slice of each command: `command` is told where in
+    /// `payload` one is. What it was told is of use only if this ends well.
+    pub fn find(
+        payload: &[u8],
+        mut command: impl FnMut(Range<usize>),
+    ) -> Result<(u64, Vec<Tag>), Error> {
         let mut r = Reader::new(payload);
         let len = r.array()?;
         if len < 2 {
@@ -59,14 +71,13 @@ impl Batch {
         }
         let time = r.uint()?;
         let tags = read_tags(&mut r, len - 2)?;
-        let mut commands = Vec::with_capacity(len - 2);
         for _ in 2..len {
             let from = r.position();
             r.item()?;
-            commands.push(payload.slice(from..r.position()));
+            command(from..r.position());
         }
         r.end()?;
-        Ok(Self { time, tags, commands })
+        Ok((time, tags))
     }
 }
 

@@ -5,9 +5,9 @@
 //! was changed, cut out, moved or left out is found at its own index; the end has the whole chain, so
 //! what is missing at the end is found too.
 //!
-//! [`Writer`] makes the bytes. [`Parser`] takes them apart as they come, in memory bounded by one item,
-//! whatever lengths they claim; [`Verifier`] follows the chain. They are two so that two threads may
-//! share the work; [`Reader`] is both.
+//! [`Writer`] makes the bytes, or seals what a [`Drafter`] has laid out. [`Parser`] takes them apart as
+//! they come, in memory bounded by one item, whatever lengths they claim; [`Verifier`] follows the chain.
+//! Both are two so that two threads may share the work; [`Reader`] is the latter two.
 
 mod error;
 mod parse;
@@ -17,7 +17,7 @@ mod write;
 pub use error::{ExportError, Flaw};
 pub use parse::{Envelope, Item, Parser};
 pub use verify::{Reader, Verifier};
-pub use write::Writer;
+pub use write::{Draft, Drafter, Writer};
 
 use crate::apply::Chain;
 use crate::command::{MAX_COMMAND_BYTES, MAX_NAME_BYTES};
