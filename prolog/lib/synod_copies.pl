@@ -2,9 +2,10 @@
 
 An accessor whose first argument is bound calls the predicate of the same name in the module
 `synod_copy`. That is one clause, which asks the host; or, while the host says so, the facts; or one
-clause that looks in `synod_keyed` first, where a key that is copied has a clause with all its facts,
-and asks the host for the others. The machine's index does not tell strings apart: those are found
-in `synod_text` by a hash, and behind that as keys.
+clause that looks in `synod_single` first, where the fact of a key that is copied and has one stands as
+it is, then in `synod_keyed`, where another copied key has a clause with all its facts, and asks the host
+for the others. The machine's index does not tell strings apart: those are found in `synod_text` by a
+hash, and behind that as keys.
 
 The host says when: an answer of its own may be preceded by `'@first'(Todo)`, and is taken after Todo
 is done.
@@ -51,22 +52,32 @@ done(keyed(Name, Arity)) :-
     builtins:retractall(synod_copy:Head),
     unkeyed(Name, Arity),
     text_found(Name, Arity),
-    Head =.. [Name|Arguments],
-    extended(Arguments, [Cut], Arguments1),
-    Keyed =.. [Name|Arguments1],
+    Head =.. [Name,Key|Others],
+    functor(Single, Name, Arity),
+    Single =.. [Name,Key|Values],
+    unified(Others, Values, Unified),
+    single_found(Name, Arity),
+    extended([Key|Others], [Cut], Arguments),
+    Keyed =.. [Name|Arguments],
     builtins:assertz(synod_copy:(Head :-
-        '$get_b_value'(Cut),
-        (   synod_keyed:Keyed
-        ;   synod:fact(Head)
+        (   synod_single:Single -> Unified
+        ;   '$get_b_value'(Cut),
+            (   synod_keyed:Keyed
+            ;   synod:fact(Head)
+            )
         ))).
 % One more fact of a whole copy.
 done(add(End, Fact)) :-
     added(End, Fact).
-% A key's clause, and none for it any more.
+% A key's only fact, a key's clause, and none for it any more.
+done(single(Fact)) :-
+    builtins:assertz(synod_single:Fact).
 done(key((Head :- Body))) :-
     builtins:assertz(synod_keyed:(Head :- Body)).
 done(text((Head :- Body))) :-
     builtins:assertz(synod_text:(Head :- Body)).
+done(unsingle(Head)) :-
+    once_retracted(synod_single, Head).
 done(unkey(Head)) :-
     once_retracted(synod_keyed, Head).
 done(untext(Head)) :-
@@ -77,9 +88,23 @@ added(z, Fact) :-
 added(a, Fact) :-
     builtins:asserta(synod_copy:Fact).
 
+% Binds nothing: all that is to be done shares its variables.
 once_retracted(Module, Head) :-
-    builtins:retract(Module:(Head :- _)),
-    !.
+    \+ \+ builtins:retract(Module:(Head :- _)).
+
+% A predicate must have one clause at least, to be there. This one is of no key.
+single_found(Name, Arity) :-
+    functor(Dummy, Name, Arity),
+    arg(1, Dummy, none),
+    builtins:assertz(synod_single:(Dummy :- fail)).
+
+% What is unified once a key's fact is chosen.
+unified([], [], true).
+unified([X|Xs], [Y|Ys], Unified) :-
+    (   Xs == [] -> Unified = (X = Y)
+    ;   Unified = (X = Y, Unified1),
+        unified(Xs, Ys, Unified1)
+    ).
 
 % The clause that sends strings on. Both predicates must have one clause at least, to be there.
 text_found(Name, Arity) :-
@@ -95,6 +120,8 @@ text_found(Name, Arity) :-
         synod_text:Text)).
 
 unkeyed(Name, Arity) :-
+    functor(Single, Name, Arity),
+    builtins:retractall(synod_single:Single),
     KeyedArity is Arity+1,
     TextArity is Arity+2,
     (   TextArity =< 255 ->

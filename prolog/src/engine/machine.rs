@@ -7,11 +7,12 @@ use std::io::Read;
 
 /// Our libraries. They are loaded from their text, each after those it uses: `use_module(library(N))`
 /// finds a module that is there under that name. `synod` comes last, for it hooks into the loader.
-const LIBRARIES: [(&str, &str); 11] = [
+const LIBRARIES: [(&str, &str); 12] = [
     ("synod_host", include_str!("../../lib/synod_host.pl")),
     ("synod_copies", include_str!("../../lib/synod_copies.pl")),
     // They hold copies of facts, and nothing that could have the name of one.
     ("synod_copy", ":- module(synod_copy, [])."),
+    ("synod_single", ":- module(synod_single, [])."),
     ("synod_keyed", ":- module(synod_keyed, [])."),
     ("synod_text", ":- module(synod_text, [])."),
     ("cbor", include_str!("../../lib/cbor.pl")),

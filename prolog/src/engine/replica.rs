@@ -33,21 +33,23 @@ impl Replica {
         self.version
     }
 
-    /// Wants a predicate. Says whether that is new, in which case the replica must be restarted.
+    /// Wants a predicate, and to find its facts by these arguments too. Says whether the predicate is new,
+    /// in which case the replica must be restarted.
     pub(super) fn want(&mut self, indicator: Indicator, keys: Vec<u32>) -> bool {
-        match self.wanted.get_mut(&indicator) {
-            Some(known) => {
-                known.extend(keys.into_iter().filter(|key| *key > 1));
-                known.sort_unstable();
-                known.dedup();
-                false
-            }
-            None => {
-                let keys = keys.into_iter().filter(|key| *key > 1).collect();
-                self.wanted.insert(indicator, keys);
-                true
+        let keys = keys.into_iter().filter(|key| *key > 1);
+        let Some(known) = self.wanted.get_mut(&indicator) else {
+            self.wanted.insert(indicator, keys.collect());
+            return true;
+        };
+        // The check pass wants predicates without their keys, so the facts may be there already.
+        for key in keys {
+            if !known.contains(&key) {
+                known.push(key);
+                self.kb.declare_key(&indicator, key);
             }
         }
+        known.sort_unstable();
+        false
     }
 
     /// The predicates that are wanted.

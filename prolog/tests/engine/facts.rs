@@ -14,6 +14,7 @@ crate::tests! {
     a_partial_goal_is_a_permission_error_and_never_a_silent_clause
     large_enumerations_come_in_pages
     modules_see_the_same_facts
+    a_declared_key_is_read_by_from_the_first_load_on
 }
 
 const PROGRAM: &str = "
@@ -263,4 +264,16 @@ fn modules_see_the_same_facts() {
     let mut node = Node::start(program, options);
     assert_eq!(all(&mut node, "put(1), put(2), sell(1), got(X)"), ["X = 2"]);
     assert_eq!(all(&mut node, "p(X)"), ["X = 2"]);
+}
+
+fn a_declared_key_is_read_by_from_the_first_load_on() {
+    let program = format!("{PROGRAM}:- replicated(job/3+key(2)).\n");
+    let jobs = ["job(1, ann, open)", "job(2, bob, open)"];
+    let facts = jobs.iter().map(|job| term(job)).collect();
+    let mut node = Node::start(&program, Options { facts, ..Options::side() });
+    node.claim("job", 3, &[2]);
+    let (answers, _) = node.transact("job(N, bob, S), assertz(p(N))");
+    assert_eq!(answers, ["N = 2, S = open"]);
+    // The key's value, that of facts which are of every value, and that it was told apart by it.
+    assert_eq!(node.reads, 3);
 }

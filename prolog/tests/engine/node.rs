@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use synod_core::apply::{self, Change, Refusal, State};
 use synod_core::cbor::Writer;
-use synod_core::command::{Command, Op, Origin, Transaction};
+use synod_core::command::{Claim, Command, Declaration, Mode, Op, Origin, Transaction};
 use synod_core::kb::{End as ClauseEnd, Indicator};
 use synod_core::snapshot::{Meta, Writer as SnapshotWriter};
 use synod_core::term::Term;
@@ -293,6 +293,22 @@ impl Node {
         let applied = self.state.apply(1, &Command::Transact(transaction).encode());
         self.changes.extend(applied.change);
         applied.outcome
+    }
+
+    /// Has the space keep stamps of a predicate's further keys, as an agent's claim does.
+    pub(crate) fn claim(&mut self, name: &str, arity: u32, keys: &[u32]) {
+        let predicate = Indicator::new(name, arity);
+        let claim = Claim {
+            agent: "a".into(),
+            node: "n1".into(),
+            program: [1; 32],
+            mode: Mode::One,
+            after: 0,
+            declared: vec![Declaration { predicate, keys: keys.to_vec() }],
+        };
+        let applied = self.state.apply(1, &Command::Claim(claim).encode());
+        assert!(matches!(applied.outcome, apply::Outcome::Committed(_)), "{:?}", applied.outcome);
+        self.changes.extend(applied.change);
     }
 
     /// Writes a fact, as somebody else would.

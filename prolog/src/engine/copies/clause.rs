@@ -1,10 +1,11 @@
 //! The clause that stands for the facts of one key.
 //!
 //! ```text
-//! p(7, A, Cut)          :- var(A), '$set_cp_by_default'(Cut), ( A = x ; A = y ).   a number, an atom
-//! p(Hash, "ab", A, Cut) :- '$set_cp_by_default'(Cut), A = z.                       a string
+//! p(7, x).                                                            a number, an atom: its only fact
+//! p(8, A, Cut)          :- var(A), '$set_cp_by_default'(Cut), ( A = x ; A = y ).       none, or several
+//! p(Hash, "ab", A, Cut) :- '$set_cp_by_default'(Cut), A = z.                                   a string
 //! ```
-//! Who calls one has left a choice open, for keys that have none, and says where to cut it off. One
+//! An only fact is chosen as a condition is, in half the time of the others. Who calls one of those has left a choice open, for keys that have none, and says where to cut it off. One
 //! clause a key means that a call which is under way goes on with what was there when it was made.
 //!
 //! Of several facts, a call whose other arguments are bound would leave a choice open behind the last
@@ -41,8 +42,33 @@ pub(in crate::engine) fn goal(indicator: &Indicator, first: Term) -> Term {
     Term::Compound((&*indicator.name).into(), std::iter::once(first).chain(others).collect())
 }
 
+/// Where a key's clause stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Kind {
+    /// Among the facts that are the only ones of their keys.
+    Single,
+    /// Among numbers and atoms.
+    Keyed,
+    /// Among strings.
+    Text,
+}
+
+impl Kind {
+    /// That of a key with so many facts.
+    pub(super) fn of(first: &Term, facts: usize) -> Self {
+        match (first, facts) {
+            (Term::String(_), _) => Self::Text,
+            (_, 1) => Self::Single,
+            _ => Self::Keyed,
+        }
+    }
+}
+
 /// The clause for these facts, which are all ground; none if they are no facts of this key's.
 pub(super) fn of(indicator: &Indicator, first: &Term, facts: &[Bytes]) -> Option<Term> {
+    if let (Kind::Single, [fact]) = (Kind::of(first, facts.len()), facts) {
+        return Term::decode(fact).ok();
+    }
     let mut rows = Vec::with_capacity(facts.len());
     for fact in facts {
         let Ok(Term::Compound(_, values)) = Term::decode(fact) else { return None };
@@ -53,7 +79,8 @@ pub(super) fn of(indicator: &Indicator, first: &Term, facts: &[Bytes]) -> Option
     let mut goals = if rows.len() > 1 { are_free(indicator) } else { Vec::new() };
     goals.push(Term::structure("$set_cp_by_default", [Term::Var(0)]));
     goals.push(joined(";", rows).unwrap_or_else(|| Term::atom("fail")));
-    Some(Term::structure(":-", [head(indicator, first), joined(",", goals)?]))
+    let head = head(indicator, first, Kind::of(first, facts.len()));
+    Some(Term::structure(":-", [head, joined(",", goals)?]))
 }
 
 /// Goals that a call's other arguments are variables, each another one.
@@ -64,8 +91,11 @@ fn are_free(indicator: &Indicator) -> Vec<Term> {
     free.chain(differ).collect()
 }
 
-/// The head of a key's clause.
-pub(super) fn head(indicator: &Indicator, first: &Term) -> Term {
+/// The head of a key's clause, or its only fact but for what stands in it.
+pub(super) fn head(indicator: &Indicator, first: &Term, kind: Kind) -> Term {
+    if kind == Kind::Single {
+        return goal(indicator, first.clone());
+    }
     let hash = match first {
         Term::String(text) => Some(Term::Integer(hash(text))),
         _ => None,
@@ -106,6 +136,7 @@ mod tests {
             clause(7.into(), &[fact(7.into(), 1), fact(7.into(), 2)]),
             format!("p(7,_1,_2,_0):-var(_1),var(_2),_1\\==_2,{body},(_1=1,_2=x;_1=2,_2=x)")
         );
+        assert_eq!(clause(7.into(), &[fact(7.into(), 1)]), "p(7,1,x)");
         let key = Term::string("ab");
         let hash = (2 * 31 + 97) * 31 + 98;
         assert_eq!(

@@ -1,6 +1,7 @@
 //! Copies by key: of a predicate that cannot be copied whole, the facts of those first arguments
 //! that are looked up far more often than they are written.
 
+use super::clause::Kind;
 use super::{Copies, FACTS_PER_LOOKUP, MAX_COPIED, MAX_DOUBLINGS, Todo, clause};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,6 +202,7 @@ impl Copies {
         let indicator = read.indicator.clone();
         let Ok(term) = Term::decode(&first) else { return };
         let Some(clause) = clause::of(&indicator, &term, &facts) else { return };
+        let kind = Kind::of(&term, facts.len());
         self.by_key(&indicator);
         self.facts += facts.len().max(1);
         self.told.keys_made += 1;
@@ -210,8 +212,7 @@ impl Copies {
         if let Some(key) = self.keys.key(&indicator, &first) {
             key.copy = Some(KeyCopy { age, facts, writes, read });
         }
-        let is_text = matches!(term, Term::String(_));
-        self.todo.push(Todo::Key { is_text, clause });
+        self.todo.push(Todo::Key { kind, clause });
     }
 
     fn unmake_key(&mut self, indicator: &Indicator, first: &[u8]) {
@@ -220,8 +221,8 @@ impl Copies {
         self.keys.copied.remove(&copy.age);
         self.facts -= copy.facts.len().max(1);
         self.keys.dropped.push(copy.read);
-        let is_text = matches!(term, Term::String(_));
-        self.todo.push(Todo::Unkey { is_text, head: clause::head(indicator, &term) });
+        let kind = Kind::of(&term, copy.facts.len());
+        self.todo.push(Todo::Unkey { kind, head: clause::head(indicator, &term, kind) });
     }
 
     /// The machine forgets all clauses of a predicate's keys.
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(settle(&mut copies, one), "");
         copies.looked_up_key(&p(), &7.into());
         let made = settle(&mut copies, one);
-        assert!(made.contains("keyed(p,2)") && made.contains("p(7,_1,_0):-"), "{made}");
+        assert!(made.contains("keyed(p,2),single(p(7,0))"), "{made}");
         assert_eq!((copies.facts, copies.keys_read().count()), (1, 1));
         copies.wrote_key(&p(), Some(&fact(8, 0)), false);
         assert_eq!(settle(&mut copies, one), "", "another key");
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(settle(&mut copies, one), "", "added and taken away");
         copies.wrote_key(&p(), Some(&fact(7, 1)), false);
         let followed = settle(&mut copies, |key| Some(vec![fact(key, 0), fact(key, 1)]));
-        assert!(followed.contains("unkey(p(7,_1,_0))") && followed.contains("_1=1"), "{followed}");
+        assert!(followed.contains("unsingle(p(7,_1))") && followed.contains("_1=1"), "{followed}");
         assert_eq!((copies.facts, copies.take_dropped().len()), (2, 1));
         copies.wrote_key(&p(), Some(&fact(7, 1)), false);
         assert!(settle(&mut copies, |_| None).contains("unkey"));

@@ -18,6 +18,7 @@ pub(super) use clause::goal as key_goal;
 pub(super) use keys::{MAX_KEY_BYTES, MAX_KEY_FACTS, Read};
 
 use bytes::Bytes;
+use clause::Kind;
 use keys::Keys;
 use std::collections::{BTreeMap, VecDeque};
 use synod_core::kb::{End, Indicator, Predicate};
@@ -96,11 +97,11 @@ pub(super) enum Todo {
     /// Asks the host for the keys that have no clause.
     Keyed(Indicator),
     Key {
-        is_text: bool,
+        kind: Kind,
         clause: Term,
     },
     Unkey {
-        is_text: bool,
+        kind: Kind,
         head: Term,
     },
     Add(End, Term),
@@ -309,10 +310,22 @@ impl Todo {
             Self::Make(indicator) => of("make", indicator),
             Self::Drop(indicator) => of("drop", indicator),
             Self::Keyed(indicator) => of("keyed", indicator),
-            Self::Key { is_text: false, clause } => Term::structure("key", [clause]),
-            Self::Key { is_text: true, clause } => Term::structure("text", [clause]),
-            Self::Unkey { is_text: false, head } => Term::structure("unkey", [head]),
-            Self::Unkey { is_text: true, head } => Term::structure("untext", [head]),
+            Self::Key { kind, clause } => {
+                let what = match kind {
+                    Kind::Single => "single",
+                    Kind::Keyed => "key",
+                    Kind::Text => "text",
+                };
+                Term::structure(what, [clause])
+            }
+            Self::Unkey { kind, head } => {
+                let what = match kind {
+                    Kind::Single => "unsingle",
+                    Kind::Keyed => "unkey",
+                    Kind::Text => "untext",
+                };
+                Term::structure(what, [head])
+            }
             Self::Add(End::First, fact) => Term::structure("add", [Term::atom("a"), fact]),
             Self::Add(End::Last, fact) => Term::structure("add", [Term::atom("z"), fact]),
         }
