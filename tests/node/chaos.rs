@@ -6,6 +6,7 @@
 mod linear;
 mod nemesis;
 mod net;
+mod watch;
 mod work;
 
 use crate::support;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use watch::Watcher;
 use work::{CLIENTS_PER_NODE, Client, History};
 
 const TEST: &str = "chaos::nodes_keep_their_word_whatever_befalls_them";
@@ -180,13 +182,19 @@ fn nodes_keep_their_word_whatever_befalls_them() {
     let field = Field::new(net, count);
     let history = History::default();
     field.begin();
+    let from = field.yes(0, "/v1/spaces/members", &Value::Null)["index"].as_u64().unwrap();
     let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let mut watchers: Vec<Watcher> = std::thread::scope(|scope| {
+        let watch = |n| {
+            let (field, over) = (&field, &over);
+            scope.spawn(move || Watcher::new(n, from).watch(field, over))
+        };
+        let watchers: Vec<_> = (0..count).map(watch).collect();
         for name in 0..count * CLIENTS_PER_NODE {
             let (field, history, over) = (&field, &history, &over);
             scope.spawn(move || Client::new(field, name, seed).work(history, over));
         }
-        let _over = Over(&over);
+        let is_over = Over(&over);
         let mut nemesis = Nemesis::new(&field, seed);
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -194,6 +202,8 @@ fn nodes_keep_their_word_whatever_befalls_them() {
             eprintln!("{what}");
             history.note(what);
         }
+        drop(is_over);
+        watchers.into_iter().map(|watcher| watcher.join().unwrap()).collect()
     });
     history.note("healed".to_owned());
     let mut wrong = field.agree();
@@ -205,6 +215,13 @@ fn nodes_keep_their_word_whatever_befalls_them() {
         }));
     }
     wrong.extend(history.check_register());
+    // Seen last by all who watch, behind everything else.
+    field.yes(0, "/v1/transact", &json!({"goal": "last", "agent": "work"}));
+    for watcher in &mut watchers {
+        wrong.extend(watcher.until(&field, work::LAST));
+        eprintln!("{}", watcher.summary());
+    }
+    wrong.extend(watchers.windows(2).filter_map(|two| two[0].differs(&two[1])));
     eprintln!("{}", history.summary());
     if !wrong.is_empty() {
         let path = std::env::temp_dir().join(format!("synod-chaos-{seed}.txt"));

@@ -42,10 +42,14 @@ transfer(From, To, Amount) :-
         retract(account(From, B0)), B is B0-Amount, B >= 0, assertz(account(From, B)),
         retract(account(To, C0)), C is C0+Amount, assertz(account(To, C))
     )).
+last :- transaction(assertz(item(last))).
 items(Ks) :- findall(K, item(K), Ks).
 events(Ks) :- findall(K-N, seen(K, N), Ks).
 total(Sum) :- findall(B, account(_, B), Bs), sum_list(Bs, Sum).
 ";
+
+/// The fact that `last` asserts.
+pub(super) const LAST: &str = "item(last)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
