@@ -6,7 +6,7 @@ use crate::cli::client::{Events, json_of};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, units};
 use clap::Args;
-use std::io::Cursor;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use synod::api::{AddressRequest, MeInfo, PeerAnswer, PublishedLines, TopicMessage};
 use tokio::time::timeout;
@@ -15,6 +15,9 @@ use tokio::time::timeout;
 const TOPIC: &str = "bench";
 /// How long the nodes have to connect and to hear each other.
 const READY: Duration = Duration::from_secs(30);
+/// How far what is published is ahead of what was heard, at most: a node keeps no more for a
+/// subscriber, and drops what comes beyond that.
+const AHEAD: u64 = 512;
 /// How long no message comes once all have come that do.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether they hear each other.
@@ -51,11 +54,11 @@ impl Publish {
             if Instant::now() > until {
                 return Err(Failure::error("the nodes do not hear each other"));
             }
-            self.publish(&from, 1).await?;
+            self.publish(&from, 1, &Arc::default()).await?;
         }
         while timeout(SILENCE / 4, heard.next()).await.is_ok() {}
-        let start = Instant::now();
-        let publishing = self.publish(&from, self.count);
+        let (start, window) = (Instant::now(), Arc::new(Window::default()));
+        let publishing = self.publish(&from, self.count, &window);
         let hearing = async {
             let (mut came, mut missed, mut last) = (0_u64, 0_u64, start);
             while came + missed < self.count {
@@ -67,50 +70,84 @@ impl Publish {
                     Err(_) => break,
                 }
                 last = Instant::now();
+                window.heard(came + missed);
             }
+            // What is lost is no reason for the other end to wait.
+            window.heard(u64::MAX / 2);
             Ok((came, (last - start).as_secs_f64()))
         };
-        let (published, (came, seconds)) = tokio::try_join!(publishing, hearing)?;
-        report.figure("published", published, "messages/s")?;
+        let ((), (came, seconds)) = tokio::try_join!(publishing, hearing)?;
         let name = format!("{}-byte messages, node to node, batched", self.bytes);
         report.figure(&name, came as f64 / seconds, "messages/s")?;
         report.figure("of those published, heard", came as f64 / self.count as f64 * 100.0, "%")
     }
 
-    /// Publishes so many; how many a second.
-    async fn publish(&self, node: &BenchNode, count: u64) -> Result<f64, Failure> {
+    /// Publishes so many, as far as the window lets it.
+    async fn publish(
+        &self,
+        node: &BenchNode,
+        count: u64,
+        window: &Arc<Window>,
+    ) -> Result<(), Failure> {
         let text = "x".repeat(self.bytes.saturating_sub(2));
         let line = format!("\"{text}\"\n");
-        let lines = usize::try_from(count).unwrap_or(usize::MAX);
-        let start = Instant::now();
-        let (body, reading) = upload(Repeated { line: line.into_bytes(), at: 0, lines });
+        let window = Arc::clone(window);
+        let (body, reading) = upload(Lines { line: line.into_bytes(), read: 0, count, window });
         let path = format!("/v1/publish/lines?topic={TOPIC}");
         let answer = node.client.post_stream(&path, body).await?;
         reading.ended(str::to_owned).await?;
         let PublishedLines { published } = json_of(answer.into_body()).await?;
-        Ok(published as f64 / start.elapsed().as_secs_f64())
+        if published != count {
+            return Err(Failure::error(format!("{published} of {count} were published")));
+        }
+        Ok(())
     }
 }
 
-/// A line, again and again.
-struct Repeated {
-    line: Vec<u8>,
-    at: usize,
-    lines: usize,
+/// How many messages were heard, for whoever publishes.
+#[derive(Default)]
+struct Window {
+    heard: Mutex<u64>,
+    moved: Condvar,
 }
 
-impl std::io::Read for Repeated {
+impl Window {
+    fn heard(&self, count: u64) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = count;
+        self.moved.notify_one();
+    }
+
+    /// Waits until more than this may be published; gives how many may.
+    fn beyond(&self, published: u64) -> u64 {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_shut = |heard: &mut u64| *heard + AHEAD <= published;
+        let heard = self.moved.wait_while(heard, is_shut).unwrap_or_else(PoisonError::into_inner);
+        *heard + AHEAD
+    }
+}
+
+/// A line, so many times.
+struct Lines {
+    line: Vec<u8>,
+    /// Those that have been read.
+    read: u64,
+    count: u64,
+    window: Arc<Window>,
+}
+
+impl std::io::Read for Lines {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut read = 0;
-        while read < buffer.len() && self.lines > 0 {
-            let mut rest = Cursor::new(&self.line[self.at..]);
-            let len = std::io::Read::read(&mut rest, &mut buffer[read..])?;
-            read += len;
-            self.at += len;
-            if self.at == self.line.len() {
-                (self.at, self.lines) = (0, self.lines - 1);
-            }
+        if self.read == self.count {
+            return Ok(0);
         }
-        Ok(read)
+        let upto = self.window.beyond(self.read).min(self.count);
+        let mut len = 0;
+        while self.read < upto
+            && let Some(place) = buffer.get_mut(len..len + self.line.len())
+        {
+            place.copy_from_slice(&self.line);
+            (len, self.read) = (len + self.line.len(), self.read + 1);
+        }
+        Ok(len)
     }
 }
