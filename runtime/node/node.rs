@@ -92,6 +92,8 @@ struct Inner {
     told: Arc<Semaphore>,
     /// Held while an export is imported.
     importing: Mutex<()>,
+    /// Turns to read facts.
+    reading: Semaphore,
     started: Instant,
     stop: Notify,
     is_stopping: std::sync::atomic::AtomicBool,
@@ -148,6 +150,7 @@ impl Node {
             net: OnceCell::new(),
             told: Arc::new(Semaphore::new(log::MAX_TOLD)),
             importing: Mutex::default(),
+            reading: Semaphore::new(facts::AT_ONCE),
             started: Instant::now(),
             stop: Notify::new(),
             is_stopping: Default::default(),
@@ -238,9 +241,11 @@ impl Node {
         session: u64,
         seq: u64,
     ) -> Result<Option<api::Outcome>, ErrorBody> {
-        let look = self.space(space)?;
-        let seen = look.look(move |state| state.outcome(session, seq).cloned()).await;
-        Ok(seen.ok_or_else(stopping)?.map(|outcome| match outcome {
+        let space = self.space(space)?;
+        let seen = space.look(move |state| state.outcome(session, seq).cloned()).await;
+        let seen = seen.ok_or_else(stopping)?;
+        let seen = seen.or_else(|| space.node_session().late(session, seq));
+        Ok(seen.map(|outcome| match outcome {
             Outcome::Committed(index) => api::Outcome::Committed { index },
             Outcome::Refused(_, why) => api::Outcome::Refused { why: why.to_string() },
         }))

@@ -115,7 +115,12 @@ fn lines_are_published_as_they_come_up_to_one_that_is_wrong() {
         assert!(said.contains(&format!("\"term\":\"{term}")), "{said}");
         assert!(said.contains("\"from\":\"me\""), "{said}");
     }
-    refused(&publish("topic=news", b"four\nf(\nsix"), 400, "syntax", "line 2, after 1 terms");
+    refused(
+        &publish("topic=news", b"four\nf(\nsix"),
+        400,
+        "syntax",
+        "the 1 terms before were published",
+    );
     assert!(String::from_utf8(heard.chunk()).unwrap().contains("four"));
     refused(&publish("topic=news", b"four\n\xff"), 400, "bad_request", "line 2");
     refused(&publish("topic=", b"four"), 400, "name", "topic");

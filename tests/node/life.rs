@@ -111,7 +111,11 @@ fn agents_of_a_node_send_publish_watch_and_call() {
 #[test]
 fn the_past_and_the_newest_can_be_asked_for() {
     let world = World::new();
-    let node = world.up_with("kept", KEPT);
+    let node = world.up(&[]);
+    // Away from the node's data, which a fence would else let it read with its own folder.
+    std::fs::create_dir(world.path().join("programs")).unwrap();
+    let program = world.program("programs/kept.pl", KEPT);
+    node.run_agent(&program, "kept", json!({}));
     node.broadcast("say(1)");
     node.wait_query("kept", "said(1)");
     // Other commands may stand between an event and what came of it.

@@ -85,7 +85,7 @@ impl Node {
         let whose = if peer == self.id { "this node's identity" } else { "one identity" };
         tracing::error!(
             "another process{at} has {whose}, {peer}: a data folder was copied; \
-             stop one of them and remove its identity.json"
+             stop one of them, and start it on a data folder of its own"
         );
         self.deliver.deliver(Event::SameIdentity { peer, address });
     }

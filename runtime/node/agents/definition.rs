@@ -1,6 +1,7 @@
 //! What an agent is to this node: the program, where it belongs, what it may do.
 
 use crate::api::AgentOptions;
+use crate::space::Space;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use synod_prolog::frame::{Limits, Role, Sandbox, Start};
@@ -24,6 +25,7 @@ impl Definition {
         role: Role,
         node: &str,
         folder: &Path,
+        space: &Space,
         base: Option<&Path>,
         at: u64,
     ) -> Start {
@@ -46,7 +48,7 @@ impl Definition {
             copy_after: if options.copies { COPY_AFTER } else { 0 },
             sandbox: Sandbox {
                 on: options.sandbox,
-                read: options.allow_read.clone(),
+                read: options.allow_read.iter().cloned().chain(space.past_folders()).collect(),
                 write: options.allow_write.clone(),
                 net: options.allow_net,
             },

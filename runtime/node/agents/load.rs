@@ -119,7 +119,8 @@ impl Context {
             tries += 1;
             let base = space.base().await;
             let at = space.feed().applied();
-            let start = definition.start(role.clone(), &self.node, &folder, base.as_deref(), at);
+            let start =
+                definition.start(role.clone(), &self.node, &folder, space, base.as_deref(), at);
             match self.load_once(definition, space, registered, start, program, None).await {
                 Err(LoadFailure::Behind) if tries < TRIES => {}
                 Err(LoadFailure::Behind) => {
@@ -142,7 +143,7 @@ impl Context {
         let (definition, space) = (&registered.definition, &registered.space);
         let role = Role::Side { agent: definition.name.clone() };
         let folder = self.folder_of(&definition.name);
-        let start = definition.start(role, &self.node, &folder, Some(base), index);
+        let start = definition.start(role, &self.node, &folder, space, Some(base), index);
         let at = Some(index);
         match self.load_once(definition, space, registered, start, [0; 32], at).await {
             Ok((engine, _)) => Ok(engine),

@@ -473,7 +473,7 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
         Some(once) => Ok((once, None)),
         None => space.node_session().next(space).await.map(|own| (own.once, Some(own))),
     };
-    let (Once { session, seq, acked }, _own) = match number {
+    let (Once { session, seq, acked }, own) = match number {
         Ok(number) => number,
         Err(Some(Ended::NotProposed(why))) => return Committed::NotProposed(why),
         Err(Some(Ended::Applied(Outcome::Refused(_, why)))) => {
@@ -497,6 +497,11 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
         }
         Some(Ended::Applied(Outcome::Refused(_, why))) => Committed::Refused(why.to_string()),
         Some(Ended::NotProposed(why)) => Committed::NotProposed(why),
-        None => Committed::Unknown(format!("{session}-{seq}")),
+        None => {
+            if let Some(own) = &own {
+                own.keep();
+            }
+            Committed::Unknown(format!("{session}-{seq}"))
+        }
     }
 }

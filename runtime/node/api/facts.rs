@@ -31,6 +31,8 @@ pub struct Facts {
     pub facts: Vec<FactInfo>,
     /// Whether there are more.
     pub more: bool,
+    /// Whether the space knows the predicate: it has had a fact of it, or its keys were declared.
+    pub is_known: bool,
     /// The index that they are of.
     pub index: u64,
     /// For how many milliseconds this node has known of no leader, if it knows of none: others may have

@@ -56,6 +56,9 @@ impl Facts {
                 false => out.line(format_args!("{}.", fact.text))?,
             }
         }
+        if !found.is_known {
+            say(format_args!("synod: no fact of this predicate was ever written in the space"));
+        }
         if let Some(stale) = found.stale_ms {
             say(format_args!(
                 "synod: this node has known of no leader for {:.1} s: others may have written since",

@@ -15,12 +15,15 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 /// Whom a client's message is from, if it does not say.
 const CLIENT: &str = "cli";
 /// How long a line waits for room in the queue of gossip.
 const FULL_PATIENCE: Duration = Duration::from_secs(5);
+/// Bodies of lines that are read at once, at most: they may be long, and wait for their clients.
+const AT_ONCE: usize = 32;
 /// How often it is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -46,7 +49,12 @@ pub(super) async fn lines(
     to: Result<Query<To>, QueryRejection>,
     mut body: Body,
 ) -> Result<Json<PublishedLines>, ApiError> {
+    static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
     let Query(To { topic, from }) = to?;
+    let _turn = TURNS.try_acquire().map_err(|_| {
+        let why = format!("{AT_ONCE} clients publish lines already: try again when one is done");
+        ApiError::new("busy", why)
+    })?;
     let from = from.as_deref().unwrap_or(CLIENT);
     let (mut lines, mut published) = (Lines::default(), 0);
     loop {
@@ -95,7 +103,11 @@ async fn when_there_is_room(
 
 fn at_line(mut error: ApiError, line: u64, published: u64) -> ApiError {
     let why = std::mem::take(&mut error.0.message);
-    error.0.message = format!("line {line}, after {published} terms were published: {why}");
+    let place = why.strip_prefix("line 1, ").unwrap_or(&why);
+    error.0.message = format!("line {line}, {place}; the {published} terms before were published");
+    for problem in &mut error.0.problems {
+        problem.line = u32::try_from(line).unwrap_or(u32::MAX);
+    }
     error
 }
 

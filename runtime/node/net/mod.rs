@@ -293,8 +293,8 @@ impl Links for Net {
 
 fn same_identity(peer: PeerId) -> String {
     format!(
-        "two nodes have the identity {peer}: a data folder was copied; stop one of them, and give it \
-         another folder"
+        "two nodes have the identity {peer}: a data folder was copied; stop one of them, and start it on a \
+         data folder of its own"
     )
 }
 

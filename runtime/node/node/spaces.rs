@@ -22,6 +22,8 @@ const TICKET_TIME: Duration = Duration::from_secs(24 * 3600);
 const TICKET_USES: u32 = 100;
 /// How long a node that has joined waits for the space's log to begin to come.
 const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long this node has to see that a member is gone, once the leader does.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Opens the spaces that the data folder has besides `local`.
@@ -295,6 +297,12 @@ impl Node {
             _ => Ask::Transfer(id),
         };
         found.ask(ask).await.map_err(|why| error("refused", why))?;
+        if what == "remove" {
+            // The leader has it; this node may be a moment behind.
+            let mut applied = found.feed().follow();
+            let is_gone = |_: &u64| !found.membership().members().contains_key(&id);
+            drop(tokio::time::timeout(REMOVE_PATIENCE, applied.wait_for(is_gone)).await);
+        }
         self.members(space).await
     }
 

@@ -221,6 +221,13 @@ impl Space {
             .map_err(|_| PastError::Closed)?
     }
 
+    /// Where the states are that an engine may be told to read: those that it starts from, and those that
+    /// [`Space::as_of`] makes.
+    pub(crate) fn past_folders(&self) -> [String; 2] {
+        let root = self.inner.shared.disk().root();
+        snapshots::folders().map(|folder| root.join(folder).to_string_lossy().into_owned())
+    }
+
     /// This node's part, and who leads.
     pub(crate) fn leader(&self) -> Leader {
         self.inner.shared.leader()

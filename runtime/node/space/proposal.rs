@@ -123,7 +123,9 @@ pub enum NotProposed {
     NoQuorum,
     /// The node was removed from the space, at this index or one before.
     #[error(
-        "this node is a member of the space no longer: it was removed at index {0}, or before; what it has of          the space up to there can be read. `synod space leave NAME` puts that aside, and by a new ticket          the node can join anew"
+        "this node is a member of the space no longer: it was removed at index {0}, or before; what it has of \
+         the space up to there can be read. `synod space leave NAME` puts that aside, and by a new ticket \
+         the node can join anew"
     )]
     Removed(u64),
     /// The node is going down.

@@ -84,13 +84,19 @@ fn past() -> &'static Path {
     Path::new("as-of")
 }
 
+/// All folders with snapshots that engines read.
+pub(super) fn folders() -> [&'static Path; 2] {
+    [folder(), past()]
+}
+
 impl Snapshots {
     /// Finds the newest snapshot that is whole, and reads it.
     pub(super) fn open(
         disk: FsDisk,
         space: [u8; 32],
     ) -> Result<(Self, Option<Loaded>), SnapshotError> {
-        disk.create_dir(folder())?;
+        // An engine's fence knows of folders that are there when it is put up.
+        folders().into_iter().try_for_each(|folder| disk.create_dir(folder))?;
         let newest = Arc::new(watch::Sender::new(None));
         let snapshots = Self { disk, space, newest };
         // A name that a kill has left between the rename and the folder's sync could still vanish.

@@ -4,11 +4,11 @@
 use super::State;
 use crate::kb::{Indicator, Pattern};
 use crate::term::{Term, TermError};
-use crate::transaction::View;
 use bytes::Bytes;
 
-/// Facts that one reading goes through, at most, where no index leads to those that it wants.
-pub const MAX_SCANNED: usize = 100_000;
+/// Facts that one reading looks at, at most: what it does not want is looked at, too, where no index
+/// tells it apart.
+pub const MAX_SCANNED: usize = 16_384;
 /// Facts that are looked at between two looks at the bounds.
 const CHUNK: usize = 256;
 
@@ -27,6 +27,8 @@ pub struct Facts {
     pub facts: Vec<Bytes>,
     /// Whether there are more than were wanted.
     pub more: bool,
+    /// Whether the predicate ever had a fact, or was declared.
+    pub is_known: bool,
     /// The index that they are of.
     pub index: u64,
 }
@@ -40,18 +42,33 @@ pub enum ReadError {
     /// It cannot be encoded.
     #[error(transparent)]
     Term(#[from] TermError),
+    /// It is a goal of another kind.
+    #[error(
+        "{0} is no predicate that has facts: what is more than a call of one is asked by a query, in an \
+         agent's program"
+    )]
+    Control(Indicator),
     /// It would take too long.
     #[error(
-        "{predicate} has {facts} facts, and without a first argument more than {MAX_SCANNED} are not \
-         gone through: give it, or ask by a query"
+        "more than {MAX_SCANNED} facts of {0} had to be looked at: give the first argument, or one more, \
+         or ask by a query"
     )]
-    Scan {
-        /// Whose facts.
-        predicate: Indicator,
-        /// How many there are.
-        facts: usize,
-    },
+    Scan(Indicator),
 }
+
+/// Those that ISO Prolog and its module systems keep for themselves.
+const CONTROL: [(&str, u32); 10] = [
+    (",", 2),
+    (";", 2),
+    ("->", 2),
+    ("*->", 2),
+    ("\\+", 1),
+    (":", 2),
+    (":-", 1),
+    (":-", 2),
+    ("!", 0),
+    ("=", 2),
+];
 
 impl Goal {
     /// Of a term.
@@ -61,7 +78,10 @@ impl Goal {
     pub fn new(term: Term) -> Result<Self, ReadError> {
         let encoded = Bytes::from(term.encode()?);
         let indicator = Indicator::of(&encoded).ok_or(ReadError::NotCallable)?;
-        Ok(Self { indicator, encoded, pattern: Pattern::new(term) })
+        if CONTROL.contains(&(&*indicator.name, indicator.arity)) {
+            return Err(ReadError::Control(indicator));
+        }
+        Ok(Self { indicator, encoded, pattern: Pattern::exact(term) })
     }
 }
 
@@ -79,28 +99,37 @@ impl State {
         max_bytes: usize,
     ) -> Result<Facts, ReadError> {
         self.kb.index(&goal.indicator);
-        let len = self.kb.predicate(&goal.indicator).map_or(0, |predicate| predicate.len());
-        let mut view = View::new(self.index);
-        let not_callable = |_| ReadError::NotCallable;
-        let mut cursor = view.open(&mut self.kb, &goal.encoded).map_err(not_callable)?;
-        // Asked for again and again, it has an index by now.
-        if len > MAX_SCANNED && self.kb.plan(&goal.indicator, &goal.encoded).is_scan() {
-            return Err(ReadError::Scan { predicate: goal.indicator.clone(), facts: len });
+        let mut plan = self.kb.plan(&goal.indicator, &goal.encoded);
+        if plan.is_scan() {
+            // Asked for again and again, it has an index at last.
+            self.kb.note_scan(&goal.indicator, &goal.encoded);
+            plan = self.kb.plan(&goal.indicator, &goal.encoded);
         }
-        let (mut found, mut bytes) = (Facts { index: self.index, ..Facts::default() }, 0);
+        let mut found = Facts { index: self.index, ..Facts::default() };
+        let Some(predicate) = self.kb.predicate(&goal.indicator) else { return Ok(found) };
+        found.is_known = true;
+        let (mut after, mut looked_at, mut bytes) = (None, 0, 0);
         loop {
-            let chunk = view.next(&self.kb, &mut cursor, CHUNK, usize::MAX);
-            for fact in chunk.facts.into_iter().filter(|fact| goal.pattern.matches(&fact.fact)) {
-                bytes += fact.fact.len();
+            let some = predicate.find(&plan, after, CHUNK);
+            for &(order, fact) in &some {
+                after = Some(order);
+                if !goal.pattern.matches(fact) {
+                    continue;
+                }
+                bytes += fact.len();
                 let is_over = bytes > max_bytes && !found.facts.is_empty();
                 if is_over || found.facts.len() >= max_facts {
                     found.more = true;
                     return Ok(found);
                 }
-                found.facts.push(fact.fact);
+                found.facts.push(fact.clone());
             }
-            if chunk.is_last {
+            if some.len() < CHUNK {
                 return Ok(found);
+            }
+            looked_at += some.len();
+            if looked_at >= MAX_SCANNED {
+                return Err(ReadError::Scan(goal.indicator.clone()));
             }
         }
     }

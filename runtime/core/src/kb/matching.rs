@@ -33,6 +33,11 @@ impl Pattern {
         Self { goal, is_plain }
     }
 
+    /// The same, for facts of which nothing is known but their predicate.
+    pub fn exact(goal: Term) -> Self {
+        Self { goal, is_plain: false }
+    }
+
     /// Whether the encoded `fact`, which the knowledge base found for this goal, matches it. Where a
     /// list without an end meets another it may say so of one that does not.
     pub fn matches(&self, fact: &[u8]) -> bool {

@@ -103,7 +103,10 @@ impl Repl {
         let space = self.space.space.as_deref();
         let is_meant = |agent: &AgentInfo| match &self.agent {
             Some(name) => agent.name == *name,
-            None => agent.state == "running" && space.is_none_or(|space| agent.space == space),
+            None => {
+                let is_loaded = matches!(&*agent.state, "running" | "standby" | "waiting");
+                is_loaded && space.is_none_or(|space| agent.space == space)
+            }
         };
         let known = agents.iter().map(|agent| agent.name.clone()).collect::<Vec<_>>().join(", ");
         let mut meant = agents.into_iter().filter(is_meant);

@@ -40,24 +40,34 @@ fn facts_come_in_clause_order_up_to_the_bounds() {
 }
 
 #[test]
-fn what_is_no_call_and_what_would_take_too_long_is_refused() {
+fn what_is_no_call_of_a_predicate_is_refused() {
     assert_eq!(Goal::new(7.into()).unwrap_err(), ReadError::NotCallable);
     assert_eq!(Goal::new(Term::Var(0)).unwrap_err(), ReadError::NotCallable);
+    let both = Term::structure(",", [Term::atom("a"), Term::atom("b")]);
+    assert_eq!(Goal::new(both).unwrap_err(), ReadError::Control(Indicator::new(",", 2)));
+    let no = Goal::new(Term::structure("\\+", [Term::atom("a")])).unwrap_err();
+    assert!(no.to_string().contains("query"), "{no}");
+}
+
+#[test]
+fn what_would_take_too_long_is_refused_until_there_is_an_index() {
     let mut space = Space::new();
-    let mut next = 0_i64;
-    while space.state.kb().len() <= MAX_SCANNED {
-        let some = next..next + 20_000;
-        next = some.end;
-        space.write(some.map(|n| assert(pair(n.into(), (n % 7).into()))).collect());
+    let most = i64::try_from(MAX_SCANNED).unwrap();
+    let facts = |n: i64| assert(pair(Term::atom("same"), n.into()));
+    for n in 0..=most / 4096 {
+        space.write((n * 4096..(n + 1) * 4096).map(facts).collect());
     }
     let state = &mut space.state;
-    let by_second = || Goal::new(pair(Term::Var(0), 3.into())).unwrap();
-    let refused = state.read(&by_second(), 1, ALL).unwrap_err();
-    assert!(refused.to_string().contains("p/2 has 120000 facts"), "{refused}");
-    assert_eq!(read(state, pair(70_003.into(), Term::Var(0)), ALL, ALL).0.len(), 1);
+    // By a first argument that all have, as without one.
+    let wanted = |first: Term| Goal::new(pair(first, (most + 1).into())).unwrap();
+    let refused = state.read(&wanted(Term::atom("same")), 1, ALL).unwrap_err();
+    assert_eq!(refused, ReadError::Scan(Indicator::new("p", 2)));
+    assert_eq!(state.read(&wanted(Term::atom("other")), 1, ALL).unwrap().facts.len(), 0);
+    let any = || pair(Term::Var(0), Term::Var(1));
+    assert_eq!(read(state, any(), 5, ALL).0.len(), 5, "the bounds are of what is looked at");
     // What is asked for often has an index at last.
-    let found = (0..64).find_map(|_| state.read(&by_second(), 1, ALL).ok()).unwrap();
-    assert_eq!((found.facts.len(), found.more), (1, true));
+    let found = (0..64).find_map(|_| state.read(&wanted(Term::Var(0)), 1, ALL).ok()).unwrap();
+    assert_eq!((found.facts.len(), found.more), (1, false));
 }
 
 proptest! {

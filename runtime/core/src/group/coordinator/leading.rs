@@ -122,7 +122,8 @@ impl<T, A> Coordinator<T, A> {
             return match (scene.raft.leader(), asker) {
                 (Some(leader), Asker::Here(who)) => self.ask_leader(scene, leader, ask, who),
                 (_, asker) => {
-                    let why = "no leader is known: are most of the space's voters reachable?";
+                    let why = "no leader is known: `synod space members` shows which voters are connected; \
+                               try again when most are";
                     self.answer(asker, Err(why.to_owned()));
                 }
             };
