@@ -18,8 +18,8 @@ pub use peers::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use space::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, TicketInfo,
-    TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RetainRequest, Retained,
+    TicketInfo, TicketRequest,
 };
 
 /// A term to be broadcast.
@@ -468,6 +468,10 @@ pub struct SpaceInfo {
     pub facts: u64,
     /// Bytes of its log on disk.
     pub log_bytes: u64,
+    /// The first index whose command can still be told of.
+    pub first: u64,
+    /// How much of its past is kept here: `everything`, a size, or an age.
+    pub retain: String,
     /// Bytes that its disk has free.
     pub free_bytes: u64,
     /// Bytes that must stay free: below, writes are refused.

@@ -434,6 +434,12 @@ const REFUSED: &[Refused] = &[
     ("GET /v1/spaces/members", "", "", "local"),
     ("POST /v1/spaces/members/{what}", "/v1/spaces/members/promote", r#"{"member": "1"}"#, "local"),
     ("POST /v1/spaces/{name}/leave", "/v1/spaces/local/leave", "{}", "local"),
+    (
+        "POST /v1/spaces/{name}/retain",
+        "/v1/spaces/local/retain",
+        r#"{"retain": "1"}"#,
+        "bad_request",
+    ),
     // Last: there is another space from here on.
     ("POST /v1/spaces", "", r#"{"name": "news"}"#, ""),
     ("POST /v1/spaces", "", r#"{"name": "news"}"#, "exists"),
@@ -478,6 +484,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("POST /v1/spaces", &["net", "disk"]),
     ("POST /v1/spaces/join", &["exists", "net", "disk"]),
     ("POST /v1/spaces/{name}/leave", &["refused", "disk"]),
+    ("POST /v1/spaces/{name}/retain", &["disk"]),
     ("GET /v1/peers/id", &["net"]),
     ("POST /v1/peers/connect", &["net"]),
     ("POST /v1/peers/disconnect", &["net"]),

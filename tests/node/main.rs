@@ -24,6 +24,7 @@ mod programs;
 mod random;
 mod reload;
 mod replay;
+mod retention;
 mod stream;
 mod versions;
 mod world;

@@ -104,7 +104,9 @@ fn an_agent_that_fell_behind_is_told_of_the_gap_and_who_asks_what_there_is() {
     let message = asked.1["message"].as_str().unwrap();
     assert_eq!((asked.0, &asked.1["code"]), (404, &json!("not_found")));
     assert!(message.contains(&format!("ask from index {} on", to + 1)), "{message}");
-    for args in [&["log", "show", "--from", "2"][..], &["log", "export", "--from", "2"]] {
+    let file = world.path().join("past.cbor");
+    let file = file.to_str().unwrap();
+    for args in [&["log", "show", "--from", "2"][..], &["log", "export", file, "--from", "2"]] {
         let said = world.run(args);
         assert_eq!(said.code, 2, "{said:?}");
         assert!(said.stderr.contains("the log goes back to index"), "{said:?}");
@@ -112,7 +114,7 @@ fn an_agent_that_fell_behind_is_told_of_the_gap_and_who_asks_what_there_is() {
     // Whoever names no beginning is told of what there is, and an export is never cut in silence.
     let shown = world.yes(["log", "show"]);
     assert!(shown.lines().next().unwrap().contains(&format!(" {} ", to + 1)), "{:.200}", shown);
-    assert_eq!(world.run(["log", "export"]).code, 2);
+    assert_eq!(world.run(["log", "export", file]).code, 2);
     let past = world.run(["query", "last(X)", "--agent", "last", "--as-of", "2"]);
     assert!(past.code == 2 && past.stderr.contains("the log goes back"), "{past:?}");
     let caught = node.query("last", "catch(as_of(2, last(_)), error(E, _), true)");
@@ -123,7 +125,10 @@ fn an_agent_that_fell_behind_is_told_of_the_gap_and_who_asks_what_there_is() {
     let (status, answer) =
         node.ask("POST", "/v1/spaces/local/retain", &json!({"retain": "9"})).unwrap();
     assert_eq!((status, &answer["code"]), (400, &json!("bad_request")), "{answer}");
-    assert_eq!(world.yes(["space", "retain", "local", "everything"]), "this node keeps everything of local\n");
+    assert_eq!(
+        world.yes(["space", "retain", "local", "everything"]),
+        "this node keeps everything of local\n"
+    );
 }
 
 #[test]

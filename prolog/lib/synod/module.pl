@@ -20,6 +20,10 @@ by name and arity, without module. Calls see the logical update view of the stan
 committed if nothing of what was read has changed since, and otherwise the handler runs again.
 `transaction/1` makes one anywhere else. A write outside of any is a transaction of its own.
 
+**Gaps.** A node keeps as much of a space's past as it was told to (`synod space retain`). An agent that has
+not handled what went is given `on(gap(From, To))` in its place: the commands of index From to To are not
+told of any more. What they did to the facts is there, and the events behind To follow.
+
 **What is not guaranteed.** What a handler does outside of the facts (its output, messages, timers)
 happens after the commit, once, and is lost if the node dies in between. Native clauses and the
 blackboard are lost when the engine is renewed. A goal built at run time from a bare name,

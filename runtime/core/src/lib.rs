@@ -10,6 +10,7 @@ pub mod group;
 pub mod kb;
 pub mod log;
 pub mod order;
+pub mod retention;
 pub mod snapshot;
 pub mod term;
 pub mod time;

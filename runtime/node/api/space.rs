@@ -104,3 +104,20 @@ pub struct LeftSpace {
     /// Where what this node had of it is now.
     pub aside: String,
 }
+
+/// How much of a space's past is to be kept on this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetainRequest {
+    /// `everything`, a size like `64MiB`, or an age like `30d`.
+    pub retain: String,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retained {
+    /// The space.
+    pub space: String,
+    /// As in [`RetainRequest`].
+    pub retain: String,
+}

@@ -42,6 +42,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("space promote", &["synod space promote delta"]),
     ("space remove", &["synod space remove gamma"]),
     ("space transfer", &["synod space transfer beta"]),
+    ("space retain", &["synod space retain bank 64MiB", "synod space retain bank everything"]),
     ("log show", &["synod log show"]),
     ("log tail", &["synod log tail"]),
     ("log export", &["synod log export bank.cbor"]),

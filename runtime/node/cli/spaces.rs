@@ -1,4 +1,4 @@
-//! `synod space create|ticket|join|leave|list|members|promote|remove|transfer`
+//! `synod space create|ticket|join|leave|list|members|promote|remove|transfer|retain`
 
 use super::client::{Client, encode};
 use super::space::SpaceArg;
@@ -7,9 +7,10 @@ use super::{Failure, Global, Verdict, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use synod::api::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, SpaceInfo, TicketInfo,
-    TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RetainRequest, Retained,
+    SpaceInfo, TicketInfo, TicketRequest,
 };
+use synod_core::retention::Retention;
 
 /// Found, join and leave spaces of several nodes; see and change who takes part
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,8 @@ pub(crate) enum Space {
     Remove(Member),
     /// Hand the leadership to a voter
     Transfer(Member),
+    /// Say how much of a space's past this node keeps
+    Retain(Retain),
 }
 
 /// What to found.
@@ -76,6 +79,18 @@ pub(crate) struct Leave {
     name: String,
 }
 
+/// What to keep.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is older goes for good: `log` and `:as_of` reach back no further, and an agent that has not handled it \
+gets on(gap(From, To)) in its place. The facts stay, and so does what the newest two snapshots stand on.")]
+pub(crate) struct Retain {
+    /// The space
+    name: String,
+    /// `everything`, the newest commands by size (64MiB), or by age (30d)
+    retain: Retention,
+}
+
 /// Whose members.
 #[derive(Debug, Args)]
 pub(crate) struct MembersOf {
@@ -115,6 +130,7 @@ impl Space {
             Self::Promote(member) => member.change(&client, "promote", global).await,
             Self::Remove(member) => member.change(&client, "remove", global).await,
             Self::Transfer(member) => member.change(&client, "transfer", global).await,
+            Self::Retain(Retain { name, retain }) => keep(&client, &name, retain, global).await,
         }
     }
 }
@@ -170,6 +186,24 @@ async fn leave(client: &Client, name: &str, global: &Global) -> Result<Verdict, 
     Ok(Verdict::Yes)
 }
 
+async fn keep(
+    client: &Client,
+    name: &str,
+    retain: Retention,
+    global: &Global,
+) -> Result<Verdict, Failure> {
+    let path = format!("/v1/spaces/{}/retain", encode(name));
+    let request = RetainRequest { retain: retain.to_string() };
+    let kept: Retained = client.post(&path, &request).await?;
+    let mut out = global.out();
+    if out.is_json() {
+        out.json(&kept)?;
+    } else {
+        out.line(format_args!("this node keeps {} of {}", kept.retain, kept.space))?;
+    }
+    Ok(Verdict::Yes)
+}
+
 async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
     let spaces: Vec<SpaceInfo> = client.get("/v1/spaces").await?;
     let mut out = global.out();
@@ -177,11 +211,12 @@ async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
         spaces.iter().try_for_each(|space| out.json(space))?;
         return Ok(Verdict::Yes);
     }
-    let mut table = Table::new(["SPACE", "ROLE", "TERM", "INDEX", "FACTS", "ID"]);
+    let mut table = Table::new(["SPACE", "ROLE", "TERM", "INDEX", "FACTS", "KEEPS", "ID"]);
     for space in &spaces {
         let id = space.id.get(..16).unwrap_or(&space.id).to_owned();
         let [term, index, facts] = [space.term, space.index, space.facts].map(|n| n.to_string());
-        table.row([space.name.clone(), space.role.clone(), term, index, facts, id]);
+        let (name, role, keeps) = (&space.name, &space.role, &space.retain);
+        table.row([name.clone(), role.clone(), term, index, facts, keeps.clone(), id]);
     }
     table.print(&mut out)?;
     Ok(Verdict::Yes)

@@ -4,7 +4,8 @@ use super::body::Input;
 use super::error::ApiError;
 use super::routes::InSpace;
 use crate::api::{
-    CreateSpace, JoinSpace, LeftSpace, MemberRequest, Members, SpaceInfo, TicketInfo, TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberRequest, Members, RetainRequest, Retained, SpaceInfo,
+    TicketInfo, TicketRequest,
 };
 use crate::node::Node;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -26,6 +27,7 @@ pub(super) fn router() -> Router<Node> {
         .route("/v1/spaces/members", get(members))
         .route("/v1/spaces/members/{what}", post(change))
         .route("/v1/spaces/{name}/leave", post(leave))
+        .route("/v1/spaces/{name}/retain", post(retain))
 }
 
 async fn list(State(node): State<Node>) -> Json<Vec<SpaceInfo>> {
@@ -77,4 +79,13 @@ async fn change(
 async fn leave(State(node): State<Node>, name: InPath<String>) -> Answer<LeftSpace> {
     let Path(name) = name?;
     Ok(Json(LeftSpace { aside: node.leave_space(&name).await? }))
+}
+
+async fn retain(
+    State(node): State<Node>,
+    name: InPath<String>,
+    Input(request): Input<RetainRequest>,
+) -> Answer<Retained> {
+    let Path(name) = name?;
+    Ok(Json(node.retain(&name, &request.retain).await?))
 }

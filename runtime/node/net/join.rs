@@ -211,10 +211,14 @@ async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, 
         return Err(no_ticket.to_owned());
     };
     let ticket = *blake3::hash(&secret).as_bytes();
-    if !space.membership().tickets().contains_key(&ticket) {
+    let (peer, membership) = (Bytes::from(peer.to_bytes()), space.membership());
+    if membership.joined(&peer, &nonce).is_some() {
+        // It asks again, for the answer was lost: the ticket may have been good for this joining alone.
+        return welcome(&space, key, &peer, &nonce);
+    }
+    if !membership.tickets().contains_key(&ticket) {
         return Err(no_ticket.to_owned());
     }
-    let peer = Bytes::from(peer.to_bytes());
     let (node, after) = (question.node.clone(), space.feed().applied());
     let admit = Admit { peer: peer.clone(), node, nonce, ticket: Some(ticket), after };
     match space.commit(&Command::Admit(admit)).await {

@@ -1,7 +1,7 @@
 //! The spaces of a node that have other members: founded, joined, left, and who takes part.
 
 use super::{LOCAL, Node, StartError, stopping};
-use crate::api::{ErrorBody, MemberInfo, Members, TicketInfo};
+use crate::api::{ErrorBody, MemberInfo, Members, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
 use crate::hex::{fixed, hex, unhex};
 use crate::net::Net;
@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod_core::apply::{Outcome, Part};
 use synod_core::command::{Admit, Command, IssueTicket, MAX_NAME_BYTES};
 use synod_core::group::Ask;
+use synod_core::retention::{Retention, RetentionError};
 use tokio::task::spawn_blocking;
 
 /// How long a ticket is good, if it is not said.
@@ -226,6 +227,17 @@ impl Node {
         drop(spawn_blocking(move || closing.close()).await);
         let aside = self.0.folder.set_aside(name).map_err(|e| disk(&e))?;
         Ok(aside.display().to_string())
+    }
+
+    /// Keeps so much of a space's past on this node from now on.
+    pub async fn retain(&self, name: &str, retain: &str) -> Result<Retained, ErrorBody> {
+        let space = self.space(Some(name))?;
+        let retention: Retention =
+            retain.parse().map_err(|e: RetentionError| error("bad_request", e.to_string()))?;
+        let done = spawn_blocking(move || space.retain(retention)).await;
+        let done = done.map_err(|e| error("disk", e.to_string()))?;
+        done.map_err(|e| error("disk", e.to_string()))?;
+        Ok(Retained { space: name.to_owned(), retain: retention.to_string() })
     }
 
     /// Whoever runs in a space that is left ends first.

@@ -17,7 +17,14 @@ pub struct Told {
 impl Told {
     /// Reads the state from before the span; it is kept in memory.
     pub fn open(past: &Past, span: Span, filter: Filter) -> Result<Self, PastError> {
-        let (state, commands) = past.state_before(span.begins_behind())?;
+        let base = match past.state_before(span.begins_behind()) {
+            // Whoever names no beginning wants what there is.
+            Err(PastError::Gone { first }) if span.from.is_none() && span.since.is_none() => {
+                past.state_before(At::Index(first - 1))
+            }
+            base => base,
+        };
+        let (state, commands) = base?;
         Ok(Self { teller: Teller::new(state), commands, span, filter, is_over: false })
     }
 

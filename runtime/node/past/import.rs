@@ -179,7 +179,7 @@ impl Import {
             || self.batch_bytes + command.len() > ENTRY_BYTES;
         if time != self.batch.time || is_full {
             self.close_batch()?;
-            if self.since_snapshot >= SNAPSHOT_BYTES {
+            if self.since_snapshot as u64 >= SNAPSHOT_BYTES {
                 self.snapshot()?;
             }
         }

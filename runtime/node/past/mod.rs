@@ -79,7 +79,7 @@ pub enum PastError {
     },
     /// Neither a snapshot nor the log reaches back so far.
     #[error(
-        "the log goes back to index {first} only, for what was before has been compacted: ask from there on"
+        "the log goes back to index {first} only: what was before has been let go, as `synod space retain` has          it; ask from index {first} on"
     )]
     Gone {
         /// The first index that can be told of.
@@ -206,10 +206,18 @@ impl Past {
         }
     }
 
+    /// The first index whose command can be told of: behind the oldest state from which the log goes on.
+    fn first(&self) -> Result<u64, PastError> {
+        let begins = self.reader.first_index();
+        let kept = self.snapshots.kept()?;
+        let oldest = kept.iter().rev().find(|kept| kept.raft_index + 1 >= begins);
+        Ok(oldest.map_or(1, |oldest| oldest.index + 1))
+    }
+
     fn commands(&self, through: order::Position, index: u64) -> Result<Commands, PastError> {
         let from = through.index + 1;
         if self.reader.first_index() > from {
-            return Err(PastError::Gone { first: self.snapshots.oldest().unwrap_or(0) });
+            return Err(PastError::Gone { first: self.first()? });
         }
         let entries = self.reader.entries(from, u64::MAX)?;
         let batch = Found::default();

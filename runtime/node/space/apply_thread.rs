@@ -10,14 +10,15 @@ use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Tag};
 use synod_core::order::{Members, Position, SnapshotMeta};
+use synod_core::retention::Kept;
 use tokio::sync::oneshot;
 
 /// Bytes of commands after which a snapshot is taken without being asked for.
-pub(crate) const SNAPSHOT_BYTES: usize = 32 << 20;
+pub(crate) const SNAPSHOT_BYTES: u64 = 32 << 20;
 /// How long the thread works on a snapshot at a time, when commands wait.
 const SNAPSHOT_STEP: Duration = Duration::from_millis(1);
 
@@ -40,6 +41,8 @@ pub(super) enum ApplyInput {
     /// Somebody wants to know the space's index once the state contains everything up to this Raft
     /// index.
     Reach { raft_index: u64, reached: oneshot::Sender<u64> },
+    /// Take a snapshot if one is due for what is to be forgotten.
+    Tend,
     /// Nothing more comes.
     Stop,
 }
@@ -55,6 +58,8 @@ pub(super) struct ApplyThread {
     /// Bytes of commands since the last snapshot was begun.
     pub(super) since_snapshot: usize,
     pub(super) writing: Option<Writing>,
+    /// The time of the state of the last snapshot.
+    pub(super) snapshot_time: Option<u64>,
     /// Who waits for which Raft index.
     pub(super) awaited: Vec<(u64, SyncSender<()>)>,
     /// As above, for reads.
@@ -93,7 +98,7 @@ impl ApplyThread {
             if stop {
                 return;
             }
-            if self.since_snapshot >= SNAPSHOT_BYTES {
+            if self.since_snapshot as u64 >= self.shared.snapshot_bytes() {
                 self.begin_snapshot();
             }
             if self.writing.is_some() {
@@ -149,6 +154,7 @@ impl ApplyThread {
                 let _ = reached.send(self.state.index());
             }
             ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
+            ApplyInput::Tend => self.tend(),
             ApplyInput::Stop => return true,
         }
         false
@@ -212,6 +218,7 @@ impl ApplyThread {
             Ok(state) => {
                 self.state = state;
                 (self.through, self.members, self.since_snapshot) = (at, members, 0);
+                self.snapshot_time = Some(self.state.time());
                 self.feed.restart(self.state.index());
                 self.shared.set_membership(self.state.membership().clone());
                 self.told_membership = self.state.membership().changed_at();
@@ -224,13 +231,22 @@ impl ApplyThread {
         }
     }
 
+    /// Few commands may come for long, and what is too old go all the same.
+    fn tend(&mut self) {
+        let (now, newest) = (now_micros(), self.state.time());
+        let retention = self.shared.retention();
+        if self.writing.is_none() && retention.is_snapshot_due(now, self.snapshot_time, newest) {
+            self.begin_snapshot();
+        }
+    }
+
     fn begin_snapshot(&mut self) {
-        self.since_snapshot = 0;
+        (self.since_snapshot, self.snapshot_time) = (0, Some(self.state.time()));
         let index = self.state.begin_snapshot();
         let order = self.order.clone();
         let meta = SnapshotMeta { position: self.through, members: self.members.clone() };
-        let saved = move |file: PathBuf| {
-            drop(order.send(OrderInput::SnapshotSaved { meta, file }));
+        let saved = move |file: PathBuf, kept: Vec<Kept>| {
+            drop(order.send(OrderInput::SnapshotSaved { meta, file, kept }));
         };
         let place = (self.through, &self.members);
         match self.snapshots.begin(index, self.state.chain(), place, saved) {
@@ -268,4 +284,10 @@ impl ApplyThread {
         }
         true
     }
+}
+
+/// Microseconds since 1970 (UTC).
+fn now_micros() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }

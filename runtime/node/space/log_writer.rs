@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use synod_core::log::disk::{Disk, DiskError, File as _};
-use synod_core::log::{self, AppendError, Log, Reader, SyncError};
+use synod_core::log::{self, AppendError, CompactError, Log, Reader, SyncError};
 use synod_core::order::{Entry, Persist};
 
 /// Bytes written between two looks at how much room the disk has.
@@ -64,6 +64,23 @@ impl LogWriter {
         if let Err(e) = write_closed(disk, last) {
             tracing::warn!("it was not noted that the log was closed: {e}");
         }
+    }
+
+    /// Removes segments of what lies up to `upto`, so many at most; says how many.
+    pub(super) fn compact(&mut self, upto: u64, most: usize) -> Result<usize, CompactError> {
+        let removed = self.log.compact_some(upto, most)?;
+        self.shared.set_log_bytes(self.log.bytes());
+        Ok(removed)
+    }
+
+    /// How much lies behind an entry, in bytes.
+    pub(super) fn bytes_behind(&self, index: u64) -> u64 {
+        self.log.bytes_behind(index)
+    }
+
+    /// Has what is written next begin a new segment.
+    pub(super) fn roll(&mut self) {
+        self.log.roll();
     }
 
     /// The first entry that the log holds, or will.

@@ -19,6 +19,7 @@ mod open;
 mod order_thread;
 mod proposal;
 mod received;
+mod retaining;
 mod session;
 mod shared;
 pub(crate) mod snapshots;
@@ -63,6 +64,7 @@ use synod_core::command::Command;
 use synod_core::group::Ask;
 use synod_core::kb::MAX_PREDICATES;
 use synod_core::order::SnapshotMeta;
+use synod_core::retention::Retention;
 use tokio::sync::oneshot;
 
 /// Bytes of frames of other members that wait for the order thread, at most.
@@ -360,6 +362,8 @@ impl Space {
             index,
             facts,
             log_bytes: shared.log_bytes(),
+            first: shared.first(),
+            retain: shared.retention().to_string(),
             free_bytes,
             min_free_bytes,
             commands_per_s: self.inner.meter.rate(Instant::now(), index),
@@ -385,9 +389,12 @@ impl Space {
         self.inner.shared.removed_at()
     }
 
-    /// Notes how many commands were applied, for the rate.
+    /// Notes how many commands were applied, for the rate, and lets go what has become too old.
     pub(crate) fn sample(&self, now: Instant) {
         self.inner.meter.sample(now, self.inner.feed.applied());
+        if matches!(self.retention(), Retention::Age(_)) {
+            self.tend();
+        }
     }
 
     /// Closes the space in order: what is proposed already is decided, the log is marked as whole.

@@ -20,6 +20,7 @@ use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES};
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
+use synod_core::retention::Retention;
 
 /// The Raft id of who founds a space: the first that is handed out.
 pub(crate) const FOUNDER: u64 = 1;
@@ -87,6 +88,14 @@ pub enum OpenSpaceError {
     /// What was read does not fit together.
     #[error(transparent)]
     Order(#[from] StartError),
+    /// It cannot be read how much is to be kept.
+    #[error("{}: {why}; write `everything` into it, or what is to be kept", path.display())]
+    Retention {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -98,6 +107,7 @@ impl OpenSpace {
         let disk = FsDisk::new(&self.folder);
         let (snapshots, newest) = Snapshots::open(disk.clone(), self.id)?;
         super::received::sweep(&disk)?;
+        let retention = super::retaining::read(&disk)?;
         let founders = || Members::of_voters([FOUNDER]);
         let (mut state, applied, at_snapshot, file) = match newest {
             Some(Loaded { state, at, members, path }) => {
@@ -105,7 +115,8 @@ impl OpenSpace {
             }
             None => (State::new(self.id), order::Position::default(), founders(), None),
         };
-        let mut members = at_snapshot.clone();
+        let (snapshot_time, mut members) =
+            (file.as_ref().map(|_| state.time()), at_snapshot.clone());
         let log = self.open_log(&disk, applied)?;
         let (last, closed) = (log.last().index, closed_at(&self.folder));
         if last < closed {
@@ -183,6 +194,8 @@ impl OpenSpace {
             started,
             members,
             snapshot,
+            snapshot_time,
+            retention,
         })
     }
 
@@ -228,6 +241,7 @@ impl OpenSpace {
         let membership = state.membership().clone();
         let told_membership = membership.changed_at();
         let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership));
+        shared.set_retention(opened.retention);
         let group = Group::new(&self.me, self.links);
         let Me { peer, contacts, .. } = self.me;
         let identity = Identity { member, peer, boot, contacts };
@@ -243,6 +257,7 @@ impl OpenSpace {
             through,
             since_snapshot: 0,
             writing: None,
+            snapshot_time: opened.snapshot_time,
             awaited: Vec::new(),
             reaching: Vec::new(),
             shared: Arc::clone(&shared),
@@ -261,6 +276,7 @@ impl OpenSpace {
             log: LogWriter::new(log, Arc::clone(&shared)),
             disk,
             apply: to_apply.clone(),
+            snapshots: Arc::clone(&snapshots),
             shared: Arc::clone(&shared),
             started,
             waiting: Waiting::from_snapshot(opened.snapshot),
@@ -307,6 +323,8 @@ struct Opened {
     started: Instant,
     members: Members,
     snapshot: Option<(order::SnapshotMeta, PathBuf)>,
+    snapshot_time: Option<u64>,
+    retention: Retention,
 }
 
 fn seed_of(seed: [u8; 16]) -> u64 {

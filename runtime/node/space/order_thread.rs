@@ -7,6 +7,7 @@
 
 mod acting;
 mod receiving;
+mod retaining;
 
 use super::apply_thread::ApplyInput;
 use super::group::Group;
@@ -14,6 +15,7 @@ use super::links::Lane;
 use super::log_writer::LogWriter;
 use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
+use super::snapshots::Snapshots;
 use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use synod_core::group::{self, Arrived, Ask, Coordinator, Frame};
 use synod_core::log::Reader;
 use synod_core::order::{Entry, Input, Order, Output, Role, SnapshotMeta};
+use synod_core::retention::Kept;
 use synod_core::time::Time;
 use tokio::sync::oneshot;
 
@@ -77,7 +80,11 @@ pub(super) enum OrderInput {
     SnapshotSaved {
         meta: SnapshotMeta,
         file: PathBuf,
+        /// All that there are now, newest first.
+        kept: Vec<Kept>,
     },
+    /// Let what need not be kept go, if anything need not.
+    Tend,
     Stop,
 }
 
@@ -93,6 +100,7 @@ pub(super) struct OrderThread {
     pub(super) log: LogWriter,
     pub(super) disk: FsDisk,
     pub(super) apply: Sender<ApplyInput>,
+    pub(super) snapshots: Arc<Snapshots>,
     pub(super) shared: Arc<Shared>,
     pub(super) group: Group,
     pub(super) coordinator: Coordinator<Pending, Wisher>,
@@ -110,6 +118,8 @@ pub(super) struct Waiting {
     snapshot: Option<(SnapshotMeta, PathBuf)>,
     /// Snapshots of others that have arrived and may become this node's state.
     arrived: Arrived<PathBuf>,
+    /// The snapshots that are kept, newest first.
+    kept: Vec<Kept>,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,
 }
@@ -130,6 +140,7 @@ impl Waiting {
 
 impl OrderThread {
     pub(super) fn run(mut self) {
+        self.look_at_snapshots();
         let mut stop = None;
         let mut goes_on = self.drain_outputs();
         while goes_on {
@@ -214,9 +225,16 @@ impl OrderThread {
                 self.waiting.reads.insert(ticket, reply);
                 Input::ReadIndex { ticket }
             }
-            OrderInput::SnapshotSaved { meta, file } => {
-                self.waiting.snapshot = Some((meta.clone(), file));
-                Input::Compacted { snapshot: meta, first_index: self.log.first_index() }
+            OrderInput::SnapshotSaved { meta, file, kept } => {
+                let (snapshot, first_index) = (meta.clone(), self.log.first_index());
+                self.waiting.snapshot = Some((meta, file));
+                self.order.handle(self.now(), Input::Compacted { snapshot, first_index });
+                self.snapshot_saved(kept);
+                return false;
+            }
+            OrderInput::Tend => {
+                self.retain();
+                return false;
             }
             OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
             OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },

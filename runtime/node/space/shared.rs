@@ -1,5 +1,6 @@
 //! What a space's threads and its handle all look at.
 
+use super::apply_thread::SNAPSHOT_BYTES;
 use super::proposal::{Pending, UnderWay};
 use crate::api::{CODES, ErrorBody};
 use crate::store::FsDisk;
@@ -11,6 +12,7 @@ use synod_core::apply::Membership;
 use synod_core::group::Proposals;
 use synod_core::log::disk::Disk;
 use synod_core::order::Progress;
+use synod_core::retention::Retention;
 
 /// How often a full disk is looked at again when somebody wants to write.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -52,6 +54,11 @@ pub(super) struct Shared {
     /// With when that became so.
     leader: Mutex<(Leader, Instant)>,
     log_bytes: AtomicU64,
+    /// The first index whose command can be told of.
+    first: AtomicU64,
+    retention: Mutex<Retention>,
+    /// Bytes of commands after which a snapshot is taken.
+    snapshot_bytes: AtomicU64,
     /// What this node has proposed and not seen applied.
     own: Mutex<Proposals<Pending>>,
     membership: RwLock<Arc<Membership>>,
@@ -80,6 +87,9 @@ impl Shared {
                 Instant::now(),
             )),
             log_bytes: AtomicU64::new(0),
+            first: AtomicU64::new(1),
+            retention: Mutex::default(),
+            snapshot_bytes: AtomicU64::new(SNAPSHOT_BYTES),
             own: Mutex::default(),
             membership: RwLock::new(Arc::new(membership)),
             reached: Mutex::default(),
@@ -229,6 +239,30 @@ impl Shared {
 
     pub(super) fn refusals(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// How much of the past is kept.
+    pub(super) fn retention(&self) -> Retention {
+        *self.retention.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_retention(&self, retention: Retention) {
+        *self.retention.lock().unwrap_or_else(PoisonError::into_inner) = retention;
+        self.snapshot_bytes.store(retention.snapshot_bytes(SNAPSHOT_BYTES), Ordering::Relaxed);
+    }
+
+    /// Bytes of commands after which a snapshot is taken.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        self.snapshot_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The first index whose command can be told of.
+    pub(super) fn first(&self) -> u64 {
+        self.first.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_first(&self, first: u64) {
+        self.first.store(first, Ordering::Relaxed);
     }
 
     pub(super) fn set_log_bytes(&self, bytes: u64) {

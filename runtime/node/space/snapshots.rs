@@ -11,6 +11,7 @@ use synod_core::cbor;
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order::{self, Members};
+use synod_core::retention::Kept;
 use synod_core::snapshot::SnapshotError as FileError;
 use synod_core::snapshot::{self, Meta, Reader, Writer};
 use tokio::sync::watch;
@@ -61,7 +62,7 @@ pub enum SnapshotError {
 }
 
 /// All snapshots of one space.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshots {
     disk: FsDisk,
     space: [u8; 32],
@@ -132,10 +133,40 @@ impl Snapshots {
         self.newest.subscribe()
     }
 
-    /// The index of the oldest snapshot; none if there is none.
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        let listed = snapshot::list(&self.disk, folder()).ok()?;
-        listed.last().map(|(index, _)| *index)
+    /// Those that are kept, newest first; one that is damaged is passed over.
+    pub(crate) fn kept(&self) -> Result<Vec<Kept>, SnapshotError> {
+        let mut kept = Vec::new();
+        for (index, path) in snapshot::list(&self.disk, folder())? {
+            match self.time_of(&path) {
+                Ok(Some((raft_index, time))) => kept.push(Kept { index, raft_index, time }),
+                Ok(None)
+                | Err(
+                    SnapshotError::File(FileError::Damaged { .. }) | SnapshotError::Restore { .. },
+                ) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The last entry of Raft's log that a snapshot contains, and the time of its state.
+    fn time_of(&self, path: &Path) -> Result<Option<(u64, u64)>, SnapshotError> {
+        let mut reader = Reader::open(&self.disk, path, Some(self.space))?;
+        let raft_index = reader.meta().at.index;
+        let Some(first) = reader.next().transpose()? else { return Ok(None) };
+        let wrong = |why| SnapshotError::Restore { path: path.to_path_buf(), why };
+        let place = Restore::place_of(&first.items).map_err(wrong)?;
+        Ok(Some((raft_index, place.time)))
+    }
+
+    /// Removes those of states before an index.
+    pub(super) fn remove_before(&self, index: u64) -> Result<(), SnapshotError> {
+        for (found, path) in snapshot::list(&self.disk, folder())? {
+            if found < index {
+                self.disk.remove(&path)?;
+            }
+        }
+        Ok(self.disk.sync_dir(folder())?)
     }
 
     /// Those in a folder that nobody may write to.
@@ -185,21 +216,25 @@ impl Snapshots {
         index: u64,
         chain: [u8; 32],
         (at, members): (order::Position, &Members),
-        saved: impl FnOnce(PathBuf) + Send + 'static,
+        saved: impl FnOnce(PathBuf, Vec<Kept>) + Send + 'static,
     ) -> Result<Writing, SnapshotError> {
         let at = Position { term: at.term, index: at.index };
         let members = encode_members(members);
         let meta = Meta { space: self.space, index, chain, at, members };
         let writer = Writer::create(&self.disk, folder(), &meta)?;
         let (items, queue) = mpsc::sync_channel(QUEUE);
-        let (disk, newest) = (self.disk.clone(), Arc::clone(&self.newest));
+        let (all, disk) = (self.clone(), self.disk.clone());
         std::thread::Builder::new()
             .name("snapshot".to_owned())
             .spawn(move || match write(writer, &queue, &disk) {
                 Ok(Some(path)) => {
                     let path = disk.root().join(path);
-                    newest.send_replace(Some(Arc::new(Saved { index, path: path.clone() })));
-                    saved(path);
+                    all.newest.send_replace(Some(Arc::new(Saved { index, path: path.clone() })));
+                    let kept = all.kept().unwrap_or_else(|e| {
+                        tracing::warn!("snapshots cannot be looked at: {e}");
+                        Vec::new()
+                    });
+                    saved(path, kept);
                 }
                 Ok(None) => {}
                 Err(e) => tracing::warn!("the snapshot of index {index} was given up: {e}"),

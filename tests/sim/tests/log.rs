@@ -415,6 +415,39 @@ fn compacting_many_segments_never_leaves_a_gap() {
 }
 
 #[test]
+fn a_log_that_rolls_can_be_cut_where_it_did_a_few_segments_at_a_time() {
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new("space")).unwrap();
+    let mut log =
+        Log::create(disk.clone(), Path::new(LOG), SPACE, Position::default(), LIMITS).unwrap();
+    log.roll();
+    for index in 1..=6 {
+        let entry = Entry { term: 1, index, kind: 0, data: vec![1; 9].into() };
+        log.append(&[entry], Some(HardState { term: 1, vote: 0, commit: index })).unwrap();
+        log.sync().unwrap();
+        if index % 2 == 0 {
+            log.roll();
+            log.roll();
+        }
+    }
+    let entries: Vec<_> = log.segments().map(|segment| segment.entries).collect();
+    assert_eq!(entries, [Some((1, 2)), Some((3, 4)), Some((5, 6))], "none is empty");
+    let sizes: Vec<u64> = log.segments().map(|segment| segment.bytes).collect();
+    assert_eq!(log.bytes_behind(0), sizes.iter().sum::<u64>());
+    assert_eq!(log.bytes_behind(3), sizes[1] + sizes[2], "whole segments");
+    assert_eq!(log.bytes_behind(4), sizes[2]);
+    assert_eq!(log.compact_some(4, 1).unwrap(), 1);
+    assert_eq!((log.first_index(), log.bytes_behind(0)), (3, sizes[1] + sizes[2]));
+    assert_eq!(log.compact_some(4, 9).unwrap(), 1);
+    assert_eq!(log.compact_some(9, 9).unwrap(), 0, "the last one stays");
+    let entry = Entry { term: 1, index: 7, kind: 0, data: vec![1; 9].into() };
+    log.append(&[entry], None).unwrap();
+    log.sync().unwrap();
+    let (log, recovered) = Log::open(disk.lose_power(), Path::new(LOG), SPACE, LIMITS).unwrap();
+    assert_eq!((recovered.first_index, log.last().index), (5, 7));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_life() {
     let life = |seed| {
         let mut world = World::new(seed);

@@ -9,6 +9,7 @@ use super::record::{Header, MAX_OVERHEAD, Place};
 use super::recover::{self, OpenError, Recovered};
 use super::{Entry, HardState, Limits, MAX_KIND, MAX_PAYLOAD, Position, READ_CHUNK, SpaceId};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The write buffer keeps so much memory when it is empty, in bytes.
 const KEPT_BUFFER: usize = 1 << 20;
@@ -30,6 +31,8 @@ pub struct Log<D: Disk> {
     /// Records that wait to be written at the end of what is safe.
     pending: Vec<u8>,
     failed: Option<DiskError>,
+    /// Whether what is appended next begins a new segment.
+    rolls: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -52,9 +55,19 @@ impl<D: Disk> Log<D> {
         }
         let hard_state = HardState::default().not_before(after.term).committed(after.index);
         let (dir, index) = (dir.to_path_buf(), Index::new(after));
-        let (active, header, pending, failed) = (None, Vec::new(), Vec::new(), None);
-        let mut log =
-            Self { disk, dir, space, limits, index, hard_state, active, header, pending, failed };
+        let mut log = Self {
+            disk,
+            dir,
+            space,
+            limits,
+            index,
+            hard_state,
+            active: None,
+            header: Vec::new(),
+            pending: Vec::new(),
+            failed: None,
+            rolls: false,
+        };
         log.begin_segment();
         log.create_segment().map_err(|e| match e {
             SyncError::Full(e) | SyncError::Failed(e) => OpenError::Disk(e),
@@ -97,6 +110,7 @@ impl<D: Disk> Log<D> {
             header: Vec::new(),
             pending: Vec::new(),
             failed: None,
+            rolls: false,
         };
         if found.recovered.hard_state != found.hard_state {
             log.place().hard_state(&mut log.pending, log.hard_state);
@@ -190,10 +204,18 @@ impl<D: Disk> Log<D> {
     /// Removes the oldest segments, as far as their entries are all at most `upto`; the last one stays.
     /// Says how many. Call it once a snapshot that holds entry `upto` is safe.
     pub fn compact(&mut self, upto: u64) -> Result<usize, CompactError> {
+        self.compact_some(upto, usize::MAX)
+    }
+
+    /// As [`Log::compact`], of so many segments at most: each waits for the disk.
+    pub fn compact_some(&mut self, upto: u64, most: usize) -> Result<usize, CompactError> {
         // What supersedes a segment's entries must be safe before they go.
         self.sync()?;
         let mut removed = 0;
         while let [oldest, _, ..] = &self.index.segments[..] {
+            if removed >= most {
+                break;
+            }
             if oldest.runs.last().is_some_and(|run| run.last > upto) {
                 break;
             }
@@ -255,6 +277,20 @@ impl<D: Disk> Log<D> {
         self.index.segments.iter().map(|segment| SegmentInfo::from(&**segment))
     }
 
+    /// How much of the log lies behind entry `index`, in bytes: whole segments only, so that it may be more.
+    pub fn bytes_behind(&self, index: u64) -> u64 {
+        let is_behind =
+            |segment: &&Arc<Segment>| segment.runs.last().is_none_or(|r| r.last > index);
+        let files: u64 = self.index.segments.iter().filter(is_behind).map(|s| s.bytes).sum();
+        files + self.pending.len() as u64
+    }
+
+    /// Has what is appended next begin a new segment, if the last one holds anything: only whole
+    /// segments can be removed.
+    pub fn roll(&mut self) {
+        self.rolls = self.index.segments.last().is_some_and(|last| !last.runs.is_empty());
+    }
+
     /// How much the log takes, in bytes, with what waits to be written.
     pub fn bytes(&self) -> u64 {
         self.index.segments.iter().map(|s| s.bytes).sum::<u64>() + self.pending.len() as u64
@@ -309,7 +345,8 @@ impl<D: Disk> Log<D> {
 
     /// Begins a new segment if the last is full. Only between batches: records know their place.
     fn begin_batch(&mut self) {
-        let full = |(_, safe): &(D::File, u64)| *safe >= self.limits.segment_bytes;
+        let least = if self.rolls { 0 } else { self.limits.segment_bytes };
+        let full = |(_, safe): &(D::File, u64)| *safe >= least;
         if self.pending.is_empty() && self.active.as_ref().is_some_and(full) {
             self.begin_segment();
         }
@@ -322,6 +359,7 @@ impl<D: Disk> Log<D> {
         self.header = Header { space, number, previous, after, hard_state }.encode();
         self.index.push(number, self.header.len() as u64);
         self.active = None;
+        self.rolls = false;
     }
 
     /// Makes the file of the segment that was begun, with its header, safe.

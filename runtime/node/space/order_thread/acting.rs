@@ -72,7 +72,8 @@ impl OrderThread {
     }
 }
 
-fn micros() -> u64 {
+/// Microseconds since 1970 (UTC).
+pub(super) fn micros() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }

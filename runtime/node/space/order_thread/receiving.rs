@@ -46,6 +46,7 @@ impl OrderThread {
         self.log.install(log::Position { term: at.term, index: at.index });
         drop(self.apply.send(ApplyInput::Install { file: file.clone(), at, members }));
         self.waiting.snapshot = Some((wanted.clone(), file));
+        self.look_at_snapshots();
     }
 
     /// Sends a member the snapshot that Raft offers it.

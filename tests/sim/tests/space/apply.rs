@@ -10,6 +10,7 @@ use synod_core::command::{Batch, Tag};
 use synod_core::log::disk::Disk as _;
 use synod_core::log::{self};
 use synod_core::order::{Members, Position, SnapshotMeta};
+use synod_core::retention::Kept;
 use synod_core::snapshot::{self, Meta, Reader, SnapshotError, Writer};
 use synod_sim::disk::SimDisk;
 
@@ -236,4 +237,24 @@ pub(crate) fn receive(
     let position = Position { index: meta.at.index, term: meta.at.term };
     let members = members_of(&meta).ok_or("no members")?;
     Ok((path, SnapshotMeta { position, members }))
+}
+
+/// The snapshots that are kept, newest first.
+pub(crate) fn kept(disk: &SimDisk) -> Result<Vec<Kept>, SnapshotError> {
+    let mut kept = Vec::new();
+    for (index, path) in snapshot::list(disk, folder())? {
+        // Nothing here goes by time.
+        let raft_index = Reader::open(disk, &path, Some(SPACE))?.meta().at.index;
+        kept.push(Kept { index, raft_index, time: 0 });
+    }
+    Ok(kept)
+}
+
+pub(crate) fn remove_before(disk: &SimDisk, index: u64) -> Result<(), SnapshotError> {
+    for (found, path) in snapshot::list(disk, folder())? {
+        if found < index {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(disk.sync_dir(folder())?)
 }

@@ -1,11 +1,15 @@
 //! What the order thread does, as `runtime/node/space/order_thread.rs` and its `receiving.rs`.
 
-use super::apply::ApplyInput;
+use super::apply::{ApplyInput, kept, remove_before};
 use super::node::{Effect, Ended, Held, OrderInput, Running};
 use bytes::Bytes;
 use synod_core::group::{self, Frame};
 use synod_core::log::{self, AppendError, SyncError};
 use synod_core::order::{self, Entry, Input, Output, Persist, Role, SnapshotMeta};
+use synod_core::retention::{Kept, Retention};
+
+/// Segments that are removed at a time.
+const SEGMENTS: usize = 4;
 
 /// How a write ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,12 +68,7 @@ impl Running {
             }
             OrderInput::SnapshotSaved { meta, file } => {
                 self.waiting.snapshot = Some((meta.clone(), file));
-                let upto = meta.position.index.saturating_sub(self.keep);
-                match self.log.compact(upto) {
-                    Ok(0) => {}
-                    Ok(_) => self.effects.push(Effect::Note("compacted", upto.to_string())),
-                    Err(e) => self.effects.push(Effect::Note("not compacted", e.to_string())),
-                }
+                self.retain(meta.position.index);
                 Input::Compacted { snapshot: meta, first_index: self.log.first_index() }
             }
             OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
@@ -85,6 +84,31 @@ impl Running {
             }
         };
         self.order.handle(self.now, input);
+    }
+
+    /// Lets what need not be kept go, as `order_thread/retaining.rs`: snapshots first.
+    fn retain(&mut self, newest: u64) {
+        let note = |what, e: &dyn std::fmt::Display| Effect::Note(what, e.to_string());
+        if self.retention != Retention::Everything {
+            self.log.roll();
+        }
+        let kept = match kept(&self.disk) {
+            Ok(kept) => kept,
+            Err(e) => return self.effects.push(note("not retained", &e)),
+        };
+        let kept: Vec<Kept> = kept.into_iter().filter(|kept| kept.raft_index <= newest).collect();
+        let log = &self.log;
+        let Some(cut) = self.retention.cut(0, &kept, |index| log.bytes_behind(index)) else {
+            return;
+        };
+        if let Err(e) = remove_before(&self.disk, cut.index) {
+            return self.effects.push(note("not retained", &e));
+        }
+        match self.log.compact_some(cut.raft_index, SEGMENTS) {
+            Ok(0) => {}
+            Ok(_) => self.effects.push(note("compacted", &cut.raft_index)),
+            Err(e) => self.effects.push(note("not compacted", &e)),
+        }
     }
 
     /// Does what *order* wants done, until it wants nothing more or something is to be written.

@@ -11,6 +11,7 @@ use synod_core::apply::{Outcome, Part};
 use synod_core::command::{Admit, Command, IssueTicket};
 use synod_core::group::Ask;
 use synod_core::log::disk::Disk as _;
+use synod_core::retention::Retention;
 use synod_sim::disk::SimDisk;
 
 /// The ticket by which nodes join, and one that is taken back again and again.
@@ -117,7 +118,10 @@ impl World {
     pub(crate) fn start_node(&mut self, m: u64) {
         self.boots += 1;
         let (boot, now) = (self.boots, self.now);
-        let keep = self.rng.below(30);
+        let retention = match self.rng.one_in(4) {
+            true => Retention::Everything,
+            false => Retention::Bytes(self.rng.below(6_000)),
+        };
         // The power may go again while the node reads its log.
         let goes_again = !self.is_calm() && boot > 4 && self.rng.one_in(8);
         let more = self.rng.below(12);
@@ -130,7 +134,7 @@ impl World {
         machine.started = now;
         match open(machine.disk.clone(), me, boot) {
             Ok(mut run) => {
-                run.keep = keep;
+                run.retention = retention;
                 machine.run = Some(run);
             }
             Err(e) => {
@@ -324,8 +328,18 @@ impl World {
         if self.about_members.is_empty() {
             return;
         }
-        let n = self.rng.below(self.about_members.len() as u64) as usize;
-        let command = self.about_members[n].clone();
+        // One that would admit somebody who is no member any more, rather than another.
+        let run = self.machines[&m].run.as_ref();
+        let is_ghost = |bytes: &&Bytes| match (Command::decode(bytes), run) {
+            (Ok(Command::Admit(admit)), Some(run)) => {
+                run.membership.joined(&admit.peer, &admit.nonce).is_none()
+            }
+            _ => false,
+        };
+        let ghosts: Vec<&Bytes> = self.about_members.iter().filter(is_ghost).collect();
+        let all: Vec<&Bytes> = self.about_members.iter().collect();
+        let from = if ghosts.is_empty() { all } else { ghosts };
+        let command = from[self.rng.below(from.len() as u64) as usize].clone();
         let request = self.request(m, Asked::Nobody);
         self.checker.count("late copies about members", 1);
         self.propose(m, command, request);

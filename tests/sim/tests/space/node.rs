@@ -13,6 +13,7 @@ use synod_core::group::{
 };
 use synod_core::log::{Log, Reader};
 use synod_core::order::{self, Entry, Order, Position, Role, SnapshotMeta};
+use synod_core::retention::Retention;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
 
@@ -148,8 +149,8 @@ pub(crate) struct Running {
     /// The node's clocks, set by the world before each step.
     pub(crate) now: Time,
     pub(crate) wall: u64,
-    /// So many entries stay in the log behind a snapshot.
-    pub(crate) keep: u64,
+    /// How much of the past it keeps.
+    pub(crate) retention: Retention,
     pub(crate) effects: Vec<Effect>,
 }
 

@@ -12,6 +12,7 @@ use synod_core::log::{self, Limits, Log, OpenError};
 use synod_core::order::{
     self, Config, Entry, EntryKind, Members, Order, Position, Recovered, Role,
 };
+use synod_core::retention::Retention;
 use synod_core::snapshot;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
@@ -139,7 +140,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         is_full: false,
         now: Time::ZERO,
         wall: 0,
-        keep: 0,
+        retention: Retention::Everything,
         effects,
     })
 }
