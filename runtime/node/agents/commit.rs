@@ -74,6 +74,9 @@ impl Task {
             Some(Ended::Applied(Outcome::Refused(_, why))) => {
                 (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
             }
+            Some(Ended::NotProposed(why @ NotProposed::Removed(_))) => {
+                return Ok(Some(Left::Removed(why.to_string())));
+            }
             Some(Ended::NotProposed(why)) => {
                 (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
             }

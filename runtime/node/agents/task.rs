@@ -93,12 +93,17 @@ pub(super) struct Batch {
 
 /// Why an engine is no longer driven.
 pub(super) enum Left {
-    Stopped { release: bool, done: Option<oneshot::Sender<()>> },
+    Stopped {
+        release: bool,
+        done: Option<oneshot::Sender<()>>,
+    },
     Died(String),
     Fresh(Box<Engine>),
     Behind,
     Halted,
     Superseded,
+    /// The node is no member of the space any more, and why it says so.
+    Removed(String),
 }
 
 /// How a wait for a fresh engine ended.
@@ -161,6 +166,10 @@ impl Task {
                     self.log("warning", "another node has taken the agent over");
                     self.view().stopped("another node has taken it over");
                     return;
+                }
+                Left::Removed(why) => {
+                    self.log("error", &why);
+                    return self.view().stopped(&why);
                 }
                 Left::Behind => {
                     self.renewal_is_void();
