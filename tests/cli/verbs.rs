@@ -36,6 +36,8 @@ fn facts_are_read_without_an_agent() {
     let world = World::new();
     let node = world.up_with("shop", SHOP);
     let none = world.run(["facts", "stock(_, _)"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (1, "", ""));
+    let none = world.run(["facts", "stok(_, _)"]);
     assert_eq!((none.code, none.stdout.as_str()), (1, ""));
     assert!(none.stderr.contains("no fact of this predicate was ever written"), "{none:?}");
     let goal = world.run(["facts", "stock(_, _), stock(_, _)"]);

@@ -142,6 +142,37 @@ fn a_node_that_is_cut_off_says_so_and_is_right_again_afterwards() {
 }
 
 #[test]
+fn what_became_of_an_unknown_write_can_be_asked_for_later() {
+    let group = Group::of_three_with("notes", NOTED);
+    let leads = |n: &usize| group.places[*n].members()["role"] == "leader";
+    let leader = (0..3).find(leads).unwrap();
+    let others: Vec<_> = (0..3).filter(|n| *n != leader).map(|n| &group.places[n]).collect();
+    let one = &group.places[leader];
+    one.node().broadcast("note(before)");
+    let signal =
+        |signal| others.iter().for_each(|other| crate::world::kill(other.node().pid(), signal));
+    signal(Signal::STOP);
+    let (status, answer) = one.try_broadcast("note(perhaps)");
+    signal(Signal::CONT);
+    // Its leader had it in its log, and did not know yet that it was cut off.
+    assert_eq!((status, &answer["outcome"]), (200, &json!("unknown")), "{answer}");
+    let path = format!("/v1/outcome/{}", answer["id"].as_str().unwrap());
+    wait_for("writes to go on", || one.try_broadcast("note(after)").0 == 200);
+    for _ in 0..3 {
+        one.node().broadcast("note(after)");
+    }
+    let outcome = one.node().ask("GET", &path, &Value::Null).unwrap();
+    let is_there = !one.node().query("notes", "noted(perhaps)").is_empty();
+    match outcome {
+        (200, told) => {
+            assert_eq!((&told["outcome"], is_there), (&json!("committed"), true), "{told}")
+        }
+        (404, told) => assert!(!is_there, "{told}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn all_start_again_at_once() {
     let mut group = Group::of_three_with("notes", NOTED);
     group.places[1].node().broadcast("note(before)");

@@ -479,7 +479,9 @@ pub(crate) async fn commit_draft(space: &Space, once: Option<Once>, draft: Draft
         Err(Some(Ended::Applied(Outcome::Refused(_, why)))) => {
             return Committed::Refused(why.to_string());
         }
-        Err(_) => return Committed::NotProposed(NotProposed::Stopping),
+        Err(Some(Ended::Applied(_))) => return Committed::NotProposed(NotProposed::Stopping),
+        // Nobody knows whether there is a session; that nothing was written in it is certain.
+        Err(None) => return Committed::NotProposed(NotProposed::NoQuorum),
     };
     let Draft { version, reads, ops } = draft;
     let origin = Origin::Session { id: session, seq, acked };
