@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 /// Bytes of commands after which a snapshot is taken without being asked for.
 pub(crate) const SNAPSHOT_BYTES: u64 = 32 << 20;
+/// Bytes of commands after which *order* is woken to know of them: it keeps them in memory until then.
+const MAX_UNTOLD: usize = 1 << 20;
 /// How long the thread works on a snapshot at a time, when commands wait.
 const SNAPSHOT_STEP: Duration = Duration::from_millis(1);
 
@@ -72,6 +74,10 @@ pub(super) struct ApplyThread {
     pub(super) boot: u64,
     /// When the membership was last told of.
     pub(super) told_membership: u64,
+    /// As above, to *order*.
+    pub(super) order_knows: u64,
+    /// Bytes of commands since *order* was last woken.
+    pub(super) untold_bytes: usize,
 }
 
 impl ApplyThread {
@@ -93,7 +99,7 @@ impl ApplyThread {
             });
             if self.through.index > before.index {
                 self.tell_reached();
-                drop(self.order.send(OrderInput::Applied(self.through.index)));
+                self.tell_order();
             }
             if stop {
                 return;
@@ -162,6 +168,7 @@ impl ApplyThread {
 
     fn commit(&mut self, data: &Bytes) {
         self.since_snapshot += data.len();
+        self.untold_bytes += data.len();
         let batch = match Batch::decode(data) {
             Ok(batch) => batch,
             // Every replica reads the same bytes alike: an entry that is no batch changes nothing.
@@ -185,6 +192,18 @@ impl ApplyThread {
                     pending.end(Ended::Applied(outcome));
                 }
             });
+        }
+    }
+
+    /// Lets *order* know how far the state has come. It looks by itself whenever it is awake, and is woken
+    /// only for what cannot wait until then.
+    fn tell_order(&mut self) {
+        self.shared.set_applied(self.through.index);
+        let changed = self.state.membership().changed_at();
+        let is_due = self.untold_bytes >= MAX_UNTOLD || self.shared.is_closing();
+        if is_due || changed != self.order_knows {
+            (self.untold_bytes, self.order_knows) = (0, changed);
+            drop(self.order.send(OrderInput::Applied));
         }
     }
 

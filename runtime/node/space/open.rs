@@ -13,7 +13,7 @@ use crate::store::fs_disk::FsDisk;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::Batch;
 use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES};
@@ -26,6 +26,10 @@ use synod_core::retention::Retention;
 pub(crate) const FOUNDER: u64 = 1;
 /// Ticks of 100 ms without word from the leader after which somebody stands for election, at least.
 const ELECTION_TICKS: u32 = 6;
+/// Ticks between a leader's heartbeats: two in a row may be lost before another stands for election.
+const HEARTBEAT_TICKS: u32 = 2;
+/// How long a leader's followers wait to hear of a commit, if no entries come with the word of it.
+const NOTICE_AFTER: Duration = Duration::from_millis(3);
 
 /// The file in a space's folder that says that it has had a log.
 pub(crate) const BEGUN: &str = "begun";
@@ -179,6 +183,8 @@ impl OpenSpace {
         let config = Config {
             generation,
             election_ticks: ELECTION_TICKS,
+            heartbeat_ticks: HEARTBEAT_TICKS,
+            notice_after: NOTICE_AFTER,
             ..Config::new(self.me.member, self.id, seed)
         };
         let order = Order::new(config, recovered, since(started))?;
@@ -265,6 +271,8 @@ impl OpenSpace {
             me: member,
             boot,
             told_membership,
+            order_knows: told_membership,
+            untold_bytes: 0,
         };
         let order_thread = OrderThread {
             id: self.id,

@@ -39,7 +39,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// What the thread is told.
 pub(super) enum OrderInput {
     Propose(Proposal),
-    Applied(u64),
+    /// The state has come further.
+    Applied,
     /// Give a reader of what is safe.
     Reader(oneshot::Sender<Reader<FsDisk>>),
     /// Find a Raft index that all that was acknowledged lies at or before; none if no leader says.
@@ -120,6 +121,8 @@ pub(super) struct Waiting {
     arrived: Arrived<PathBuf>,
     /// The snapshots that are kept, newest first.
     kept: Vec<Kept>,
+    /// How far the state had come when it was last looked at.
+    seen_applied: u64,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,
 }
@@ -158,6 +161,7 @@ impl OrderThread {
                 let Ok(input) = self.inputs.try_recv() else { break };
                 is_asked_to_stop |= self.take(input);
             }
+            self.look_at_applied();
             self.tell(group::Input::Give);
             goes_on = self.drain_outputs();
             if is_asked_to_stop {
@@ -238,22 +242,31 @@ impl OrderThread {
             }
             OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
             OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
-            OrderInput::Applied(raft_index) => {
-                self.order.handle(self.now(), Input::Applied { raft_index });
-                let changed = self.shared.membership().changed_at();
-                if changed != self.waiting.seen_membership {
-                    self.waiting.seen_membership = changed;
-                    self.tell(group::Input::MembersApplied);
-                    self.show_progress();
-                }
-                return false;
-            }
+            // Whatever came, it is looked at how far.
+            OrderInput::Applied => return false,
         };
         self.order.handle(self.now(), input);
         false
     }
 
+    /// Lets *order* know what the state contains, and does what a change of the members asks for.
+    fn look_at_applied(&mut self) {
+        let raft_index = self.shared.applied();
+        if raft_index <= self.waiting.seen_applied {
+            return;
+        }
+        self.waiting.seen_applied = raft_index;
+        self.order.handle(self.now(), Input::Applied { raft_index });
+        let changed = self.shared.membership().changed_at();
+        if changed != self.waiting.seen_membership {
+            self.waiting.seen_membership = changed;
+            self.tell(group::Input::MembersApplied);
+            self.show_progress();
+        }
+    }
+
     fn tick(&mut self) {
+        self.look_at_applied();
         let now = self.now();
         self.order.handle(now, Input::Timeout);
         self.tell(group::Input::Tick);

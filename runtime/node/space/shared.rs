@@ -70,6 +70,8 @@ pub(super) struct Shared {
     removed: AtomicU64,
     /// Bytes of frames of peers that wait.
     pub(super) inbox: AtomicUsize,
+    /// The Raft index that the state has come to.
+    applied: AtomicU64,
     pub(super) under_way: UnderWay,
 }
 
@@ -96,6 +98,7 @@ impl Shared {
             refused: AtomicU64::new(0),
             removed: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
+            applied: AtomicU64::new(0),
             under_way: UnderWay::default(),
         }
     }
@@ -231,6 +234,14 @@ impl Shared {
     /// it knows.
     pub(super) fn removed_at(&self) -> Option<u64> {
         self.removed.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn set_applied(&self, raft_index: u64) {
+        self.applied.store(raft_index, Ordering::Release);
+    }
+
+    pub(super) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
     }
 
     pub(super) fn refused(&self) {

@@ -34,6 +34,7 @@
 mod guard;
 mod members;
 mod message;
+mod notice;
 mod propose;
 mod reads;
 mod ready;
@@ -56,6 +57,7 @@ pub use types::{
 use crate::time::Time;
 use bytes::Bytes;
 use message::Mark;
+use notice::Notice;
 use raft::{RawNode, StateRole};
 use reads::Reads;
 use std::collections::VecDeque;
@@ -104,6 +106,9 @@ pub struct Order {
     committed: u64,
     applied: u64,
     next_tick: Time,
+    notice: Notice,
+    /// The time of the last input.
+    now: Time,
 }
 
 /// A [`Persist`] that is not on disk.
@@ -142,6 +147,8 @@ impl Order {
             told: (Role::Follower, hard_state.term, None),
             committed: applied,
             applied,
+            notice: Notice::default(),
+            now,
         };
         order.settle();
         Ok(order)
@@ -149,6 +156,7 @@ impl Order {
 
     /// Takes in what happened. Outputs follow from [`Order::poll_output`].
     pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = now;
         if let Input::Propose { ticket, data } = input {
             return self.propose(ticket, data);
         }
@@ -163,6 +171,7 @@ impl Order {
             }
             Input::Compacted { snapshot, first_index } => self.compacted(snapshot, first_index),
             Input::Fetched { first, entries } => self.fetched(first, entries),
+            Input::Hurry => self.notice.hurry(),
             Input::Message { from, bytes } => self.message(from, &bytes),
             Input::Persisted { number } => self.persisted(number),
             Input::Propose { .. } => {}
@@ -194,7 +203,10 @@ impl Order {
             Role::Leader if self.members.is_alone(self.config.node) && self.reads.is_empty() => {
                 return None;
             }
-            Role::Leader => "heartbeat",
+            Role::Leader => match self.notice.due() {
+                Some(at) if at < self.next_tick => return Some((at, "notice")),
+                _ => "heartbeat",
+            },
             Role::Follower | Role::Candidate => "election",
         };
         Some((self.next_tick, reason))

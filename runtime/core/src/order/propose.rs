@@ -59,6 +59,7 @@ impl Order {
             message.from = self.config.node;
             message.set_entries(entries.into());
             let stepped = self.raft.step(message);
+            self.notice.sent(index);
             debug_assert!(stepped.is_ok(), "all that Raft would refuse was refused: {stepped:?}");
         }
     }

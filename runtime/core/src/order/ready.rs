@@ -153,7 +153,7 @@ impl Order {
             return;
         };
         let through = Position { index: last.index, term: last.term };
-        self.committed = through.index;
+        let before = std::mem::replace(&mut self.committed, through.index);
         let entries = entries.iter().filter_map(|entry| self.committed_entry(entry)).collect();
         self.outputs.push_back(Output::Commit { entries, through });
         let end = self.raft.raft.raft_log.last_index();
@@ -166,6 +166,8 @@ impl Order {
             } else if self.raft.raft.raft_log.last_index() > end {
                 // Raft has appended the end of a joint configuration, and tells nobody by itself.
                 self.raft.raft.bcast_append();
+            } else {
+                self.notice(before);
             }
         }
     }

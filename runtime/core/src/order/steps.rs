@@ -40,6 +40,7 @@ impl Order {
     // Time and elections.
 
     pub(super) fn timeout(&mut self, now: Time) {
+        self.notice_due();
         if now < self.next_tick {
             return;
         }

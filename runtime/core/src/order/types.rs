@@ -109,6 +109,8 @@ pub enum Input {
         /// Entries from there on, contiguous.
         entries: Vec<Entry>,
     },
+    /// What is proposed next is awaited at a follower: it is to be told of the commit at once.
+    Hurry,
     /// Bytes from a peer.
     Message {
         /// Who sent them, as the transport has proved.

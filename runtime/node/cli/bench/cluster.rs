@@ -188,10 +188,14 @@ async fn idle(cluster: &Several, report: &mut Report) -> Result<(), Failure> {
         let times = cluster.nodes.iter().flatten().map(BenchNode::processor_time);
         Ok(times.collect::<Result<Vec<_>, _>>()?.iter().map(Duration::as_secs_f64).sum())
     };
-    let (before, start) = (time()?, Instant::now());
+    let (before, sent, start) = (time()?, cluster.sent().await?, Instant::now());
     sleep(IDLE).await;
-    let share = (time()? - before) / start.elapsed().as_secs_f64() / cluster.nodes.len() as f64;
-    report.figure("idle: processor time of a node", share * 100.0, "% of a core")
+    let (took, nodes) = (start.elapsed().as_secs_f64(), cluster.nodes.len());
+    let share = (time()? - before) / took / nodes as f64;
+    report.figure("idle: processor time of a node", share * 100.0, "% of a core")?;
+    let pairs = (nodes * nodes.saturating_sub(1) / 2).max(1);
+    let rate = (cluster.sent().await? - sent) as f64 / 1e3 / took / pairs as f64;
+    report.figure("idle: messages of a pair of nodes, both ways", rate, "KB/s")
 }
 
 /// An event of 256 bytes.

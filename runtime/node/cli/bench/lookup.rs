@@ -136,7 +136,7 @@ impl Lookup {
                 return node.stop().await;
             }
             node.stop().await?;
-            std::fs::remove_dir_all(folder.path().join("n"))
+            std::fs::remove_dir_all(folder.path().join("n0"))
                 .map_err(|error| Failure::error(format!("the node's folder: {error}")))?;
         }
         Ok(())

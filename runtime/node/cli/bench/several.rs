@@ -3,7 +3,7 @@
 use super::node::{BenchNode, Folder};
 use crate::cli::Failure;
 use std::time::{Duration, Instant};
-use synod::api::{CreateSpace, JoinSpace, Members, TicketInfo};
+use synod::api::{ConnectionInfo, CreateSpace, JoinSpace, Members, TicketInfo};
 use tokio::time::sleep;
 
 /// The space that is measured.
@@ -72,6 +72,16 @@ impl Several {
             sleep(LOOK).await;
         }
         Err(Failure::error("the nodes do not agree in time"))
+    }
+
+    /// Bytes that all nodes have sent to one another as messages, without gossip.
+    pub(super) async fn sent(&self) -> Result<u64, Failure> {
+        let mut sent = 0;
+        for node in self.nodes.iter().flatten() {
+            let all: Vec<ConnectionInfo> = node.client.get("/v1/peers/connections").await?;
+            sent += all.iter().map(|connection| connection.bytes_out).sum::<u64>();
+        }
+        Ok(sent)
     }
 
     pub(super) async fn leader_place(&self) -> Result<usize, Failure> {

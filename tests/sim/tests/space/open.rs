@@ -4,6 +4,7 @@ use super::apply::{Apply, folder, load};
 use super::node::{Effect, Me, Running, SPACE, Waiting};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
+use std::time::Duration;
 use synod_core::apply::State;
 use synod_core::command::Batch;
 use synod_core::group::{Coordinator, Identity, Proposals};
@@ -20,6 +21,10 @@ use synod_sim::disk::SimDisk;
 /// The Raft id of who founds a space.
 pub(crate) const FOUNDER: u64 = 1;
 const ELECTION_TICKS: u32 = 6;
+/// Ticks between a leader's heartbeats: two in a row may be lost before another stands for election.
+const HEARTBEAT_TICKS: u32 = 2;
+/// How long a leader's followers wait to hear of a commit, if no entries come with the word of it.
+const NOTICE_AFTER: Duration = Duration::from_millis(3);
 /// Segments so short that there is something to drop.
 const LIMITS: Limits = Limits { segment_bytes: 4096, pending_bytes: 1 << 20 };
 const BEGUN: &str = "begun";
@@ -102,6 +107,8 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     };
     let config = Config {
         election_ticks: ELECTION_TICKS,
+        heartbeat_ticks: HEARTBEAT_TICKS,
+        notice_after: NOTICE_AFTER,
         cache_bytes: 4096,
         ..Config::new(me.member, SPACE, boot)
     };

@@ -212,6 +212,10 @@ impl<T, A> Coordinator<T, A> {
             if batch.commands.is_empty() {
                 return;
             }
+            // Who gave it waits at a follower for the word that it is committed.
+            if shares.iter().any(|share| share.member != member) {
+                self.actions.push_back(Action::Raft(Input::Hurry));
+            }
             let ticket = self.ticket();
             self.batching.proposed.insert(ticket, shares);
             let data = batch.encode();

@@ -101,8 +101,17 @@ fn give(boot: u64, giving: u64, first: u64, of: &[u8]) -> Frame {
     Frame::Propose { boot, giving, first, commands: commands(of) }
 }
 
-/// What goes to Raft, with its ticket; nothing else may be done.
-fn batches(actions: Vec<Told>) -> Vec<(u64, Batch)> {
+/// What goes to Raft, with its ticket; nothing else may be done. What another member gave is hurried.
+fn batches(mut actions: Vec<Told>) -> Vec<(u64, Batch)> {
+    let is_hurry = |action: &Told| matches!(action, Action::Raft(ToRaft::Hurry));
+    let hurried = actions.extract_if(.., |action| is_hurry(action)).count();
+    let batches = batches_of(actions);
+    let is_foreign = |(_, batch): &&(u64, Batch)| batch.tags.iter().any(|tag| tag.member != 1);
+    assert_eq!(hurried, batches.iter().filter(is_foreign).count());
+    batches
+}
+
+fn batches_of(actions: Vec<Told>) -> Vec<(u64, Batch)> {
     let batch = |action| match action {
         Action::Raft(ToRaft::Propose { ticket, data }) => (ticket, Batch::decode(&data).unwrap()),
         other => panic!("{other:?}"),

@@ -9,6 +9,7 @@ mod check;
 mod hostile;
 mod log;
 mod member;
+mod notice;
 mod script;
 mod sim;
 mod sole;
