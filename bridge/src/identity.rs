@@ -57,6 +57,14 @@ struct Json {
     public: Option<String>,
 }
 
+/// Whether a peer has signed a message: its id holds its public key, as that of an Ed25519 key does.
+pub fn is_signed_by(peer: &PeerId, message: &[u8], signature: &[u8]) -> bool {
+    // A multihash of code 0 is what it is of.
+    let id = peer.to_bytes();
+    let Some(key) = id.strip_prefix(&[0]).and_then(|rest| rest.get(1..)) else { return false };
+    PublicKey::try_decode_protobuf(key).is_ok_and(|key| key.verify(message, signature))
+}
+
 impl Identity {
     /// A new one, in memory only.
     pub fn generate() -> Self {
@@ -79,6 +87,12 @@ impl Identity {
     /// The peer id that others know the node by.
     pub fn id(&self) -> PeerId {
         self.0.public().to_peer_id()
+    }
+
+    /// The node's signature of a message.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        // Ed25519 keys always sign.
+        self.0.sign(message).unwrap_or_default()
     }
 
     pub(crate) fn keypair(&self) -> &Keypair {

@@ -67,7 +67,7 @@ pub use conn::{Connection, OpenError, SendError};
 pub use event::{Deliver, Event, Events, Lane, Payload, Refusal};
 pub use files::{BOOK_FILE, SEEDS_FILE};
 pub use frame::VERSIONS;
-pub use identity::{IDENTITY_FILE, Identity, IdentityError};
+pub use identity::{IDENTITY_FILE, Identity, IdentityError, is_signed_by};
 pub use libp2p::{Multiaddr, PeerId};
 pub use limits::Limits;
 pub use psk::{KeyError, PrivateKey};

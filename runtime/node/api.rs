@@ -18,8 +18,8 @@ pub use peers::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use space::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RetainRequest, Retained,
-    TicketInfo, TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RecoverSpace, Recovered,
+    RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
 
 /// A term to be broadcast.

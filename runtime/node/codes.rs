@@ -1,7 +1,7 @@
 //! The codes of errors, for programs.
 
 /// Every code that an error may have, and the HTTP status (RFC 9110 §15) that it stands for.
-pub const CODES: [(&str, u16); 33] = [
+pub const CODES: [(&str, u16); 37] = [
     ("bad_request", 400),
     ("syntax", 400),
     ("program", 400),
@@ -16,7 +16,10 @@ pub const CODES: [(&str, u16); 33] = [
     ("not_claimed", 409),
     ("stopped", 409),
     ("local", 409),
+    ("quorum", 409),
+    ("recovered", 409),
     ("ticket", 400),
+    ("understood", 400),
     ("address", 400),
     ("join", 502),
     ("unreachable", 502),
@@ -33,6 +36,7 @@ pub const CODES: [(&str, u16); 33] = [
     ("stopping", 503),
     ("no_quorum", 503),
     ("behind", 503),
+    ("rebuilding", 503),
     ("unknown", 504),
     ("full", 507),
 ];

@@ -3,6 +3,7 @@
 mod facts;
 mod log;
 mod peers;
+mod recovering;
 mod spaces;
 mod warden;
 
@@ -17,7 +18,8 @@ use crate::folder::{Folder, FolderError, random};
 use crate::net::{Net, NetConfig};
 use crate::rates;
 use crate::space::{
-    Ended, Me, NoLinks, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error, not_proposed,
+    Ended, Marking, Me, NoLinks, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error,
+    not_proposed,
 };
 use bytes::Bytes;
 pub(crate) use log::told;
@@ -135,6 +137,7 @@ impl Node {
             node: folder.name.clone(),
             seed: random()?,
             me: Me::alone(),
+            marking: Marking::never(),
             links: Arc::new(NoLinks),
         };
         let opened = open.open();
@@ -172,6 +175,16 @@ impl Node {
             near.iter().map(|near| format!("{name}: {near}")).collect()
         };
         warnings.extend(self.0.net.get().map(|net| net.warnings()).unwrap_or_default());
+        let gone_on = self
+            .spaces()
+            .into_values()
+            .filter_map(|space| Some(format!("{}: {}", space.name(), space.is_apart()?)));
+        warnings.extend(gone_on);
+        let was_wrong = self.spaces().into_values().filter_map(|space| {
+            let why = space.rebuilding().or(space.was_wrong())?;
+            Some(format!("{}: {why}", space.name()))
+        });
+        warnings.extend(was_wrong);
         warnings.extend(spaces.iter().flat_map(|s: &SpaceInfo| near(&s.name, &s.near)));
         warnings.extend(agents.iter().flat_map(|a| near(&a.name, &a.near)));
         for agent in &agents {

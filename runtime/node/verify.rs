@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use synod_core::apply::State;
 use synod_core::command::Batch;
+use synod_core::export::{Forged, Signed, SignedEnd};
 use synod_core::log::disk::DiskError;
 use synod_core::log::{self, OpenError, ReadError};
 use synod_core::snapshot;
@@ -30,6 +31,9 @@ pub struct Verified {
     pub chain: String,
     /// Snapshots that are whole and lie on that chain, by index.
     pub snapshots: Vec<u64>,
+    /// How far voters have signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedBy>,
     /// Whether the log was closed in order, so that its very end is proven too.
     pub closed: bool,
     /// What a crash left at the end, never acknowledged: the next start cuts it.
@@ -70,6 +74,9 @@ pub enum Wrong {
         /// Why.
         why: synod_core::cbor::Error,
     },
+    /// The log holds signatures that are none.
+    #[error("{0}: the log was changed by somebody who has not the voters' keys")]
+    Forged(#[from] Forged),
     /// The log is shorter than it was.
     #[error(
         "{} ends at entry {last} (index {index}), and had come to entry {closed} when it was closed in \
@@ -120,6 +127,7 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
     let (recovered, _, reader) = log::inspect(&disk, Path::new("log"), Some(id))?;
     let mut state = State::new(id);
     let (mut entries, mut last, mut proven) = (0, 0, Vec::new());
+    let mut signed = Signed::behind(id, &state.place());
     for entry in reader.entries(recovered.first_index, u64::MAX)? {
         let entry = entry?;
         (entries, last) = (entries + 1, entry.index);
@@ -132,6 +140,7 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
         let batch = batch.map_err(|why| Wrong::Entry { entry: entry.index, index, why })?;
         for command in &batch.commands {
             state.apply(batch.time, command);
+            signed.follow(&state.place(), command, crate::net::is_signed_by)?;
             if let Some((path, chain)) = snapshots.get(&state.index()) {
                 if *chain != state.chain() {
                     return Err(Wrong::Chain { file: path.clone(), index: state.index() });
@@ -155,6 +164,7 @@ pub fn verify(folder: &Path) -> Result<Verified, Wrong> {
         commands: state.index(),
         chain: hex(&state.chain()),
         snapshots: proven,
+        signed: signed.end().cloned().map(SignedBy::from),
         closed: recovered.clean,
         torn: recovered.cut.map(|cut| cut.to_string()),
     })
@@ -173,8 +183,37 @@ pub struct VerifiedExport {
     pub last: u64,
     /// The chain at the last, in hexadecimal.
     pub chain: String,
-    /// How many voters signed that. Without one, the export says of itself alone that it is whole.
-    pub signatures: usize,
+    /// How far voters have signed it. Without that, it says of itself alone that it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedBy>,
+    /// What of its signatures does not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forged: Option<String>,
+}
+
+/// How far voters have signed a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignedBy {
+    /// The last index that they signed the chain of.
+    pub index: u64,
+    /// The space's generation then.
+    pub generation: u64,
+    /// By whom: the nodes' names where the log tells them, else their ids in the network.
+    pub by: Vec<String>,
+    /// Whether the log shows that they were most of its voters.
+    pub are_voters: bool,
+}
+
+impl From<SignedEnd> for SignedBy {
+    fn from(end: SignedEnd) -> Self {
+        let SignedEnd { index, generation, by, are_voters } = end;
+        let peer = |peer: &[u8]| {
+            synod_bridge::PeerId::from_bytes(peer)
+                .map_or_else(|_| hex(peer), |peer| peer.to_string())
+        };
+        let by = by.into_iter().map(|signer| signer.node.unwrap_or_else(|| peer(&signer.peer)));
+        Self { index, generation, by: by.collect(), are_voters }
+    }
 }
 
 /// Verifies an export, which is read as a stream. `progress` is told the index now and then.
@@ -182,13 +221,18 @@ pub fn verify_export(
     source: impl Read + Send,
     progress: impl FnMut(u64),
 ) -> Result<VerifiedExport, StreamError> {
-    let (header, end) = kb::verify(source, progress)?;
+    let kb::Followed { header, end, signed } = kb::verify(source, progress)?;
+    let (signed, forged) = match signed {
+        Ok(signed) => (signed.map(SignedBy::from), None),
+        Err(forged) => (None, Some(forged.to_string())),
+    };
     Ok(VerifiedExport {
         space: header.name,
         id: hex(&header.space),
         first: header.first,
         last: end.index,
         chain: hex(&end.chain),
-        signatures: end.signatures,
+        signed,
+        forged,
     })
 }

@@ -440,6 +440,12 @@ const REFUSED: &[Refused] = &[
         r#"{"retain": "1"}"#,
         "bad_request",
     ),
+    (
+        "POST /v1/spaces/{name}/recover",
+        "/v1/spaces/local/recover",
+        r#"{"understood": "recover local and lose what others have"}"#,
+        "local",
+    ),
     // Last: there is another space from here on.
     ("POST /v1/spaces", "", r#"{"name": "news"}"#, ""),
     ("POST /v1/spaces", "", r#"{"name": "news"}"#, "exists"),
@@ -454,6 +460,18 @@ const REFUSED: &[Refused] = &[
         "/v1/spaces/members/promote",
         r#"{"member": "1"}"#,
         "refused",
+    ),
+    (
+        "POST /v1/spaces/{name}/recover",
+        "/v1/spaces/news/recover",
+        r#"{"understood": "recover local and lose what others have"}"#,
+        "understood",
+    ),
+    (
+        "POST /v1/spaces/{name}/recover",
+        "/v1/spaces/news/recover",
+        r#"{"understood": "recover news and lose what others have"}"#,
+        "quorum",
     ),
 ];
 
@@ -482,7 +500,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("GET /v1/log", &["too_large"]),
     ("POST /v1/log/import", &["bad_request", "disk"]),
     ("POST /v1/spaces", &["net", "disk"]),
-    ("POST /v1/spaces/join", &["exists", "net", "disk"]),
+    ("POST /v1/spaces/join", &["exists", "net", "disk", "recovered"]),
+    ("POST /v1/spaces/{name}/recover", &["recovered", "refused", "unknown"]),
     ("POST /v1/spaces/{name}/leave", &["refused", "disk"]),
     ("POST /v1/spaces/{name}/retain", &["disk"]),
     ("GET /v1/peers/id", &["net"]),

@@ -1,6 +1,7 @@
 //! What the verbs print, where, and with which status they end.
 
 use crate::SHOP;
+use crate::pty::Terminal;
 use crate::world::{Process, Ran, World, children, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -355,4 +356,29 @@ fn help_goes_to_stdout() {
     }
     let ran = world.run::<&str>([]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn a_space_is_recovered_by_who_types_what_is_lost_and_only_where_it_must_be() {
+    let world = World::on_loopback();
+    let node = world.up(&["--node", "alpha"]);
+    node.post("/v1/spaces", &serde_json::json!({"name": "bank"}));
+    let words = "recover bank and lose what others have";
+    let typed = |line: &str| {
+        let mut terminal = Terminal::start(world.command(["space", "recover", "bank"]));
+        terminal.until("bank goes on with this node alone");
+        terminal.until(&format!("Type `{words}`: "));
+        terminal.keys(&format!("{line}\r"));
+        terminal
+    };
+    let mut other = typed("yes");
+    other.until("those are other words: bank is as it was");
+    assert_eq!(other.wait(), 2);
+    // The words alone do not do it: nothing is lost.
+    let mut healthy = typed(words);
+    healthy.until("a quorum of bank can be reached (1 of 1: alpha)");
+    assert_eq!(healthy.wait(), 2);
+    assert_eq!(node.get("/v1/spaces/members?space=bank")["generation"], 0);
+    let local = world.run(["space", "recover", "local", "--understood", words]);
+    assert!(local.code == 2 && local.stderr.contains("this node's alone"), "{local:?}");
 }

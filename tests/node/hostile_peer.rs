@@ -177,7 +177,7 @@ fn who_knows_the_key_but_is_no_member_is_not_listened_to() {
     let me = attacker.bridge.id().to_bytes();
     let send_all = || {
         for (n, target) in attacker.targets.iter().enumerate() {
-            let token = token(&key, &me, &target.to_bytes());
+            let token = token(&key, 0, &me, &target.to_bytes());
             let to = n as u64 + 1;
             for from in 0..4 {
                 let forged = message(id, 0, from, to, &[2, 1, 0]);
@@ -225,7 +225,7 @@ fn a_member_that_has_gone_mad_is_refused_what_makes_no_sense() {
     let mut random = Random::new(2);
     let mut send_all = || {
         for target in &attacker.targets {
-            let token = token(&key, &me, &target.to_bytes());
+            let token = token(&key, 0, &me, &target.to_bytes());
             let raft = |message: Vec<u8>| Frame::Raft(message.into());
             for to in 1..4 {
                 let mut frames = vec![

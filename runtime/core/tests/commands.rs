@@ -9,10 +9,11 @@ use bytes::Bytes;
 use cddl::Schema;
 use synod_core::apply::{Change, Outcome, Refusal, Restore, State};
 use synod_core::cbor::{Reader, Writer};
-use synod_core::command::{Admit, Configure, IssueTicket, Recover, Tag};
+use synod_core::command::{Admit, Checkpoint, Configure, IssueTicket, Recover, Signature, Tag};
 use synod_core::command::{
     Batch, Claim, Command, Declaration, Letter, Mode, Op, Origin, Record, Transaction,
 };
+use synod_core::group::Mark;
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
 use synod_core::transaction::Draft;
@@ -147,9 +148,29 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         (
             "recover",
-            Command::Recover(Recover { generation: 1, voter: 3, words: "I know".to_owned() }),
+            Command::Recover(Recover {
+                generation: 1,
+                voter: 3,
+                node: "athens".to_owned(),
+                dropped: [(1, "sparta".to_owned()), (2, "corinth".to_owned())].into(),
+                words: "I know".to_owned(),
+            }),
         ),
+        ("checkpoint", Command::Checkpoint(checkpoint())),
     ]
+}
+
+fn checkpoint() -> Checkpoint {
+    let signature = |member, peer: &'static [u8]| Signature {
+        member,
+        peer: Bytes::from_static(peer),
+        bytes: Bytes::from_static(&[6; 64]),
+    };
+    Checkpoint {
+        generation: 1,
+        mark: Mark { index: 65_536, chain: [4; 32], digest: [5; 32] },
+        signatures: vec![signature(1, b"\x00\x24peer"), signature(3, b"")],
+    }
 }
 
 fn admit(ticket: Option<[u8; 32]>) -> Admit {
@@ -325,7 +346,7 @@ fn everything_is_what_the_grammar_says_and_nothing_else() {
         assert!(!schema.matches(rule, &[&[bytes[0] + 1], &bytes[1..], &[0xf7]].concat()), "{name}");
     }
     let refused = [
-        ("command", "830c60"),           // of a kind that there is not
+        ("command", "830d60"),           // of a kind that there is not
         ("command", "8300636162635001"), // a nonce that is too short
         ("command", "830002500101010101010101010101010101010101"), // a label that is no text
         ("outcome", "82010d"),           // a refusal that there is not

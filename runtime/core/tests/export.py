@@ -15,6 +15,6 @@ print("header", header[0], header[1], header[2].hex(), header[3], header[4], hea
 while True:
     item = decoder.decode()
     if item[0] == "end":
-        print("end", item[1], item[2].hex(), len(item[3]))
+        print("end", item[1], item[2].hex())
         break
     print("envelope", item[0], item[1], item[2][0], item[3].hex())

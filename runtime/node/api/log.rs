@@ -12,7 +12,7 @@ pub struct LogEntry {
     /// The same in microseconds since 1970.
     pub micros: u64,
     /// `transaction`, `session`, `claim`, `letter`, `release`, `drop_letters`, `module`, `admit`, `ticket`,
-    /// `revoke_tickets`, `members`, `recover` or `malformed`.
+    /// `revoke_tickets`, `members`, `recover`, `checkpoint` or `malformed`.
     pub kind: String,
     /// Who: an agent's name, a session's label, a module's name.
     pub by: String,

@@ -20,8 +20,41 @@ pub struct Members {
     pub index: u64,
     /// How often the space was recovered by hand.
     pub generation: u64,
+    /// How it last was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Recovered>,
+    /// The generation to which the space has gone on without this node, which is to leave and to join
+    /// again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_on: Option<u64>,
     /// By id.
     pub members: Vec<MemberInfo>,
+}
+
+/// How a space was recovered by hand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The index of the command that says so.
+    pub index: u64,
+    /// When (RFC 3339).
+    pub time: String,
+    /// The node that went on alone.
+    pub node: String,
+    /// The nodes that were members no longer.
+    pub dropped: Vec<String>,
+}
+
+/// Goes on with a space alone, when most of its voters are lost for good.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverSpace {
+    /// `recover NAME and lose what others have`: that this is understood.
+    pub understood: String,
+}
+
+/// What somebody says who recovers a space.
+pub fn recovery_words(space: &str) -> String {
+    format!("recover {space} and lose what others have")
 }
 
 /// A member of a space.

@@ -43,6 +43,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("space remove", &["synod space remove gamma"]),
     ("space transfer", &["synod space transfer beta"]),
     ("space retain", &["synod space retain bank 64MiB", "synod space retain bank everything"]),
+    (
+        "space recover",
+        &[
+            "synod space recover bank",
+            "synod space recover bank --understood 'recover bank and lose what others have'",
+        ],
+    ),
     ("log show", &["synod log show"]),
     ("log tail", &["synod log tail"]),
     ("log export", &["synod log export bank.cbor"]),

@@ -30,6 +30,7 @@ mod peer;
 mod progress;
 mod publish;
 mod query;
+mod recover;
 mod repl;
 mod replay;
 mod run;

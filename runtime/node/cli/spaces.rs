@@ -1,14 +1,15 @@
-//! `synod space create|ticket|join|leave|list|members|promote|remove|transfer|retain`
+//! `synod space create|ticket|join|leave|list|members|promote|remove|transfer|retain|recover`
 
 use super::client::{Client, encode};
+use super::recover::Recover;
 use super::space::SpaceArg;
 use super::table::Table;
 use super::{Failure, Global, Verdict, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use synod::api::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RetainRequest, Retained,
-    SpaceInfo, TicketInfo, TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, Recovered,
+    RetainRequest, Retained, SpaceInfo, TicketInfo, TicketRequest,
 };
 use synod_core::retention::Retention;
 
@@ -35,6 +36,8 @@ pub(crate) enum Space {
     Transfer(Member),
     /// Say how much of a space's past this node keeps
     Retain(Retain),
+    /// Go on with a space alone, when most of its voters are lost for good
+    Recover(Recover),
 }
 
 /// What to found.
@@ -131,6 +134,7 @@ impl Space {
             Self::Remove(member) => member.change(&client, "remove", global).await,
             Self::Transfer(member) => member.change(&client, "transfer", global).await,
             Self::Retain(Retain { name, retain }) => keep(&client, &name, retain, global).await,
+            Self::Recover(recover) => recover.run(&client, global).await,
         }
     }
 }
@@ -223,7 +227,7 @@ async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
 }
 
 /// Shows who takes part.
-fn show(members: &Members, global: &Global) -> Result<Verdict, Failure> {
+pub(super) fn show(members: &Members, global: &Global) -> Result<Verdict, Failure> {
     let mut out = global.out();
     if out.is_json() {
         out.json(members)?;
@@ -240,6 +244,19 @@ fn show(members: &Members, global: &Global) -> Result<Verdict, Failure> {
         None => "without a leader: are most of its voters reachable?".to_owned(),
     };
     out.line(format_args!("{space}  {led}  term {term}  index {index}"))?;
+    if let Some(Recovered { index, time, node, dropped }) = &members.recovered {
+        let generation = members.generation;
+        let without = if dropped.is_empty() { "nobody".to_owned() } else { dropped.join(", ") };
+        out.line(format_args!(
+            "generation {generation}: recovered by {node} at {time}, index {index}, without {without}"
+        ))?;
+    }
+    if let Some(generation) = members.gone_on {
+        super::say::say(format_args!(
+            "this space was recovered at generation {generation}, without this node: leave it (synod space \
+             leave {space}) and join again by a new ticket"
+        ));
+    }
     let mut table = Table::new(["ID", "NODE", "PART", "STATE", "LAG", "PEER"]);
     for member in &members.members {
         let state = match member {

@@ -4,8 +4,8 @@ use super::body::Input;
 use super::error::ApiError;
 use super::routes::InSpace;
 use crate::api::{
-    CreateSpace, JoinSpace, LeftSpace, MemberRequest, Members, RetainRequest, Retained, SpaceInfo,
-    TicketInfo, TicketRequest,
+    CreateSpace, JoinSpace, LeftSpace, MemberRequest, Members, RecoverSpace, RetainRequest,
+    Retained, SpaceInfo, TicketInfo, TicketRequest,
 };
 use crate::node::Node;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -28,6 +28,7 @@ pub(super) fn router() -> Router<Node> {
         .route("/v1/spaces/members/{what}", post(change))
         .route("/v1/spaces/{name}/leave", post(leave))
         .route("/v1/spaces/{name}/retain", post(retain))
+        .route("/v1/spaces/{name}/recover", post(recover))
 }
 
 async fn list(State(node): State<Node>) -> Json<Vec<SpaceInfo>> {
@@ -88,4 +89,12 @@ async fn retain(
 ) -> Answer<Retained> {
     let Path(name) = name?;
     Ok(Json(node.retain(&name, &request.retain).await?))
+}
+
+async fn recover(
+    State(node): State<Node>,
+    name: InPath<String>,
+    Input(request): Input<RecoverSpace>,
+) -> Answer<Members> {
+    Ok(Json(node.recover_space(&name?.0, &request.understood).await?))
 }

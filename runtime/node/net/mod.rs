@@ -87,6 +87,7 @@ struct ListenFile {
 pub(crate) struct Net {
     bridge: OnceLock<Bridge>,
     me: PeerId,
+    identity: Identity,
     routes: Routes,
     runtime: tokio::runtime::Handle,
     /// Identities that more than one node was seen to have.
@@ -152,11 +153,12 @@ impl Net {
             private,
             allow: (!allow.is_empty()).then_some(allow),
             mdns: !config.no_mdns,
-            ..Config::new(identity, folder.root().to_path_buf())
+            ..Config::new(identity.clone(), folder.root().to_path_buf())
         };
         let net = Arc::new(Self {
             bridge: OnceLock::new(),
             me,
+            identity: identity.clone(),
             routes: Routes::new(me),
             node: folder.name.clone(),
             agents: agents.clone(),
@@ -197,6 +199,11 @@ impl Net {
         }
     }
 
+    /// A space has come to another generation.
+    pub(crate) fn renew_tokens(&self) {
+        self.routes.renew();
+    }
+
     /// Frames of this space find it no longer.
     pub(crate) fn remove_space(&self, id: [u8; 32]) {
         self.routes.remove(id);
@@ -229,7 +236,9 @@ impl Net {
     fn heed(self: &Arc<Self>, event: Event) {
         match event {
             Event::Message { peer, bytes, .. } => {
-                self.routes.deliver(peer, bytes.into_vec().into())
+                if let Some(answer) = self.routes.deliver(peer, bytes.into_vec().into()) {
+                    self.send(&peer.to_bytes(), Lane::Normal, answer);
+                }
             }
             Event::Connected { peer, address } => {
                 tracing::info!("connected with {peer} at {address}");
@@ -276,6 +285,14 @@ impl Links for Net {
         bridge.send(peer, lane, frame.into()).is_ok()
     }
 
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.identity.sign(message)
+    }
+
+    fn is_signed_by(&self, peer: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        is_signed_by(peer, message, signature)
+    }
+
     fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer) {
         let (Ok(peer), Some(bridge)) = (PeerId::from_bytes(peer), self.bridge()) else {
             return (offer.done)(false);
@@ -289,6 +306,11 @@ impl Links for Net {
             (offer.done)(sent.is_ok());
         });
     }
+}
+
+/// Whether a peer, by its id in the network, has signed a message.
+pub(crate) fn is_signed_by(peer: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    PeerId::from_bytes(peer).is_ok_and(|peer| synod_bridge::is_signed_by(&peer, message, signature))
 }
 
 fn same_identity(peer: PeerId) -> String {

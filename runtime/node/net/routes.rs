@@ -4,9 +4,15 @@ use crate::space::Space;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use synod_bridge::PeerId;
 use synod_core::group::{self, Frame};
+
+/// Older generations whose members are told that the space has gone on, at most.
+const MAX_OLDER: u64 = 16;
+/// How often a peer is told.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// The spaces that frames may be for, each with the key that its members know.
 pub(super) struct Routes {
@@ -20,6 +26,8 @@ pub(super) struct Routes {
 
 struct Tokens {
     of: Vec<([u8; 16], Space)>,
+    /// When it was last told that a space has gone on without it.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Routes {
@@ -50,6 +58,11 @@ impl Routes {
         tokens.of.iter().find(|(known, _)| known == token).map(|(_, space)| space.clone())
     }
 
+    /// A space has come to another generation: its tokens are others.
+    pub(super) fn renew(&self) {
+        self.tokens.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The space of this id, and its key.
     pub(super) fn find(&self, id: &[u8; 32]) -> Option<(Space, [u8; 32])> {
         let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +77,8 @@ impl Routes {
     /// The tokens that this node makes for a peer.
     pub(super) fn tokens_for(&self, peer: PeerId) -> Vec<[u8; 16]> {
         let (from, to) = (self.me.to_bytes(), peer.to_bytes());
-        self.all().iter().map(|(_, key)| group::token(key, &from, &to)).collect()
+        let token = |(space, key): &(Space, _)| group::token(key, space.generation(), &from, &to);
+        self.all().iter().map(token).collect()
     }
 
     /// Whether one of these tokens of a peer is that of a space that it is a member of: no longer is
@@ -75,19 +89,45 @@ impl Routes {
         spaces.any(|space| space.membership().of_peer(&id).is_some())
     }
 
-    /// Hands a frame to its space. One of no space here is somebody's who is no member.
-    pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) {
+    /// Hands a frame to its space. One of no space here is somebody's who is no member; one of an older
+    /// generation is a member's that has not heard: the frame that tells it is returned.
+    pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) -> Option<Bytes> {
         let Ok(token) = Frame::token(&frame) else {
             self.refuse();
-            return tracing::debug!("{peer} sent what is no frame between members");
+            tracing::debug!("{peer} sent what is no frame between members");
+            return None;
         };
         match self.shown(peer, &token) {
-            Some(space) => space.receive(peer.to_bytes().into(), frame),
+            Some(space) => {
+                space.receive(peer.to_bytes().into(), frame);
+                None
+            }
             None => {
                 self.refuse();
                 tracing::debug!("{peer} sent a frame of a space that it shares with nobody here");
+                self.tell_gone_on(peer, token)
             }
         }
+    }
+
+    /// What is said to who sends frames of an older generation, now and then.
+    fn tell_gone_on(&self, peer: PeerId, token: [u8; 16]) -> Option<Bytes> {
+        let (me, id, tokens) = (self.me.to_bytes(), peer.to_bytes(), self.tokens_of(peer));
+        for (space, key) in self.all() {
+            let now = space.generation();
+            let older = now.saturating_sub(MAX_OLDER)..now;
+            let is_it = |then: &u64| group::token(&key, *then, &id, &me) == token;
+            if let Some(then) = older.into_iter().find(is_it) {
+                let mut told = tokens.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
+                    return None;
+                }
+                *told = Some(Instant::now());
+                let to_peer = group::token(&key, then, &me, &id);
+                return Some(Frame::Recovered { generation: now }.encode(&to_peer));
+            }
+        }
+        None
     }
 
     /// Counts a frame or a stream that was not listened to.
@@ -115,9 +155,11 @@ impl Routes {
         known.unwrap_or_else(|| {
             let (from, to) = (peer.to_bytes(), self.me.to_bytes());
             let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
-            let token = |key: &[u8; 32]| group::token(key, &from, &to);
-            let of = spaces.iter().map(|(space, key)| (token(key), space.clone())).collect();
-            let tokens = Arc::new(Tokens { of });
+            let token = |(space, key): &(Space, _)| {
+                (group::token(key, space.generation(), &from, &to), space.clone())
+            };
+            let of = spaces.iter().map(token).collect();
+            let tokens = Arc::new(Tokens { of, told: Mutex::default() });
             // Under the lock of the spaces: none is added meanwhile.
             let mut all = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
             all.insert(peer, Arc::clone(&tokens));

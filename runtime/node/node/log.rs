@@ -5,7 +5,7 @@ use crate::api::{ErrorBody, Imported, LogEntry, LogPlace};
 use crate::past::export::Exporter;
 use crate::past::import::{Import, ImportError};
 use crate::past::{At, Filter, Past, PastError, Span, Told};
-use crate::space::{Me, NoLinks, OpenSpace, Space, error, hex};
+use crate::space::{Marking, Me, NoLinks, OpenSpace, Space, error, hex};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::pin::pin;
@@ -202,6 +202,7 @@ impl Node {
             node: self.0.folder.name.clone(),
             seed: crate::folder::random().map_err(|e| failed(&e))?,
             me: Me::alone(),
+            marking: Marking::never(),
             links: Arc::new(NoLinks),
         };
         let space = open.open().map_err(|e| failed(&e))?;

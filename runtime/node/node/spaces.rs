@@ -1,13 +1,16 @@
 //! The spaces of a node that have other members: founded, joined, left, and who takes part.
 
+use super::recovering::renew_engines;
 use super::{LOCAL, Node, StartError, stopping};
-use crate::api::{ErrorBody, MemberInfo, Members, Retained, TicketInfo};
+use crate::api::{ErrorBody, MemberInfo, Members, Recovered, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
 use crate::hex::{fixed, hex, unhex};
 use crate::net::Net;
 use crate::net::ticket::{MAX_ADDRESSES, Ticket};
 use crate::rfc3339;
-use crate::space::{Ended, FOUNDER, Leader, Me, OpenSpace, Space, error, not_proposed};
+use crate::space::{
+    Ended, FOUNDER, Leader, Marking, Me, OpenSpace, Space, error, gone_on, not_proposed,
+};
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +25,7 @@ const TICKET_TIME: Duration = Duration::from_secs(24 * 3600);
 /// How many nodes a ticket admits, if it is not said.
 const TICKET_USES: u32 = 100;
 /// How long a node that has joined waits for the space's log to begin to come.
-const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long this node has to see that a member is gone, once the leader does.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -67,6 +70,7 @@ impl Node {
             node: self.0.folder.name.clone(),
             seed: random()?,
             me,
+            marking: Marking::default(),
             links: Arc::clone(net) as Arc<dyn crate::space::Links>,
             folder,
         })
@@ -76,6 +80,7 @@ impl Node {
         let key = fixed(&member.key);
         let key = key.ok_or_else(|| error("damaged", "the space's key is none"))?;
         net.add_space(space.clone(), key);
+        tokio::spawn(renew_engines(Arc::downgrade(&self.0), space.clone()));
         if member.member == FOUNDER {
             tokio::spawn(found(
                 space.clone(),
@@ -169,6 +174,9 @@ impl Node {
         check_name(&name)?;
         let _only = self.0.importing.lock().await;
         if let Some(known) = self.spaces().values().find(|space| space.id() == ticket.space) {
+            if let Some(generation) = known.gone_on() {
+                return Err(error("recovered", gone_on(generation)));
+            }
             // A program that is run twice with the same ticket has what it wants.
             let known = known.name().to_owned();
             return self.members(Some(&known)).await;
@@ -204,8 +212,9 @@ impl Node {
     pub async fn leave_space(&self, name: &str) -> Result<String, ErrorBody> {
         let space = self.shared_space(Some(name))?;
         let net = self.net().await?;
-        // Whoever was removed has nobody to ask.
-        let me = self.me_in(&space, &net).filter(|_| space.removed_at().is_none());
+        // Whoever was removed, or left behind by a recovery, has nobody to ask.
+        let is_member = space.removed_at().is_none() && space.gone_on().is_none();
+        let me = self.me_in(&space, &net).filter(|_| is_member);
         if let Some(me) = me {
             let others = space.membership().members().len() > 1;
             if others && space.leader().leader == Some(me) {
@@ -283,6 +292,13 @@ impl Node {
             leader,
             index,
             generation: membership.generation(),
+            recovered: membership.recovery().map(|recovery| Recovered {
+                index: recovery.index,
+                time: rfc3339::format(recovery.time),
+                node: recovery.node.clone(),
+                dropped: recovery.dropped.clone(),
+            }),
+            gone_on: space.gone_on(),
             members: membership.members().iter().map(info).collect(),
         })
     }
@@ -318,12 +334,12 @@ impl Node {
         self.members(space).await
     }
 
-    fn me_in(&self, space: &Space, net: &Net) -> Option<u64> {
+    pub(super) fn me_in(&self, space: &Space, net: &Net) -> Option<u64> {
         space.membership().of_peer(&net.me().to_bytes()).map(|(id, _)| id)
     }
 
     /// A space that may have other members.
-    fn shared_space(&self, name: Option<&str>) -> Result<Space, ErrorBody> {
+    pub(super) fn shared_space(&self, name: Option<&str>) -> Result<Space, ErrorBody> {
         let space = self.space(name)?;
         if space.name() == LOCAL {
             let text = "the space local is this node's alone: found one for several nodes with \

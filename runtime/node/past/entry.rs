@@ -167,10 +167,22 @@ fn describe(entry: &mut LogEntry, command: Command, session: Option<String>) {
             });
             entry.what = Some(named.collect::<Vec<_>>().join(", "));
         }
+        Command::Checkpoint(checkpoint) => {
+            "checkpoint".clone_into(&mut entry.kind);
+            let signers =
+                checkpoint.signatures.iter().map(|signature| signature.member.to_string());
+            let signers: Vec<_> = signers.collect();
+            let (index, signers) = (checkpoint.mark.index, signers.join(" "));
+            entry.what = Some(format!("index {index}, signed by {signers}"));
+        }
         Command::Recover(recover) => {
             "recover".clone_into(&mut entry.kind);
-            let (generation, voter) = (recover.generation, recover.voter);
-            entry.what = Some(format!("generation {generation}, voter {voter}"));
+            let generation = recover.generation;
+            let dropped: Vec<_> = recover.dropped.values().map(String::as_str).collect();
+            let without = if dropped.is_empty() { "nobody".to_owned() } else { dropped.join(", ") };
+            entry.what =
+                Some(format!("generation {generation}, without {without}: {}", recover.words));
+            entry.by = recover.node;
         }
     }
 }

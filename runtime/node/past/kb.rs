@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use synod_core::apply::{Chain, State};
 use synod_core::command::Command;
-use synod_core::export::{End, Envelope, ExportError, Header};
+use synod_core::export::{End, Envelope, ExportError, Forged, Header, Signed, SignedEnd};
 
 /// What an export leads to.
 #[derive(Debug)]
@@ -24,6 +24,17 @@ pub struct Replayed {
     pub state: State,
     /// The end, if the export was read so far.
     pub end: Option<End>,
+}
+
+/// An export that is whole.
+#[derive(Debug)]
+pub struct Followed {
+    /// What it says of itself.
+    pub header: Header,
+    /// Where it ends.
+    pub end: End,
+    /// How far voters have signed it, or why that does not hold.
+    pub signed: Result<Option<SignedEnd>, Forged>,
 }
 
 /// Why an export leads nowhere.
@@ -59,25 +70,42 @@ impl From<io::Error> for ReplayError {
     }
 }
 
-/// Reads an export to its end and follows its chain. `progress` is told the index now and then. Blocks.
+/// Reads an export to its end, follows its chain, and looks for signatures of voters. `progress` is told the index now and then. Blocks.
 pub fn verify(
     source: impl Read + Send,
     mut progress: impl FnMut(u64),
-) -> Result<(Header, End), StreamError> {
+) -> Result<Followed, StreamError> {
     thread::scope(|scope| {
         let (parsed, to_verify) = sync_channel(QUEUE);
         let read = move || read(source, &parsed);
         thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, read)?;
         let (mut following, mut found) = (Following::default(), None);
+        let (mut signed, mut forged) = (None, None);
         for step in to_verify {
             let (step, failed) = following.step(step);
             if let Some(e) = failed {
                 return Err(e);
             }
             match (step, found.take()) {
-                (Some(Step::Header(header)), _) => found = Some(header),
-                (Some(Step::End(end, _)), Some(header)) => return Ok((header, end)),
+                (Some(Step::Header(header)), _) => {
+                    let index = header.first.saturating_sub(1);
+                    let place = Chain { index, time: 0, hash: header.chain };
+                    signed = Some(Signed::behind(header.space, &place));
+                    found = Some(header);
+                }
+                (Some(Step::End(end, _)), Some(header)) => {
+                    let signed = signed.as_ref().and_then(Signed::end).cloned();
+                    let signed = forged.map_or(Ok(signed), Err);
+                    return Ok(Followed { header, end, signed });
+                }
                 (Some(Step::Commands(group)), header) => {
+                    for (place, command) in &group {
+                        let follow = |signed: &mut Signed| {
+                            signed.follow(place, command, crate::net::is_signed_by)
+                        };
+                        let followed = signed.as_mut().map_or(Ok(()), follow);
+                        forged = forged.or(followed.err());
+                    }
                     group.last().iter().for_each(|(place, _)| progress(place.index));
                     found = header;
                 }

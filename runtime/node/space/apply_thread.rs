@@ -1,12 +1,15 @@
 //! The thread that drives *apply*: it owns the state, tells the feed and whoever waits, and takes
 //! snapshots a little at a time between commands.
 
+mod rebuilding;
+
 use super::feed::Feed;
 use super::order_thread::OrderInput;
 use super::proposal::Ended;
 use super::shared::Shared;
 use super::snapshots::{Snapshots, Writing};
 use bytes::Bytes;
+pub(crate) use rebuilding::Marking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
@@ -45,11 +48,15 @@ pub(super) enum ApplyInput {
     Reach { raft_index: u64, reached: oneshot::Sender<u64> },
     /// Take a snapshot if one is due for what is to be forgotten.
     Tend,
+    /// Makes the state another than the log says, as a broken machine might.
+    #[cfg(test)]
+    Break(synod_core::command::Command),
     /// Nothing more comes.
     Stop,
 }
 
 pub(super) struct ApplyThread {
+    pub(super) space: [u8; 32],
     pub(super) state: State,
     pub(super) inputs: Receiver<ApplyInput>,
     pub(super) order: Sender<OrderInput>,
@@ -78,6 +85,7 @@ pub(super) struct ApplyThread {
     pub(super) order_knows: u64,
     /// Bytes of commands since *order* was last woken.
     pub(super) untold_bytes: usize,
+    pub(super) marking: Marking,
 }
 
 impl ApplyThread {
@@ -116,7 +124,10 @@ impl ApplyThread {
     /// The next input; none if the time went into the snapshot.
     fn next_input(&mut self) -> Option<ApplyInput> {
         if self.writing.is_none() {
-            return Some(self.inputs.recv().unwrap_or(ApplyInput::Stop));
+            return self.marking.next_input(&self.inputs).or_else(|| {
+                self.mark();
+                None
+            });
         }
         match self.inputs.try_recv() {
             Ok(input) => Some(input),
@@ -138,6 +149,7 @@ impl ApplyThread {
                     self.members = members;
                 }
                 self.through = Position { index, term };
+                self.judge();
             }
             ApplyInput::Through(through) => self.through = through,
             ApplyInput::Inspect(look) => look(&mut self.state),
@@ -161,6 +173,11 @@ impl ApplyThread {
             }
             ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
             ApplyInput::Tend => self.tend(),
+            #[cfg(test)]
+            ApplyInput::Break(command) => {
+                let place = self.state.place();
+                self.state.apply_followed(&place, Some(command));
+            }
             ApplyInput::Stop => return true,
         }
         false
@@ -174,12 +191,16 @@ impl ApplyThread {
             // Every replica reads the same bytes alike: an entry that is no batch changes nothing.
             Err(e) => return tracing::error!("a log entry is not a batch of commands: {e}"),
         };
+        self.marking.begin_batch(&batch);
         let mut changes = Vec::new();
         let mut ended = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
             let applied = self.state.apply(batch.time, command);
             changes.extend(applied.change.map(Arc::new));
             ended.push(Some(applied.outcome));
+            if self.marking.is_due(applied.index) {
+                self.mark();
+            }
         }
         // The feed first: whoever is told that a write is done may look for it at once.
         self.feed.push(self.state.index(), changes);
@@ -238,6 +259,7 @@ impl ApplyThread {
                 self.state = state;
                 (self.through, self.members, self.since_snapshot) = (at, members, 0);
                 self.snapshot_time = Some(self.state.time());
+                self.marking.begin_anew(self.state.membership().checkpoint());
                 self.feed.restart(self.state.index());
                 self.shared.set_membership(self.state.membership().clone());
                 self.told_membership = self.state.membership().changed_at();

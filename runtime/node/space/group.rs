@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use synod_core::group::{self, Frame};
+use synod_core::group::{self, Collector, Frame, Mark};
 
 /// Who this node is in a space.
 #[derive(Clone, Debug)]
@@ -37,12 +37,20 @@ pub(super) struct Group {
     /// This node's id in the network.
     peer: Bytes,
     key: [u8; 32],
+    /// How often the space was recovered by hand.
+    pub(super) generation: u64,
     links: Arc<dyn Links>,
+    /// The voters' marks, where this node leads.
+    pub(super) marks: Collector,
+    /// This node's newest mark, and its signature.
+    pub(super) marked: Option<(Mark, Bytes)>,
 }
 
 impl Group {
     pub(super) fn new(me: &Me, links: Arc<dyn Links>) -> Self {
-        Self { peer: me.peer.clone(), key: me.key, links }
+        let Me { peer, key, generation, .. } = me;
+        let (peer, key, generation) = (peer.clone(), *key, *generation);
+        Self { peer, key, generation, links, marks: Collector::default(), marked: None }
     }
 
     /// Sends a frame to a peer; false if it is known not to arrive.
@@ -62,7 +70,24 @@ impl Group {
         self.links.offer(peer, space, Offer { file, frame, done });
     }
 
+    /// This node's signature of a mark of a space.
+    pub(super) fn sign(&self, space: &[u8; 32], mark: &Mark) -> Bytes {
+        self.links.sign(&group::statement(space, self.generation, mark)).into()
+    }
+
+    /// Whether a peer has signed a mark of a space.
+    pub(super) fn is_signed(
+        &self,
+        space: &[u8; 32],
+        mark: &Mark,
+        peer: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let statement = group::statement(space, self.generation, mark);
+        self.links.is_signed_by(peer, &statement, signature)
+    }
+
     fn token(&self, peer: &[u8]) -> [u8; 16] {
-        group::token(&self.key, &self.peer, peer)
+        group::token(&self.key, self.generation, &self.peer, peer)
     }
 }

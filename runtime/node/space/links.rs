@@ -30,6 +30,12 @@ pub(crate) trait Links: Debug + Send + Sync {
     /// full.
     fn send(&self, peer: &[u8], lane: Lane, frame: Bytes) -> bool;
 
+    /// This node's signature of a message; empty, if it has no key.
+    fn sign(&self, message: &[u8]) -> Vec<u8>;
+
+    /// Whether a peer has signed a message.
+    fn is_signed_by(&self, peer: &[u8], message: &[u8], signature: &[u8]) -> bool;
+
     /// Sends a snapshot's file, then the frame.
     fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer);
 }
@@ -40,6 +46,14 @@ pub(crate) struct NoLinks;
 
 impl Links for NoLinks {
     fn send(&self, _peer: &[u8], _lane: Lane, _frame: Bytes) -> bool {
+        false
+    }
+
+    fn sign(&self, _message: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn is_signed_by(&self, _peer: &[u8], _message: &[u8], _signature: &[u8]) -> bool {
         false
     }
 

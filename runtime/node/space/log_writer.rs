@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use synod_core::log::disk::{Disk, DiskError, File as _};
 use synod_core::log::{self, AppendError, CompactError, Log, Reader, SyncError};
-use synod_core::order::{Entry, Persist};
+use synod_core::order::{Entry, Persist, Position};
 
 /// Bytes written between two looks at how much room the disk has.
 const BYTES_BETWEEN_LOOKS: usize = 4 << 20;
@@ -88,6 +88,16 @@ impl LogWriter {
         self.log.first_index()
     }
 
+    /// What lies right before the first entry.
+    pub(super) fn before(&self) -> Position {
+        position(self.log.before())
+    }
+
+    /// Where each run of entries of one term begins.
+    pub(super) fn terms(&self) -> Vec<Position> {
+        self.log.terms(self.log.before().index).into_iter().map(position).collect()
+    }
+
     /// Goes on behind a snapshot that is safe, whatever the log held; to be made safe by the next
     /// [`LogWriter::sync`].
     pub(super) fn install(&mut self, at: log::Position) {
@@ -154,6 +164,11 @@ impl LogWriter {
             self.shared.look_at_disk();
         }
     }
+}
+
+/// As *order* takes a position of the log.
+pub(super) fn position(at: log::Position) -> Position {
+    Position { index: at.index, term: at.term }
 }
 
 fn to_log(entry: Entry) -> log::Entry {

@@ -34,7 +34,7 @@ use crate::past::{Past, PastError};
 use crate::rates::Meter;
 use crate::store::FsDisk;
 use apply_thread::ApplyInput;
-pub(crate) use apply_thread::SNAPSHOT_BYTES;
+pub(crate) use apply_thread::{Marking, SNAPSHOT_BYTES};
 use bytes::Bytes;
 pub use feed::{Changes, Feed};
 pub(crate) use group::Me;
@@ -113,6 +113,12 @@ impl Space {
         }
         if let Some(why) = self.inner.shared.why_full() {
             return Err(NotProposed::DiskFull(why));
+        }
+        if let Some(why) = self.inner.shared.rebuilding() {
+            return Err(NotProposed::Rebuilding(why));
+        }
+        if let Some(generation) = self.gone_on() {
+            return Err(NotProposed::GoneOn(generation));
         }
         if command.len() > synod_core::command::MAX_COMMAND_BYTES {
             return Err(NotProposed::TooLarge);
@@ -243,6 +249,55 @@ impl Space {
     /// Who takes part, as far as this node has applied the log.
     pub(crate) fn membership(&self) -> Arc<Membership> {
         self.inner.shared.membership()
+    }
+
+    /// How often the space was recovered by hand.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.shared.generation()
+    }
+
+    /// The generation to which the space has gone on without this node, if somebody who has its key has
+    /// said so and no quorum says otherwise.
+    pub(crate) fn gone_on(&self) -> Option<u64> {
+        self.inner.shared.gone_on().filter(|_| {
+            // Who does not vote takes a leader for one as long as it hears of no other.
+            self.leader().leader.is_none() || !self.inner.shared.is_voter()
+        })
+    }
+
+    /// What a person should know who has heard nothing of a recovery.
+    pub(crate) fn is_apart(&self) -> Option<String> {
+        let generation = self.inner.shared.gone_on()?;
+        if self.gone_on().is_some() {
+            return Some(gone_on(generation));
+        }
+        Some(format!(
+            "one of its members was recovered by hand at generation {generation} and goes on apart from this \
+             quorum: there are two histories; have one side leave, and join the other"
+        ))
+    }
+
+    /// Why this node serves nobody while it makes its state again.
+    pub(crate) fn rebuilding(&self) -> Option<String> {
+        self.inner.shared.rebuilding()
+    }
+
+    /// Why it did, if it did.
+    pub(crate) fn was_wrong(&self) -> Option<String> {
+        self.inner.shared.was_wrong()
+    }
+
+    /// Follows how often it did.
+    pub(crate) fn rebuilds(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.shared.rebuilds()
+    }
+
+    /// Makes this node the only member, for good.
+    pub(crate) async fn recover(&self, words: String) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let closed = || "the space is being closed".to_owned();
+        self.inner.order.send(OrderInput::Recover(words, reply)).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     /// How far this node, if it leads, has brought the other members.
@@ -414,6 +469,14 @@ impl Space {
     }
 }
 
+/// What a node is told whose space has gone on without it.
+pub(crate) fn gone_on(generation: u64) -> String {
+    format!(
+        "this space was recovered at generation {generation}, without this node: leave it (synod space \
+         leave) and join again by a new ticket"
+    )
+}
+
 /// A refusal or failure to propose, for the control socket.
 pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
     let code = match why {
@@ -422,6 +485,8 @@ pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
         NotProposed::DiskFull(_) => "full",
         NotProposed::NoQuorum => "no_quorum",
         NotProposed::Removed(_) => "removed",
+        NotProposed::Rebuilding(_) => "rebuilding",
+        NotProposed::GoneOn(_) => "recovered",
         NotProposed::Stopping => "stopping",
     };
     error(code, why.to_string())

@@ -7,7 +7,7 @@ use super::log_writer::{LogWriter, closed_at};
 use super::order_thread::{OrderThread, Waiting, since};
 use super::session::NodeSession;
 use super::snapshots::{Loaded, SnapshotError, Snapshots};
-use super::{Feed, Inner, Shared, Space};
+use super::{Feed, Inner, Marking, Shared, Space};
 use crate::past::batch_of;
 use crate::store::fs_disk::FsDisk;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ pub struct OpenSpace {
     pub seed: [u8; 16],
     /// Who this node is among the members.
     pub(crate) me: Me,
+    /// When the state is marked, for the voters to agree on.
+    pub(crate) marking: Marking,
     /// The way to the others.
     pub(crate) links: Arc<dyn Links>,
 }
@@ -136,6 +138,17 @@ impl OpenSpace {
         let last = log.last().index;
         let commit = hard_state.commit.clamp(applied.index, last.max(applied.index));
         let reader = log.reader();
+        // Only this node writes that it is the only member: if it ended right then, it is so.
+        let mut recovered_in = 0;
+        let mut commit = commit;
+        for entry in reader.entries(commit + 1, last + 1)? {
+            let entry = entry?;
+            let kind = order::EntryKind::from_number(u64::from(entry.kind));
+            let recovers = kind.and_then(|kind| order::Entry::recovers(kind, &entry.data));
+            if recovers == Some(self.me.member) {
+                (commit, recovered_in) = (entry.index, entry.term);
+            }
+        }
         let mut through = applied;
         for entry in reader.entries(applied.index + 1, commit + 1)? {
             let entry = entry?;
@@ -163,8 +176,8 @@ impl OpenSpace {
         let snapshot = order::SnapshotMeta { position: applied, members: at_snapshot };
         let recovered = Recovered {
             hard_state: order::HardState {
-                term: hard_state.term,
-                vote: hard_state.vote,
+                term: hard_state.term.max(recovered_in),
+                vote: if recovered_in > hard_state.term { self.me.member } else { hard_state.vote },
                 commit: through.index.max(hard_state.commit.min(last)),
             },
             members: members.clone(),
@@ -179,7 +192,8 @@ impl OpenSpace {
             snapshot: (applied.index > 0).then(|| snapshot.clone()),
         };
         let started = Instant::now();
-        let (generation, seed) = (self.me.generation, seed_of(self.seed));
+        let generation = self.me.generation.max(state.membership().generation());
+        let seed = seed_of(self.seed);
         let config = Config {
             generation,
             election_ticks: ELECTION_TICKS,
@@ -187,7 +201,7 @@ impl OpenSpace {
             notice_after: NOTICE_AFTER,
             ..Config::new(self.me.member, self.id, seed)
         };
-        let order = Order::new(config, recovered, since(started))?;
+        let order = Order::new(config.clone(), recovered, since(started))?;
         let snapshot = file.map(|file| (snapshot, file));
         self.start(Opened {
             disk,
@@ -196,6 +210,7 @@ impl OpenSpace {
             feed,
             snapshots,
             order,
+            config,
             through,
             started,
             members,
@@ -239,14 +254,21 @@ impl OpenSpace {
         }
     }
 
-    fn start(self, opened: Opened) -> Result<Space, OpenSpaceError> {
-        let Opened { disk, log, state, feed, snapshots, order, through, started, .. } = opened;
+    fn start(mut self, opened: Opened) -> Result<Space, OpenSpaceError> {
+        let Opened { disk, log, state, feed, snapshots, order, config, through, started, .. } =
+            opened;
+        self.me.generation = config.generation;
         let last = log.last().index;
         let is_alone = opened.members.is_sole_voter(self.me.member);
         let (member, boot) = (self.me.member, seed_of(self.seed));
         let membership = state.membership().clone();
         let told_membership = membership.changed_at();
-        let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership));
+        let shared = Arc::new(Shared::new(
+            disk.clone(),
+            self.min_free,
+            membership,
+            (member, config.generation),
+        ));
         shared.set_retention(opened.retention);
         let group = Group::new(&self.me, self.links);
         let Me { peer, contacts, .. } = self.me;
@@ -255,6 +277,8 @@ impl OpenSpace {
         let (order_inputs, to_order) = pair();
         let (apply_inputs, to_apply) = pair();
         let apply_thread = ApplyThread {
+            space: self.id,
+            marking: self.marking.begin(&state),
             state,
             inputs: apply_inputs,
             order: to_order.clone(),
@@ -277,6 +301,7 @@ impl OpenSpace {
         let order_thread = OrderThread {
             id: self.id,
             order,
+            config,
             inputs: order_inputs,
             to_self: to_order.clone(),
             group,
@@ -287,7 +312,7 @@ impl OpenSpace {
             snapshots: Arc::clone(&snapshots),
             shared: Arc::clone(&shared),
             started,
-            waiting: Waiting::from_snapshot(opened.snapshot),
+            waiting: Waiting::from_snapshot(opened.snapshot, through.index),
         };
         let spawn = |role: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(format!("{role} {}", self.name)).spawn(run)
@@ -327,6 +352,7 @@ struct Opened {
     feed: Feed,
     snapshots: Snapshots,
     order: Order,
+    config: Config,
     through: order::Position,
     started: Instant,
     members: Members,

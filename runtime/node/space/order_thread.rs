@@ -6,7 +6,9 @@
 //! heartbeats, is sent before.
 
 mod acting;
+mod marking;
 mod receiving;
+mod recovering;
 mod retaining;
 
 use super::apply_thread::ApplyInput;
@@ -24,9 +26,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
-use synod_core::group::{self, Arrived, Ask, Coordinator, Frame};
+use synod_core::group::{self, Arrived, Ask, Coordinator, Frame, Mark};
 use synod_core::log::Reader;
-use synod_core::order::{Entry, Input, Order, Output, Role, SnapshotMeta};
+use synod_core::order::{Config, Entry, Input, Order, Output, Role, SnapshotMeta};
 use synod_core::retention::Kept;
 use synod_core::time::Time;
 use tokio::sync::oneshot;
@@ -47,6 +49,8 @@ pub(super) enum OrderInput {
     ReadIndex(oneshot::Sender<Option<u64>>),
     /// Do what only a leader can, or have it done.
     Ask(Ask, Wisher),
+    /// Go on alone, for good: somebody has said these words.
+    Recover(String, Wisher),
     /// A frame from a peer, as the transport has proved.
     Frame {
         peer: Bytes,
@@ -72,6 +76,10 @@ pub(super) enum OrderInput {
         first: u64,
         entries: Vec<Entry>,
     },
+    /// The state at an index, for the leader.
+    Mark(Mark),
+    /// The state above is not what most others have, and is made anew; or it has been.
+    Rebuilding(bool),
     /// What became of a snapshot on its way to a member.
     SnapshotSent {
         to: u64,
@@ -95,6 +103,7 @@ pub(super) type Wisher = oneshot::Sender<Result<(), String>>;
 pub(super) struct OrderThread {
     pub(super) id: [u8; 32],
     pub(super) order: Order,
+    pub(super) config: Config,
     pub(super) inputs: Receiver<OrderInput>,
     /// For threads that work for this one.
     pub(super) to_self: Sender<OrderInput>,
@@ -123,6 +132,8 @@ pub(super) struct Waiting {
     kept: Vec<Kept>,
     /// How far the state had come when it was last looked at.
     seen_applied: u64,
+    /// The last Raft index that was handed to *apply*.
+    through: u64,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,
 }
@@ -136,8 +147,8 @@ struct Held {
 
 impl Waiting {
     /// With the snapshot that this node started from.
-    pub(super) fn from_snapshot(snapshot: Option<(SnapshotMeta, PathBuf)>) -> Self {
-        Self { snapshot, ..Self::default() }
+    pub(super) fn from_snapshot(snapshot: Option<(SnapshotMeta, PathBuf)>, through: u64) -> Self {
+        Self { snapshot, through, ..Self::default() }
     }
 }
 
@@ -220,8 +231,27 @@ impl OrderThread {
                 self.tell(group::Input::Found(peer));
                 return false;
             }
+            OrderInput::Mark(mark) => {
+                self.mark(mark);
+                return false;
+            }
+            OrderInput::Rebuilding(is_so) => {
+                if is_so {
+                    // It may be as wrong as the state was.
+                    self.waiting.snapshot = None;
+                }
+                Input::Abstain(is_so)
+            }
+            OrderInput::Ask(_, reply) if self.is_left_behind().is_some() => {
+                drop(reply.send(self.is_left_behind().map_or(Ok(()), Err)));
+                return false;
+            }
             OrderInput::Ask(ask, reply) => {
                 self.tell(group::Input::Ask(ask, reply));
+                return false;
+            }
+            OrderInput::Recover(words, reply) => {
+                self.recover(words, reply);
                 return false;
             }
             OrderInput::ReadIndex(reply) => {
@@ -313,6 +343,7 @@ impl OrderThread {
                     let commit = ApplyInput::Commit { index, term, data, members };
                     drop(self.apply.send(commit));
                 }
+                self.waiting.through = through.index;
                 drop(self.apply.send(ApplyInput::Through(through)));
             }
             Output::Dropped { ticket, why } => match self.waiting.reads.remove(&ticket) {
@@ -369,6 +400,16 @@ impl OrderThread {
         };
         self.shared.set_leader(Leader { role: name, term, leader });
         self.tell(group::Input::Role { role, term, leader });
+        if role != Role::Leader {
+            self.group.marks.forget();
+        }
+        self.mark_for(leader);
+    }
+
+    /// Why nobody does what this node asks for, if the space has gone on without it.
+    fn is_left_behind(&self) -> Option<String> {
+        let generation = self.shared.gone_on().filter(|_| self.order.leader().is_none())?;
+        Some(super::gone_on(generation))
     }
 
     fn now(&self) -> Time {

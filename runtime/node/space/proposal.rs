@@ -128,6 +128,12 @@ pub enum NotProposed {
          the node can join anew"
     )]
     Removed(u64),
+    /// The state is being made again.
+    #[error("{0}")]
+    Rebuilding(String),
+    /// The space goes on without this node.
+    #[error("{}", super::gone_on(*.0))]
+    GoneOn(u64),
     /// The node is going down.
     #[error("the node is going down: ask again when it is up")]
     Stopping,
@@ -141,7 +147,8 @@ mod tests {
     #[test]
     fn what_is_under_way_is_bounded_and_always_told_or_unknown() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = Arc::new(Shared::new(FsDisk::new(folder.path()), 0, Default::default()));
+        let shared =
+            Arc::new(Shared::new(FsDisk::new(folder.path()), 0, Default::default(), (0, 0)));
         let (sender, mut told) = mpsc::unbounded_channel();
         let begin = |n, bytes| Pending::begin(&shared, bytes, Reply::Stream(sender.clone(), n));
         let large = begin(1, MAX_PROPOSAL_BYTES + 1).unwrap();

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use synod_core::apply::Membership;
+use synod_core::apply::{Membership, Part};
 use synod_core::group::Proposals;
 use synod_core::log::disk::Disk;
 use synod_core::order::Progress;
 use synod_core::retention::Retention;
+use tokio::sync::watch;
 
 /// How often a full disk is looked at again when somebody wants to write.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -64,6 +65,18 @@ pub(super) struct Shared {
     membership: RwLock<Arc<Membership>>,
     /// What a leader knows of the others, by member.
     reached: Mutex<BTreeMap<u64, Reached>>,
+    /// This node's Raft id.
+    me: u64,
+    /// How often the space was recovered by hand.
+    generation: AtomicU64,
+    /// The generation to which it has gone on without this node, if it has.
+    gone_on: AtomicU64,
+    /// Why this node serves nobody while its state is made again.
+    rebuilding: Mutex<Option<String>>,
+    /// What was wrong with it, if it was.
+    was_wrong: Mutex<Option<String>>,
+    /// How often it was made again.
+    rebuilds: watch::Sender<u64>,
     /// Messages of peers that were not listened to.
     refused: AtomicU64,
     /// The index at which this node was removed, and 1 more; 0 if it was not.
@@ -76,7 +89,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(disk: FsDisk, min_free: u64, membership: Membership) -> Self {
+    pub(super) fn new(
+        disk: FsDisk,
+        min_free: u64,
+        membership: Membership,
+        (me, generation): (u64, u64),
+    ) -> Self {
         Self {
             disk,
             min_free,
@@ -95,6 +113,12 @@ impl Shared {
             own: Mutex::default(),
             membership: RwLock::new(Arc::new(membership)),
             reached: Mutex::default(),
+            me,
+            generation: AtomicU64::new(generation),
+            gone_on: AtomicU64::new(0),
+            rebuilding: Mutex::default(),
+            was_wrong: Mutex::default(),
+            rebuilds: watch::Sender::new(0),
             refused: AtomicU64::new(0),
             removed: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
@@ -242,6 +266,57 @@ impl Shared {
 
     pub(super) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// The generation to which the space has gone on without this node, if somebody has said so.
+    pub(super) fn gone_on(&self) -> Option<u64> {
+        let generation = self.gone_on.load(Ordering::Relaxed);
+        (generation > self.generation()).then_some(generation)
+    }
+
+    /// Whether this node votes, as far as it has applied the log.
+    pub(super) fn is_voter(&self) -> bool {
+        let membership = self.membership();
+        let me = membership.members().get(&self.me);
+        me.is_some_and(|member| member.part == Part::Voter)
+    }
+
+    /// Says whether that was not known.
+    pub(super) fn set_gone_on(&self, generation: u64) -> bool {
+        self.gone_on.fetch_max(generation, Ordering::Relaxed) < generation
+    }
+
+    pub(super) fn set_rebuilding(&self, why: Option<String>) {
+        *self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn rebuilding(&self) -> Option<String> {
+        self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The state was made again.
+    pub(super) fn rebuilt(&self, what_was_wrong: String) {
+        let was_wrong = Some(what_was_wrong);
+        *self.was_wrong.lock().unwrap_or_else(PoisonError::into_inner) = was_wrong;
+        self.set_rebuilding(None);
+        self.rebuilds.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn was_wrong(&self) -> Option<String> {
+        self.was_wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows how often the state was made again.
+    pub(super) fn rebuilds(&self) -> watch::Receiver<u64> {
+        self.rebuilds.subscribe()
     }
 
     pub(super) fn refused(&self) {

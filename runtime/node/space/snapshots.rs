@@ -210,6 +210,21 @@ impl Snapshots {
         Ok(None)
     }
 
+    /// Removes the snapshots of states behind an index.
+    pub(super) fn remove_behind(&self, index: u64) -> Result<(), SnapshotError> {
+        let mut newest = None;
+        for (of, path) in snapshot::list(&self.disk, folder())? {
+            if of > index {
+                self.disk.remove(&path)?;
+            } else if newest.is_none() {
+                newest = Some(Arc::new(Saved { index: of, path: self.disk.root().join(&path) }));
+            }
+        }
+        self.disk.sync_dir(folder())?;
+        self.newest.send_replace(newest);
+        Ok(())
+    }
+
     /// Begins to write the state of this index.
     pub(super) fn begin(
         &self,

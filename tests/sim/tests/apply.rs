@@ -330,7 +330,13 @@ impl World {
             steps::Other::Recover(ahead, voter) => {
                 let generation = self.model.members.generation + ahead;
                 let (voter, words) = (*voter, "the others are lost".to_owned());
-                Command::Recover(Recover { generation, voter, words })
+                Command::Recover(Recover {
+                    generation,
+                    voter,
+                    node: String::new(),
+                    dropped: Default::default(),
+                    words,
+                })
             }
             steps::Other::Release(agent) => {
                 Command::Release { agent: agent.clone(), epoch: epoch(agent) }

@@ -22,6 +22,8 @@ mod clients;
 mod driving;
 #[path = "space/faults.rs"]
 mod faults;
+#[path = "space/marking.rs"]
+mod marking;
 #[path = "space/node.rs"]
 mod node;
 #[path = "space/open.rs"]
@@ -58,6 +60,7 @@ const LEAST: &[(&str, u64)] = &[
     ("ghosts refused", 5),
     ("told of its removal", 20),
     ("doubled", 1_000),
+    ("checkpoints", 500),
 ];
 
 fn is_alone() -> bool {
@@ -82,6 +85,25 @@ fn a_space_keeps_its_promises_through_storms() {
             LEAST.iter().filter(|(what, least)| counts.get(what).unwrap_or(&0) < least).collect();
         assert!(few.is_empty(), "too little of {few:?} in {counts:#?}");
     }
+}
+
+#[test]
+fn a_state_that_is_wrong_is_found_and_made_right() {
+    let mut counts = Counts::new();
+    for seed in synod_sim::seeds(4) {
+        let _told = Seed(seed);
+        let mut world = World::breaking(seed);
+        world.is_aloud = is_alone();
+        world.run();
+        for (what, n) in world.checker.counts {
+            *counts.entry(what).or_default() += n;
+        }
+    }
+    println!("{counts:#?}");
+    let count = |what| counts.get(what).copied().unwrap_or(0);
+    let broken = [count("leaders broken"), count("followers broken")];
+    assert_eq!(count("rebuilt"), broken[0] + broken[1]);
+    assert!(is_alone() || broken.iter().all(|&n| n >= 5), "{broken:?}");
 }
 
 #[test]

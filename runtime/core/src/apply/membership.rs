@@ -7,7 +7,7 @@
 use super::outcome::bound;
 use super::{Outcome, Refusal, State};
 use crate::cbor::{Error, Reader, Writer};
-use crate::command::{Admit, Configure, IssueTicket, Recover, codec};
+use crate::command::{Admit, Checkpoint, Configure, IssueTicket, Recover, Signature, codec};
 use crate::order::{MAX_LEARNERS, MAX_VOTERS};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -73,6 +73,19 @@ pub(super) struct Removed {
     at: u64,
 }
 
+/// How a space was recovered by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The index of the command that says so.
+    pub index: u64,
+    /// When, in microseconds since 1970 (UTC).
+    pub time: u64,
+    /// The node that went on alone.
+    pub node: String,
+    /// The nodes that were members no longer.
+    pub dropped: Vec<String>,
+}
+
 /// Who takes part in a space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -90,6 +103,10 @@ pub struct Membership {
     /// late copy of the command that issued one must not open it again.
     spent: BTreeMap<[u8; 32], u64>,
     generation: u64,
+    /// When it last was.
+    recovery: Option<Recovery>,
+    /// The last state that most voters agreed on.
+    checkpoint: Option<Checkpoint>,
     /// The index at which something here changed last, as far as this state knows.
     changed: u64,
 }
@@ -163,6 +180,32 @@ impl Membership {
         self.generation
     }
 
+    /// How the space was last recovered by hand, if it ever was.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
+    /// The last state that most voters agreed on, with their signatures.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// Why voters may not have agreed on this. Their signatures are looked at by who has the means.
+    fn doubts(&self, checkpoint: &Checkpoint, index: u64) -> bool {
+        let last = self.checkpoint.as_ref().map_or(0, |last| last.mark.index);
+        let is_new = checkpoint.mark.index > last && checkpoint.mark.index < index;
+        let is_voter = |signature: &Signature| {
+            let member = self.members.get(&signature.member);
+            member.is_some_and(|m| m.part == Part::Voter && m.peer == signature.peer)
+        };
+        let voters = self.members.values().filter(|member| member.part == Part::Voter).count();
+        let are_most = checkpoint.signatures.len() * 2 > voters;
+        checkpoint.generation != self.generation
+            || !is_new
+            || !are_most
+            || !checkpoint.signatures.iter().all(is_voter)
+    }
+
     /// The index at which something here changed last, for whoever keeps a copy; 0 in a state that was
     /// read from a snapshot.
     pub fn changed_at(&self) -> u64 {
@@ -209,10 +252,38 @@ impl Membership {
 
     pub(super) fn write_head(&self, w: &mut Writer) {
         w.uint(self.last).uint(self.generation).uint(self.forgotten);
+        match &self.recovery {
+            None => {
+                w.null();
+            }
+            Some(Recovery { index, time, node, dropped }) => {
+                w.array(4).uint(*index).uint(*time).text(node).array(dropped.len());
+                for node in dropped {
+                    w.text(node);
+                }
+            }
+        }
+        match &self.checkpoint {
+            None => {
+                w.null();
+            }
+            Some(checkpoint) => checkpoint.write(w.array(5)),
+        }
     }
 
     pub(super) fn read_head(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
         (self.last, self.generation, self.forgotten) = (r.uint()?, r.uint()?, r.uint()?);
+        if !r.null() {
+            r.array_of(4)?;
+            let (index, time, node) = (r.uint()?, r.uint()?, codec::read_name(r)?);
+            let len = codec::array_up_to(r, MAX_ADMITTED, "members")?;
+            let dropped = (0..len).map(|_| codec::read_name(r)).collect::<Result<_, _>>()?;
+            self.recovery = Some(Recovery { index, time, node, dropped });
+        }
+        if !r.null() {
+            r.array_of(5)?;
+            self.checkpoint = Some(Checkpoint::read(r)?);
+        }
         Ok(())
     }
 
@@ -372,6 +443,12 @@ impl State {
             return self.refused(Refusal::Malformed);
         }
         (self.membership.generation, self.membership.changed) = (recover.generation, self.index);
+        self.membership.recovery = Some(Recovery {
+            index: self.index,
+            time: self.time,
+            node: recover.node.clone(),
+            dropped: recover.dropped.values().cloned().collect(),
+        });
         let all: Vec<u64> = self.membership.members.keys().copied().collect();
         for id in all.into_iter().filter(|&id| id != recover.voter) {
             self.membership.remove(id, self.index);
@@ -379,6 +456,14 @@ impl State {
         for member in self.membership.members.values_mut() {
             member.part = Part::Voter;
         }
+        Outcome::Committed(self.index)
+    }
+
+    pub(super) fn check_point(&mut self, checkpoint: Checkpoint) -> Outcome {
+        if self.membership.doubts(&checkpoint, self.index) {
+            return self.refused(Refusal::Malformed);
+        }
+        (self.membership.checkpoint, self.membership.changed) = (Some(checkpoint), self.index);
         Outcome::Committed(self.index)
     }
 }

@@ -33,7 +33,7 @@ pub use agents::{Agent, DeadLetter, MAX_AGENTS, MAX_LETTER_BYTES, MAX_LETTERS};
 use bytes::Bytes;
 pub use chain::{Chain, link};
 pub use change::{Change, Effect};
-pub use membership::{MAX_ADMITTED, MAX_TICKETS, Member, Membership, Part, Ticket};
+pub use membership::{MAX_ADMITTED, MAX_TICKETS, Member, Membership, Part, Recovery, Ticket};
 use outcome::bound;
 pub use outcome::{Outcome, Refusal};
 pub use read::{Facts, Goal, MAX_SCANNED, ReadError};
@@ -221,6 +221,7 @@ impl State {
             Command::RevokeTickets { hashes, after } => (self.revoke_tickets(&hashes, after), None),
             Command::Configure(configure) => (self.configure(&configure), None),
             Command::Recover(recover) => (self.recover(&recover), None),
+            Command::Checkpoint(checkpoint) => (self.check_point(checkpoint), None),
         }
     }
 

@@ -74,7 +74,7 @@ impl Drop for Items<'_> {
 /// Everything but stamps and facts.
 pub(super) fn items(state: &State) -> Vec<Bytes> {
     let mut w = Writer::new();
-    w.array(9).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
+    w.array(11).uint(kind::HEAD).uint(state.index).uint(state.time).bytes(&state.chain);
     w.uint(state.stamps.floor()).uint(state.stamps.dropped());
     state.membership.write_head(&mut w);
     let mut all = vec![w.into_vec().into()];

@@ -105,7 +105,7 @@ impl Restore {
     }
 
     fn head(&mut self, entries: usize, r: &mut Reader<'_>) -> Result<(), Error> {
-        if entries != 8 {
+        if entries != 10 {
             return Err(r.invalid("a head of another length"));
         }
         (self.state.index, self.state.time, self.state.chain) = (r.uint()?, r.uint()?, r.fixed()?);

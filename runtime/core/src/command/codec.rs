@@ -1,11 +1,11 @@
 //! Commands as bytes. A command is a CBOR array whose first item says which it is; a transaction
 //! names each predicate that it retracts from once, in a table.
 
-use super::{Admit, Configure, IssueTicket, MAX_PEER_BYTES, MAX_REVOKED, Recover};
+use super::{Admit, Checkpoint, Configure, IssueTicket, MAX_PEER_BYTES, MAX_REVOKED, Recover};
 use super::{Claim, Command, Declaration, Letter, MAX_DECLARATIONS, MAX_MODULE_BYTES};
 use super::{MAX_NAME_BYTES, MAX_REASON_BYTES, MAX_RECORD_TERMS};
 use super::{Mode, Op, Origin, Record, Transaction};
-use crate::apply::MAX_LETTERS;
+use crate::apply::{MAX_ADMITTED, MAX_LETTERS};
 use crate::cbor::{Error, Reader, What, Writer};
 use crate::kb::{End, Indicator, MAX_KEYS, MAX_PREDICATES, Position};
 use crate::transaction::Draft;
@@ -22,11 +22,12 @@ const LETTER: u64 = 3;
 const RELEASE: u64 = 4;
 const DROP_LETTERS: u64 = 5;
 const PUBLISH_MODULE: u64 = 6;
-const ADMIT: u64 = 7;
+pub(super) const ADMIT: u64 = 7;
 const ISSUE_TICKET: u64 = 8;
 const REVOKE_TICKETS: u64 = 9;
 const CONFIGURE: u64 = 10;
-const RECOVER: u64 = 11;
+pub(super) const RECOVER: u64 = 11;
+pub(super) const CHECKPOINT: u64 = 12;
 
 const ASSERTZ: u64 = 0;
 const ASSERTA: u64 = 1;
@@ -87,9 +88,14 @@ impl Command {
                 }
             }
             Self::Recover(recover) => {
-                w.array(4).uint(RECOVER).uint(recover.generation).uint(recover.voter);
+                w.array(6).uint(RECOVER).uint(recover.generation).uint(recover.voter);
+                w.text(&recover.node).array(recover.dropped.len());
+                for (&id, node) in &recover.dropped {
+                    w.array(2).uint(id).text(node);
+                }
                 w.text(&recover.words);
             }
+            Self::Checkpoint(checkpoint) => checkpoint.write(w.array(6).uint(CHECKPOINT)),
         }
         w.into_vec().into()
     }
@@ -179,9 +185,18 @@ impl Command {
                 Self::Configure(Configure { voters, learners, removed })
             }
             RECOVER => {
-                expect(4)?;
-                let (generation, voter) = (r.uint()?, r.uint()?);
-                Self::Recover(Recover { generation, voter, words: read_reason(&mut r)? })
+                expect(6)?;
+                Self::Recover(Recover {
+                    generation: r.uint()?,
+                    voter: r.uint()?,
+                    node: read_name(&mut r)?,
+                    dropped: read_named(&mut r)?,
+                    words: read_reason(&mut r)?,
+                })
+            }
+            CHECKPOINT => {
+                expect(6)?;
+                Self::Checkpoint(Checkpoint::read(&mut r)?)
             }
             _ => return Err(Error { at, what: What::Invalid("an unknown command") }),
         };
@@ -219,7 +234,8 @@ impl Command {
             | Self::IssueTicket(_)
             | Self::RevokeTickets { .. }
             | Self::Configure(_)
-            | Self::Recover(_) => Ok(()),
+            | Self::Recover(_)
+            | Self::Checkpoint(_) => Ok(()),
         }
     }
 }
@@ -452,6 +468,20 @@ fn read_ids(r: &mut Reader<'_>) -> Result<BTreeSet<u64>, Error> {
         ids.insert(id);
     }
     Ok(ids)
+}
+
+/// Members with their nodes' names.
+fn read_named(r: &mut Reader<'_>) -> Result<BTreeMap<u64, String>, Error> {
+    let mut named = BTreeMap::new();
+    for _ in 0..array_up_to(r, MAX_ADMITTED, "members")? {
+        r.array_of(2)?;
+        let id = r.uint()?;
+        if named.last_key_value().is_some_and(|(&last, _)| last >= id) {
+            return Err(r.invalid("ids that do not ascend"));
+        }
+        named.insert(id, read_name(r)?);
+    }
+    Ok(named)
 }
 
 /// The head of an array of no more than `bound` items.

@@ -1,7 +1,7 @@
 //! Commands about who takes part in a space.
 
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a peer's id in the network, at most.
 pub const MAX_PEER_BYTES: usize = 64;
@@ -51,8 +51,12 @@ pub struct Configure {
 pub struct Recover {
     /// The generation from here on.
     pub generation: u64,
-    /// The only voter from here on.
+    /// The only member from here on.
     pub voter: u64,
+    /// Its node's name.
+    pub node: String,
+    /// Those that were members before and are none any more, with their nodes' names.
+    pub dropped: BTreeMap<u64, String>,
     /// What the user confirmed.
     pub words: String,
 }

@@ -4,6 +4,7 @@
 //! bytes that the chain hashes. `commands.cddl` describes both.
 
 mod batch;
+mod checkpoint;
 pub(crate) mod codec;
 mod membership;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use crate::kb::{End, Indicator, Position};
 pub use batch::{Batch, MAX_TAGS, Tag};
 use bytes::Bytes;
+pub use checkpoint::{Checkpoint, MAX_SIGNATURE_BYTES, Signature};
 pub use codec::MAX_COMMAND_BYTES;
 pub use membership::{Admit, Configure, IssueTicket, MAX_PEER_BYTES, MAX_REVOKED, Recover};
 
@@ -84,6 +86,16 @@ pub enum Command {
     Configure(Configure),
     /// Says that the space was recovered by hand, after most of its voters were lost.
     Recover(Recover),
+    /// What most voters agree that the log leads to.
+    Checkpoint(Checkpoint),
+}
+
+impl Command {
+    /// Whether these bytes may be a command about who takes part: cheap, for who looks for them alone.
+    pub fn is_of_members(command: &[u8]) -> bool {
+        use codec::{ADMIT, RECOVER};
+        matches!(command, [0x82..=0x86, kind, ..] if (ADMIT..=RECOVER).contains(&u64::from(*kind)))
+    }
 }
 
 /// A transaction's effects, with what they depend on.

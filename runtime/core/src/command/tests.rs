@@ -2,6 +2,7 @@ use super::batch::{Batch, Tag};
 use super::*;
 use crate::apply::{Change, Effect, MAX_LETTERS, Outcome, Refusal};
 use crate::cbor::{Reader, What, Writer};
+use crate::group::Mark;
 use crate::kb::{MAX_KEYS, MAX_ORDER, MAX_PREDICATES};
 use crate::term::Term;
 use crate::term::samples::{name, term};
@@ -121,8 +122,19 @@ fn membership() -> impl Strategy<Value = Command> {
         learners,
         removed,
     });
-    let recover = (any::<(u64, u64)>(), ".{0,9}")
-        .prop_map(|((generation, voter), words)| Recover { generation, voter, words });
+    let recover = (any::<(u64, u64)>(), ".{0,9}").prop_map(|((generation, voter), words)| {
+        let dropped = [(voter / 2, words.clone()), (voter / 2 + 1, String::new())].into();
+        Recover { generation, voter, node: "n".to_owned(), dropped, words }
+    });
+    let bytes = || vec(any::<u8>(), 0..9).prop_map(Bytes::from);
+    let signatures = prop::collection::btree_map(1..9u64, (bytes(), bytes()), 0..4);
+    let marks = any::<(u64, u64, [u8; 32], [u8; 32])>();
+    let checkpoint =
+        (marks, signatures).prop_map(|((generation, index, chain, digest), signatures)| {
+            let signature = |(member, (peer, bytes))| Signature { member, peer, bytes };
+            let signatures = signatures.into_iter().map(signature).collect();
+            Checkpoint { generation, mark: Mark { index, chain, digest }, signatures }
+        });
     prop_oneof![
         admit.prop_map(Command::Admit),
         issue.prop_map(Command::IssueTicket),
@@ -130,6 +142,7 @@ fn membership() -> impl Strategy<Value = Command> {
             .prop_map(|(hashes, after)| Command::RevokeTickets { hashes, after }),
         configure.prop_map(Command::Configure),
         recover.prop_map(Command::Recover),
+        checkpoint.prop_map(Command::Checkpoint),
     ]
 }
 

@@ -3,7 +3,8 @@
 //! A CBOR sequence (RFC 8742; the grammar is `export.cddl`) of a header, one *envelope* a command, and an
 //! end. Each envelope has its command's index and time and the first bytes of the chain there, so what
 //! was changed, cut out, moved or left out is found at its own index; the end has the whole chain, so
-//! what is missing at the end is found too.
+//! what is missing at the end is found too. Who made it all up is found by the signatures of voters, which
+//! are in the checkpoints among the commands: [`Signed`] looks for them.
 //!
 //! [`Writer`] makes the bytes, or seals what a [`Drafter`] has laid out. [`Parser`] takes them apart as
 //! they come, in memory bounded by one item, whatever lengths they claim; [`Verifier`] follows the chain.
@@ -11,11 +12,13 @@
 
 mod error;
 mod parse;
+mod signed;
 mod verify;
 mod write;
 
 pub use error::{ExportError, Flaw};
 pub use parse::{Envelope, Item, Parser};
+pub use signed::{Forged, Signed, SignedEnd, Signer};
 pub use verify::{Reader, Verifier};
 pub use write::{Draft, Drafter, Writer};
 
@@ -23,13 +26,11 @@ use crate::apply::Chain;
 use crate::command::{MAX_COMMAND_BYTES, MAX_NAME_BYTES};
 
 /// The version that this code writes, and the only one that it reads.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// The media type of a CBOR sequence (RFC 8742 §6.1).
 pub const MEDIA_TYPE: &str = "application/cbor-seq";
 /// Bytes of the chain in each envelope.
 pub const CHECK_BYTES: usize = 8;
-/// Signatures of an end, at most.
-pub const MAX_SIGNATURES: usize = 64;
 /// No item is longer than this, in bytes: an envelope's heads, index, time and check come to 31.
 pub const MAX_ITEM: usize = MAX_COMMAND_BYTES + 4096;
 
@@ -72,6 +73,4 @@ pub struct End {
     pub index: u64,
     /// The chain there.
     pub chain: [u8; 32],
-    /// How many voters signed that.
-    pub signatures: usize,
 }

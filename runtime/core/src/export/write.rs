@@ -53,10 +53,10 @@ impl Writer {
         bytes
     }
 
-    /// Ends it. Nobody signs an end while a space has one voter.
+    /// Ends it.
     pub fn end(self, out: &mut Vec<u8>) {
         append(out, |w| {
-            w.array(4).text(END).uint(self.chain.index).bytes(&self.chain.hash).array(0);
+            w.array(3).text(END).uint(self.chain.index).bytes(&self.chain.hash);
         });
     }
 }

@@ -2,22 +2,26 @@
 //!
 //! ```text
 //! frame = [2, token: bstr .size 16, kind, …]
-//!   raft     = [2, token, 0, message: bstr]                       as `order` writes it
-//!   propose  = [2, token, 1, boot, giving, first, [* command]]    put these into the log
-//!   dropped  = [2, token, 2, boot, giving, first, count, why]     by that giving they are not there:
+//!   raft      = [2, token, 0, message: bstr]                      as `order` writes it
+//!   propose   = [2, token, 1, boot, giving, first, [* command]]   put these into the log
+//!   dropped   = [2, token, 2, boot, giving, first, count, why]    by that giving they are not there:
 //!                                                                 0 busy, 1 not leader, 2 too large
-//!   ask      = [2, token, 3, boot, number, wish, id]              0 promote, 1 remove, 2 transfer to
-//!   answer   = [2, token, 4, boot, number, null / tstr]           done, or why not
-//!   removed  = [2, token, 5, member, index]                       that member is one no longer
+//!   ask       = [2, token, 3, boot, number, wish, id]             0 promote, 1 remove, 2 transfer to
+//!   answer    = [2, token, 4, boot, number, null / tstr]          done, or why not
+//!   removed   = [2, token, 5, member, index]                      that member is one no longer
+//!   recovered = [2, token, 6, generation]                         the space went on without the receiver
+//!   mark      = [2, token, 7, index, chain, digest, bstr]         a voter's state, and its signature
 //! ```
 //! A frame may come late, twice or never, but only to the start of the node that it was sent to, for a
 //! connection is of two processes.
 //!
 //! The token shows that the sender knows the space's key and is the peer that it says it is: BLAKE3,
-//! keyed, of the two peers' ids. It names the space at the same time. The transport keeps it from
-//! others' eyes.
+//! keyed, of the space's generation and the two peers' ids. It names the space at the same time, and
+//! nobody listens to who lives in another generation. The transport keeps it from others' eyes.
 
+use super::Mark;
 use crate::cbor::{Error, Reader, What, Writer};
+use crate::command::MAX_SIGNATURE_BYTES;
 use crate::order::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
 
@@ -36,6 +40,8 @@ const DROPPED: u64 = 2;
 const ASK: u64 = 3;
 const ANSWER: u64 = 4;
 const REMOVED: u64 = 5;
+const RECOVERED: u64 = 6;
+const MARK: u64 = 7;
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +97,19 @@ pub enum Frame {
         /// The index at which it was removed, or one behind that.
         at: u64,
     },
+    /// The space was recovered without the receiver, who still lives in an older generation. The token
+    /// is of that one.
+    Recovered {
+        /// The generation that the space has come to.
+        generation: u64,
+    },
+    /// A voter's state at an index, for the leader.
+    Mark {
+        /// Where, and what.
+        mark: Mark,
+        /// The voter's signature over [`statement`](super::statement).
+        signature: Bytes,
+    },
 }
 
 /// Why commands were not put into the log.
@@ -115,9 +134,10 @@ pub enum Ask {
     Transfer(u64),
 }
 
-/// What a frame from one peer to another begins with, in a space of this key.
-pub fn token(key: &[u8; 32], from: &[u8], to: &[u8]) -> [u8; 16] {
+/// What a frame from one peer to another begins with, in a space of this key and generation.
+pub fn token(key: &[u8; 32], generation: u64, from: &[u8], to: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&generation.to_le_bytes());
     hasher.update(&(from.len() as u64).to_le_bytes()).update(from).update(to);
     let mut token = [0; 16];
     token.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
@@ -133,7 +153,9 @@ impl Frame {
             Self::Dropped { .. }
             | Self::Ask { .. }
             | Self::Answer { .. }
-            | Self::Removed { .. } => 0,
+            | Self::Removed { .. }
+            | Self::Recovered { .. }
+            | Self::Mark { .. } => 0,
         };
         let mut w = Writer::onto(Vec::with_capacity(size + 64));
         let mut head = |len: usize, kind: u64| {
@@ -180,6 +202,14 @@ impl Frame {
                     Some(why) => w.text(cut(why)),
                 };
             }
+            Self::Recovered { generation } => {
+                head(1, RECOVERED);
+                w.uint(*generation);
+            }
+            Self::Mark { mark, signature } => {
+                head(4, MARK);
+                w.uint(mark.index).bytes(&mark.chain).bytes(&mark.digest).bytes(signature);
+            }
         }
         w.into_vec().into()
     }
@@ -209,10 +239,10 @@ impl Frame {
         let _token: [u8; 16] = r.fixed()?;
         let kind = r.uint()?;
         let items = match kind {
-            RAFT => 4,
+            RAFT | RECOVERED => 4,
             REMOVED => 5,
             ANSWER => 6,
-            PROPOSE | ASK => 7,
+            PROPOSE | ASK | MARK => 7,
             DROPPED => 8,
             _ => return Err(Error { at, what: What::Invalid("an unknown kind of frame") }),
         };
@@ -261,6 +291,15 @@ impl Frame {
                 Self::Ask { boot, number, ask }
             }
             REMOVED => Self::Removed { member: r.uint()?, at: r.uint()? },
+            MARK => {
+                let mark = Mark { index: r.uint()?, chain: r.fixed()?, digest: r.fixed()? };
+                let signature = bytes.slice_ref(r.bytes()?);
+                if signature.len() > MAX_SIGNATURE_BYTES {
+                    return Err(r.invalid("a signature that is too long"));
+                }
+                Self::Mark { mark, signature }
+            }
+            RECOVERED => Self::Recovered { generation: r.uint()? },
             _ => {
                 let (boot, number) = (r.uint()?, r.uint()?);
                 let why = if r.null() { None } else { Some(read_why(&mut r)?) };
@@ -325,6 +364,13 @@ mod tests {
             (any::<(u64, u64)>(), prop::option::of(".{0,9}"))
                 .prop_map(|((boot, number), why)| Frame::Answer { boot, number, why }),
             any::<(u64, u64)>().prop_map(|(member, at)| Frame::Removed { member, at }),
+            any::<u64>().prop_map(|generation| Frame::Recovered { generation }),
+            (any::<(u64, [u8; 32], [u8; 32])>(), vec(any::<u8>(), 0..9)).prop_map(
+                |((index, chain, digest), signature)| {
+                    let mark = Mark { index, chain, digest };
+                    Frame::Mark { mark, signature: signature.into() }
+                }
+            ),
         ]
     }
 
@@ -370,6 +416,14 @@ mod tests {
             ),
             (Frame::Answer { boot: 9, number: 5, why: None }, format!("860250{token}040905f6")),
             (Frame::Removed { member: 4, at: 6 }, format!("850250{token}050406")),
+            (Frame::Recovered { generation: 3 }, format!("840250{token}0603")),
+            (
+                Frame::Mark {
+                    mark: Mark { index: 9, chain: [1; 32], digest: [2; 32] },
+                    signature: vec![3].into(),
+                },
+                format!("870250{token}07095820{}5820{}4103", "01".repeat(32), "02".repeat(32)),
+            ),
         ];
         for (frame, bytes) in golden {
             assert_eq!(hex(frame), bytes);
@@ -378,12 +432,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_of_one_space_and_of_one_direction() {
+    fn a_token_is_of_one_space_and_generation_and_of_one_direction() {
         let tokens = [
-            token(&[1; 32], b"a", b"b"),
-            token(&[1; 32], b"b", b"a"),
-            token(&[2; 32], b"a", b"b"),
-            token(&[1; 32], b"", b"ab"),
+            token(&[1; 32], 0, b"a", b"b"),
+            token(&[1; 32], 1, b"a", b"b"),
+            token(&[1; 32], 0, b"b", b"a"),
+            token(&[2; 32], 0, b"a", b"b"),
+            token(&[1; 32], 0, b"", b"ab"),
         ];
         let different: std::collections::BTreeSet<_> = tokens.iter().collect();
         assert_eq!(different.len(), tokens.len());

@@ -1,12 +1,14 @@
 //! What the members of a space say and decide among themselves, apart from Raft itself: the frames
-//! that they send each other, the proposals that each has under way, who shall vote, and the machine
-//! that brings all of it together.
+//! that they send each other, the proposals that each has under way, who shall vote, the machine that
+//! brings all of it together, and what most of them agree that the log leads to.
 
+mod checkpoints;
 mod coordinator;
 mod frame;
 mod proposals;
 mod steward;
 
+pub use checkpoints::{Agreement, Collector, MARK_EVERY, Mark, Marks, Verdict, statement};
 pub use coordinator::{
     Action, Arrived, Coordinator, Identity, Input, MAX_ARRIVED, MAX_FOREIGN_BYTES, Scene, Standing,
     Unseen,

@@ -59,6 +59,9 @@ pub enum Change {
     Learner(u64),
     /// It takes no part any more.
     Remove(u64),
+    /// It is the only member from here on, whoever else there was: nobody else is asked. No leader
+    /// proposes this; [`Entry::recovery`] is how it gets into a log.
+    Only(u64),
 }
 
 impl Members {
@@ -103,6 +106,10 @@ impl Members {
     }
 
     fn after(&self, changes: &[Change]) -> Self {
+        if let [Change::Only(id)] = *changes {
+            let only = Self::of_voters([id]);
+            return if only.check().is_ok() { only } else { self.clone() };
+        }
         let mut next = self.clone();
         if changes.is_empty() {
             // The end of a joint configuration.
@@ -131,8 +138,16 @@ impl Members {
             // Who still votes in the outgoing half becomes a learner when that ends.
             Change::Learner(_) if self.outgoing.contains(&id) => self.learners_next.insert(id),
             Change::Learner(_) => self.learners.insert(id),
-            Change::Remove(_) => false,
+            // Alone in its entry, or read as nothing.
+            Change::Remove(_) | Change::Only(_) => false,
         };
+    }
+
+    /// The changes, one voter at a time, that lead from these members, no joint ones, to `id` alone.
+    pub(super) fn to_only(&self, id: u64) -> Vec<Change> {
+        let others = self.voters.iter().chain(&self.learners).filter(|&&other| other != id);
+        let vote = (!self.voters.contains(&id)).then_some(Change::Voter(id));
+        vote.into_iter().chain(others.map(|&other| Change::Remove(other))).collect()
     }
 
     /// Checks what Raft takes for granted.
@@ -228,7 +243,7 @@ impl Change {
     /// Whom it is about.
     pub fn id(self) -> u64 {
         match self {
-            Self::Voter(id) | Self::Learner(id) | Self::Remove(id) => id,
+            Self::Voter(id) | Self::Learner(id) | Self::Remove(id) | Self::Only(id) => id,
         }
     }
 }
@@ -242,7 +257,7 @@ pub(super) struct ChangeSet {
 }
 
 impl ChangeSet {
-    /// `[[change, …], context]`, a change being `[0 voter | 1 learner | 2 remove, id]`.
+    /// `[[change, …], context]`, a change being `[0 voter | 1 learner | 2 remove | 3 only, id]`.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.array(2).array(self.changes.len());
@@ -251,6 +266,7 @@ impl ChangeSet {
                 Change::Voter(_) => 0,
                 Change::Learner(_) => 1,
                 Change::Remove(_) => 2,
+                Change::Only(_) => 3,
             };
             w.array(2).uint(kind).uint(change.id());
         }
@@ -277,6 +293,7 @@ impl ChangeSet {
                 0 => Change::Voter(id),
                 1 => Change::Learner(id),
                 2 => Change::Remove(id),
+                3 if len == 1 => Change::Only(id),
                 _ => return Err(r.invalid("an unknown kind of change")),
             });
         }
@@ -291,6 +308,7 @@ impl ChangeSet {
                 Change::Voter(_) => ConfChangeType::AddNode,
                 Change::Learner(_) => ConfChangeType::AddLearnerNode,
                 Change::Remove(_) => ConfChangeType::RemoveNode,
+                Change::Only(_) => ConfChangeType::AddNode,
             };
             ConfChangeSingle { change_type, node_id: change.id(), ..ConfChangeSingle::default() }
         };
@@ -301,6 +319,22 @@ impl ChangeSet {
 }
 
 impl Entry {
+    /// The entry by which a group that has lost a majority of its voters for good goes on with one of
+    /// them. Who recovers appends it to what it has, in a term that it alone was elected in, and starts
+    /// again: it is committed because it is there. `context` comes back with the commit.
+    pub fn recovery(term: u64, index: u64, voter: u64, context: Bytes) -> Self {
+        let set = ChangeSet { changes: vec![Change::Only(voter)], context };
+        Self { term, index, kind: EntryKind::ConfChange, data: set.encode().into() }
+    }
+
+    /// The only voter from this entry on, if it is one of [`Entry::recovery`].
+    pub fn recovers(kind: EntryKind, data: &Bytes) -> Option<u64> {
+        match (kind, ChangeSet::decode(data).ok()?.changes.as_slice()) {
+            (EntryKind::ConfChange, [Change::Only(id)]) => Some(*id),
+            _ => None,
+        }
+    }
+
     /// The batch of commands in an entry's data: the data itself, or what came with a change of
     /// members. Empty if it holds none.
     pub fn batch(kind: EntryKind, data: &Bytes) -> Bytes {

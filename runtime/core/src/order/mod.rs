@@ -109,6 +109,8 @@ pub struct Order {
     notice: Notice,
     /// The time of the last input.
     now: Time,
+    /// Whether it is not to lead.
+    abstains: bool,
 }
 
 /// A [`Persist`] that is not on disk.
@@ -149,6 +151,7 @@ impl Order {
             applied,
             notice: Notice::default(),
             now,
+            abstains: false,
         };
         order.settle();
         Ok(order)
@@ -165,6 +168,7 @@ impl Order {
             Input::Applied { raft_index } => {
                 self.applied = self.applied.max(raft_index).min(self.committed);
             }
+            Input::Abstain(abstains) => self.abstain(abstains),
             Input::Campaign => self.campaign(),
             Input::ChangeMembers { ticket, changes, context } => {
                 self.change_members(ticket, changes, context);

@@ -109,6 +109,8 @@ impl Order {
         }
         let why = if set.changes.is_empty() || set.changes.len() > MAX_CHANGES {
             "no changes, or too many".to_owned()
+        } else if set.changes.iter().any(|change| matches!(change, Change::Only(_))) {
+            "nobody is left alone by a leader".to_owned()
         } else if set.changes.iter().any(|change| change.id() == 0) {
             "0 is not the id of a member".to_owned()
         } else {

@@ -1,12 +1,13 @@
 //! How what Raft has ready becomes outputs.
 
-use super::members::{ChangeSet, Members};
+use super::members::{Change, ChangeSet, Members};
 use super::message;
 use super::store::{self, snapshot_from_raft};
 use super::types::{
     Committed, Entry, EntryKind, HardState, Output, Persist, Position, Role, SnapshotMeta,
 };
 use super::{MAX_FETCH_BYTES, Order, Write};
+use bytes::Bytes;
 use raft::StateRole;
 use raft::eraftpb::{self, EntryType, Message, MessageType};
 
@@ -181,14 +182,29 @@ impl Order {
                 // Every replica reads the same bytes and finds the same errors in them.
                 let set = ChangeSet::decode(&data);
                 let expected = self.members.after_change(&data);
-                if let Ok(set) = &set
-                    && let Ok(members) = self.raft.apply_conf_change(&set.to_raft())
-                {
-                    self.members = Members::from_raft(&members);
+                if let Ok(set) = &set {
+                    self.apply_changes(set);
                 }
                 debug_assert_eq!(self.members, expected, "as whoever reads the log takes it");
                 let data = set.map(|set| set.context).unwrap_or_default();
                 Some(Committed { index, term, data, members: Some(self.members.clone()) })
+            }
+        }
+    }
+
+    fn apply_changes(&mut self, set: &ChangeSet) {
+        let mut apply = |set: &ChangeSet| {
+            if let Ok(members) = self.raft.apply_conf_change(&set.to_raft()) {
+                self.members = Members::from_raft(&members);
+            }
+        };
+        let [Change::Only(id)] = set.changes[..] else { return apply(set) };
+        // Raft knows no such change, and takes it in steps; nobody is asked for any of them.
+        apply(&ChangeSet::default());
+        for change in self.members.to_only(id) {
+            let step = ChangeSet { changes: vec![change], context: Bytes::new() };
+            if let Ok(members) = self.raft.apply_conf_change(&step.to_raft()) {
+                self.members = Members::from_raft(&members);
             }
         }
     }

@@ -55,8 +55,24 @@ impl Order {
         }
         if self.role() == Role::Leader || self.may_wait_for_election() {
             self.pin_election_timeout();
-            self.raft.tick();
+            if !self.abstains || self.is_patient() {
+                self.raft.tick();
+            }
         }
+    }
+
+    pub(super) fn abstain(&mut self, abstains: bool) {
+        self.abstains = abstains;
+        if abstains && self.role() != Role::Follower {
+            let term = self.raft.raft.term;
+            self.raft.raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    /// Whether a leader that was heard of is not silent yet: whoever abstains counts so far, for it then
+    /// votes for another, and no further, or it would stand for election itself.
+    fn is_patient(&self) -> bool {
+        self.raft.raft.election_elapsed < self.config.election_ticks as usize
     }
 
     pub(super) fn campaign(&mut self) {
@@ -68,7 +84,7 @@ impl Order {
 
     /// Whether standing for election now breaks nothing that Raft takes for granted.
     pub(super) fn may_campaign(&self) -> bool {
-        self.raft.raft.promotable() && self.may_wait_for_election()
+        !self.abstains && self.raft.raft.promotable() && self.may_wait_for_election()
     }
 
     /// While a snapshot is on its way to disk Raft cannot look for unapplied changes of members,
@@ -90,7 +106,8 @@ impl Order {
         let Config { seed, node, election_ticks, .. } = self.config;
         let draw = mix(seed ^ mix(node ^ mix(self.raft.raft.term)));
         let ticks = u64::from(election_ticks);
-        let timeout = ticks + draw % ticks;
+        // Who abstains is never impatient: the longest that there is.
+        let timeout = if self.abstains { 2 * ticks - 1 } else { ticks + draw % ticks };
         self.raft.raft.set_randomized_election_timeout(timeout as usize);
     }
 

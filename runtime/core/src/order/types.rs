@@ -77,6 +77,9 @@ pub struct SnapshotMeta {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// Lead no longer and do not stand for election, until this is taken back. It goes on voting and
+    /// following: its log is as good as any, and what is above it is not.
+    Abstain(bool),
     /// Stand for election now, if this node may.
     Campaign,
     /// Change the members. Answered like a proposal. A leader that is removed steps down where that

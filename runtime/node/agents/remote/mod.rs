@@ -191,6 +191,9 @@ impl Agents {
             let text = format!("no agent {name} runs on node {node}");
             return write(&mut stream, &no(error("not_found", text))).await;
         };
+        if let Some(why) = agent.space.rebuilding() {
+            return write(&mut stream, &no(error("rebuilding", why))).await;
+        }
         let solve = match self.solve_of(question, agent.space.id()) {
             Ok(solve) => solve,
             Err(body) => return write(&mut stream, &no(body)).await,

@@ -99,7 +99,7 @@ fn of_folder(
     }
     let place = *exporter.place();
     target.write(exporter.finish())?;
-    Ok((first, End { index: place.index, chain: place.hash, signatures: 0 }))
+    Ok((first, End { index: place.index, chain: place.hash }))
 }
 
 /// Copies an export that a node gives, and sees that it is whole.

@@ -7,14 +7,14 @@ use crate::cli::say::say;
 use clap::Args;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use synod::verify::{Verified, VerifiedExport, verify, verify_export};
+use synod::verify::{SignedBy, Verified, VerifiedExport, verify, verify_export};
 
 /// Check that the logs on disk, or an export, are what was written; needs no node
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exits 0 if all is whole, 1 if something is damaged, which it names by its index and its place. An export \
-is whole if nothing in it was changed, moved, left out or cut off; whether voters signed its end is said \
-too: without that, whoever wrote it could have made it up.")]
+is whole if nothing in it was changed, moved, left out or cut off; how far voters have signed it, and who, \
+is said too: without that, whoever wrote it could have made it up.")]
 pub(crate) struct Verify {
     /// A space's folder or an export [default: all spaces of the data folder]
     path: Option<PathBuf>,
@@ -61,23 +61,44 @@ fn of_export(path: &Path, out: &mut Out) -> Result<Verdict, Failure> {
         out.json(&verified)?;
         return Ok(Verdict::Yes);
     }
-    let VerifiedExport { space, first, last, chain, signatures, .. } = verified;
-    let signed = match signatures {
-        0 => "the end is not signed".to_owned(),
-        count => format!("the end has {count} signatures, which are not checked here"),
-    };
+    let VerifiedExport { space, first, last, chain, signed, forged, .. } = verified;
     let file = path.display();
+    if let Some(forged) = forged {
+        say(format_args!(
+            "synod: {file}: {forged}: it was changed by somebody who has not the voters' keys"
+        ));
+        return Ok(Verdict::No);
+    }
+    let signed = of_signatures(signed.as_ref(), last);
     out.line(format_args!(
         "{file}: whole; {space}, index {first} to {last}, chain {chain}; {signed}"
     ))?;
     Ok(Verdict::Yes)
 }
 
+/// How far voters have signed a log that goes on to `last`.
+fn of_signatures(signed: Option<&SignedBy>, last: u64) -> String {
+    let Some(SignedBy { index, by, are_voters, .. }) = signed else {
+        return "the end is not signed".to_owned();
+    };
+    let mut said = format!("signed up to index {index} by {}", by.join(", "));
+    if !are_voters {
+        said += " (whether they were voters is told by what is left out before)";
+    }
+    match last - index {
+        0 => said,
+        1 => said + "; the command behind that is not",
+        behind => said + &format!("; the {behind} commands behind that are not"),
+    }
+}
+
 fn print(out: &mut Out, verified: &Verified) -> Result<(), Failure> {
-    let Verified { space, entries, commands, chain, snapshots, closed, torn, .. } = verified;
+    let Verified { space, entries, commands, chain, snapshots, signed, closed, torn, .. } =
+        verified;
     out.line(format!(
-        "{space}: whole; index {commands}, {entries} entries, {} snapshots, chain {chain}",
-        snapshots.len()
+        "{space}: whole; index {commands}, {entries} entries, {} snapshots, chain {chain}; {}",
+        snapshots.len(),
+        of_signatures(signed.as_ref(), *commands)
     ))?;
     match torn {
         Some(torn) => out.line(format!(

@@ -12,11 +12,36 @@ impl OrderThread {
     /// A frame, from whom the transport says.
     pub(super) fn receive(&mut self, peer: Bytes, bytes: &Bytes) {
         match Frame::decode(bytes) {
-            Ok(frame) => self.tell(group::Input::Frame { peer, frame, with_snapshot: false }),
+            Ok(frame) => {
+                if let Some(frame) = self.receive_here(&peer, frame) {
+                    self.tell(group::Input::Frame { peer, frame, with_snapshot: false });
+                }
+            }
             Err(e) => {
                 self.shared.refused();
                 tracing::debug!("a frame of a member cannot be read: {e}");
             }
+        }
+    }
+
+    /// Takes in what is not for the coordinator; gives back what is.
+    fn receive_here(&mut self, peer: &Bytes, frame: Frame) -> Option<Frame> {
+        match frame {
+            Frame::Recovered { generation } => {
+                // Somebody who has the space's key says so.
+                if generation > self.group.generation && self.shared.set_gone_on(generation) {
+                    tracing::error!("{}", crate::space::gone_on(generation));
+                }
+                None
+            }
+            Frame::Mark { mark, signature } => {
+                match self.shared.membership().of_peer(peer) {
+                    Some((member, _)) => self.take_mark(member, peer, mark, &signature),
+                    None => self.shared.refused(),
+                }
+                None
+            }
+            frame => Some(frame),
         }
     }
 
@@ -44,6 +69,7 @@ impl OrderThread {
         };
         let (at, members) = (wanted.position, wanted.members.clone());
         self.log.install(log::Position { term: at.term, index: at.index });
+        self.waiting.through = at.index;
         drop(self.apply.send(ApplyInput::Install { file: file.clone(), at, members }));
         self.waiting.snapshot = Some((wanted.clone(), file));
         self.look_at_snapshots();
@@ -81,7 +107,7 @@ impl OrderThread {
     }
 }
 
-fn read(
+pub(super) fn read(
     reader: &Reader<crate::store::FsDisk>,
     first: u64,
     last: u64,

@@ -7,10 +7,13 @@ use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 use synod_core::command::{Admit, IssueTicket};
 use synod_core::group;
+use synod_core::order::Entry;
 use tempfile::TempDir;
 
 const KEY: [u8; 32] = [9; 32];
 const TICKET: [u8; 32] = [5; 32];
+/// How soon an idle space is marked.
+const IDLE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everybody's ways to everybody.
@@ -40,10 +43,18 @@ impl Links for From {
         if self.net.cut.lock().unwrap().contains(&(self.me.clone(), to.clone())) {
             return true;
         }
-        let token = group::token(&KEY, &self.me, peer);
+        let token = group::token(&KEY, 0, &self.me, peer);
         assert_eq!(group::Frame::token(&frame), Ok(token));
         let spaces = self.net.spaces.read().unwrap();
         spaces.get(&to).map(|space| space.0.receive(self.me.clone(), frame)).is_some()
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        [&self.me[..], blake3::hash(message).as_bytes()].concat()
+    }
+
+    fn is_signed_by(&self, peer: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        signature == [peer, blake3::hash(message).as_bytes()].concat()
     }
 
     fn offer(&self, _peer: &[u8], _space: [u8; 32], offer: Offer) {
@@ -78,6 +89,7 @@ impl Cluster {
             node: name.to_owned(),
             seed: [self.boots; 16],
             me: Me { member, peer: peer(name), key: KEY, generation: 0, contacts },
+            marking: Marking::each(50, IDLE),
             links: Arc::new(From { net: Arc::clone(&self.net), me: peer(name) }),
         };
         let space = tokio::task::block_in_place(|| open.open()).unwrap();
@@ -250,4 +262,122 @@ async fn members_come_and_go_as_people_wish() {
     write(&d, 2, 5).await;
     agree(&[&c, &d]).await;
     ["c", "d"].into_iter().for_each(|name| cluster.stop(name));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ended_while_it_recovered_has_recovered_when_it_starts_again() {
+    let (mut cluster, [a, b, c]) = Cluster::three().await;
+    write(&b, 1, 5).await;
+    agree(&[&a, &b, &c]).await;
+    ["a", "b", "c"].iter().for_each(|name| cluster.stop(name));
+    // The entry is on disk, and nothing that says that it is committed.
+    let folder = cluster.folders["b"].path();
+    let (limits, id) = (synod_core::log::Limits::default(), [7; 32]);
+    let disk = FsDisk::new(folder);
+    let (mut log, _) = synod_core::log::Log::open(disk, Path::new("log"), id, limits).unwrap();
+    let last = log.last();
+    let recover = synod_core::command::Recover {
+        generation: 1,
+        voter: 2,
+        node: "b".to_owned(),
+        dropped: [(1, "a".to_owned()), (3, "c".to_owned())].into(),
+        words: String::new(),
+    };
+    let commands = vec![Command::Recover(recover).encode()];
+    let batch = synod_core::command::Batch { time: 0, tags: Vec::new(), commands };
+    let entry = Entry::recovery(last.term + 1, last.index + 1, 2, batch.encode());
+    let kind = entry.kind.number() as u8;
+    let entry =
+        synod_core::log::Entry { term: entry.term, index: entry.index, kind, data: entry.data };
+    log.append(&[entry], None).unwrap();
+    log.sync().unwrap();
+    drop(log);
+
+    let contacts = [(1, "a"), (2, "b"), (3, "c")];
+    let alone = cluster.start("b", 2, &contacts);
+    until("it to lead", || alone.leader().role == "leader").await;
+    assert_eq!(alone.generation(), 1);
+    assert_eq!(alone.membership().members().keys().copied().collect::<Vec<_>>(), [2]);
+    write(&alone, 2, 5).await;
+    cluster.stop("b");
+    let again = cluster.start("b", 2, &contacts);
+    until("it to lead again", || again.leader().role == "leader").await;
+    assert_eq!(again.generation(), 1);
+    write(&again, 3, 5).await;
+}
+
+/// The last index that most voters agreed on, as a node knows it, and how many signed that.
+fn agreed(space: &Space) -> (u64, usize) {
+    let membership = space.membership();
+    membership.checkpoint().map_or((0, 0), |made| (made.mark.index, made.signatures.len()))
+}
+
+/// Makes a node's state another than the log says.
+fn break_state(space: &Space) {
+    let (name, text) = ("nowhere".to_owned(), "said in the log".to_owned());
+    let command = Command::PublishModule { name, text, after: 0 };
+    space.inner.apply.send(ApplyInput::Break(command)).unwrap();
+}
+
+async fn has_module(space: &Space) -> bool {
+    space.look(|state| !state.modules().is_empty()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_agree_on_what_the_log_leads_to_and_an_idle_end_is_agreed_on_too() {
+    let (_cluster, [a, b, c]) = Cluster::three().await;
+    write(&b, 1, 60).await;
+    until("a checkpoint of many", || [&a, &b, &c].iter().all(|space| agreed(space).0 == 50)).await;
+    let (last, signed) = (a.feed().applied(), agreed(&c).1);
+    assert!(signed >= 2, "{signed} signed");
+    until("one of the end", || agreed(&c).0 >= last).await;
+    // A checkpoint is nothing that is agreed on again.
+    let index = a.feed().applied();
+    tokio::time::sleep(4 * IDLE).await;
+    assert_eq!(a.feed().applied(), index);
+    agree(&[&a, &b, &c]).await;
+    assert!([&a, &b, &c].iter().all(|space| space.was_wrong().is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_wrong_is_found_and_made_right() {
+    let (_cluster, [a, b, c]) = Cluster::three().await;
+    write(&b, 1, 60).await;
+    break_state(&b);
+    assert!(has_module(&b).await);
+    write(&c, 2, 60).await;
+    until("it to be found", || b.was_wrong().is_some()).await;
+    until("it to serve again", || b.rebuilding().is_none()).await;
+    assert!(b.was_wrong().unwrap().contains("2 voters"), "{:?}", b.was_wrong());
+    assert!(!has_module(&b).await);
+    write(&b, 3, 5).await;
+    agree(&[&a, &b, &c]).await;
+    assert!(a.was_wrong().is_none() && c.was_wrong().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_wrong_leads_no_longer_and_is_made_right() {
+    let (mut cluster, [a, b, c]) = Cluster::three().await;
+    let all = [&a, &b, &c];
+    write(&b, 1, 60).await;
+    until("a checkpoint", || all.iter().all(|space| agreed(space).0 >= 50)).await;
+    let wrong = all.iter().position(|space| space.leader().role == "leader").unwrap();
+    let term = all[wrong].leader().term;
+    break_state(all[wrong]);
+    let other = all[(wrong + 1) % 3];
+    // Its own digest is outvoted, and it is the one to put that into the log.
+    write(other, 2, 60).await;
+    until("it to be found", || all[wrong].was_wrong().is_some()).await;
+    until("another term", || other.leader().term > term && other.leader().leader.is_some()).await;
+    write(other, 3, 5).await;
+    assert!(!has_module(all[wrong]).await);
+    agree(&all).await;
+    // It stays right when it starts again, from what it has on disk.
+    let names = ["a", "b", "c"];
+    let member = wrong as u64 + 1;
+    cluster.stop(names[wrong]);
+    let again = cluster.start(names[wrong], member, &[(1, "a"), (2, "b"), (3, "c")]);
+    assert!(!has_module(&again).await);
+    write(&again, 4, 5).await;
+    agree(&[&again, other]).await;
 }

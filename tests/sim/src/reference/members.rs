@@ -4,7 +4,7 @@
 use super::space::Why;
 use bytes::Bytes;
 use synod_core::apply::{MAX_ADMITTED, Part};
-use synod_core::command::{Admit, Configure, IssueTicket, Recover};
+use synod_core::command::{Admit, Checkpoint, Configure, IssueTicket, Recover};
 
 /// One joining of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Members {
     issued: Vec<Issued>,
     /// How often the space was recovered.
     pub generation: u64,
+    /// The last index that most voters agreed on.
+    agreed: u64,
 }
 
 impl Members {
@@ -130,6 +132,28 @@ impl Members {
         for (id, joining) in (1..).zip(&mut self.joinings) {
             joining.part = joining.part.filter(|_| id == recover.voter).map(|_| Part::Voter);
         }
+        Ok(())
+    }
+
+    /// It is of the past, of this generation, newer than the last, and signed by more than half of those
+    /// who vote and by nobody else.
+    pub(super) fn check_point(&mut self, checkpoint: &Checkpoint, index: u64) -> Result<(), Why> {
+        let votes = |joining: &&Joining| joining.part == Some(Part::Voter);
+        let voters = self.joinings.iter().filter(votes).count();
+        let signed = checkpoint.signatures.iter().filter(|signature| {
+            let voter = self.present().find(|(id, _)| *id == signature.member).map(|(_, it)| it);
+            voter.filter(votes).is_some_and(|voter| voter.peer == signature.peer)
+        });
+        let (signed, mark) = (signed.count(), checkpoint.mark.index);
+        let is_whole = signed == checkpoint.signatures.len() && signed > voters / 2;
+        if !is_whole
+            || checkpoint.generation != self.generation
+            || mark <= self.agreed
+            || mark >= index
+        {
+            return Err(Why::Malformed);
+        }
+        self.agreed = mark;
         Ok(())
     }
 }

@@ -223,6 +223,10 @@ impl Space {
                 Ok(()) => committed,
                 Err(why) => Verdict::Refused(index, why),
             },
+            Command::Checkpoint(checkpoint) => match self.members.check_point(checkpoint, index) {
+                Ok(()) => committed,
+                Err(why) => Verdict::Refused(index, why),
+            },
             // That is for `transact`, which knows its calls.
             Command::Transact(_) => Verdict::Refused(index, Why::Malformed),
         }

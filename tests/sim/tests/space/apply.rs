@@ -1,5 +1,6 @@
 //! What the apply thread does, as `runtime/node/space/apply_thread.rs`.
 
+use super::marking::{MARK_EVERY, Marking};
 use super::node::{Effect, Ended, OrderInput, Running, SPACE};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -52,6 +53,9 @@ pub(crate) fn folder() -> &'static Path {
 impl Running {
     /// Takes so many inputs in.
     pub(crate) fn apply_some(&mut self, count: usize) {
+        if self.is_rebuilding() {
+            return;
+        }
         let before = self.apply.through;
         for _ in 0..count {
             let Some(input) = self.apply.inputs.pop_front() else { break };
@@ -76,6 +80,7 @@ impl Running {
                     self.apply.members = members;
                 }
                 self.apply.through = Position { index, term };
+                self.judge();
             }
             ApplyInput::Through(through) => self.apply.through = through,
             ApplyInput::SnapshotOfRaft { at_least } => {
@@ -98,10 +103,14 @@ impl Running {
         for command in &batch.commands {
             let applied = self.apply.state.apply(batch.time, command);
             commands.push((command.clone(), applied.outcome));
+            if applied.index.is_multiple_of(MARK_EVERY) {
+                self.mark();
+            }
         }
         self.tell_membership();
         let mut ended: Vec<_> = commands.iter().map(|(_, outcome)| Some(outcome.clone())).collect();
         let state = (self.apply.state.chain(), self.apply.state.digest());
+        let state = (!self.is_broken).then_some(state);
         self.effects.push(Effect::Applied { first, commands, state });
         let is_own = |tag: &&Tag| (tag.member, tag.boot) == (self.me.member, self.boot);
         for tag in batch.tags.iter().filter(is_own) {
@@ -141,6 +150,7 @@ impl Running {
                 self.apply.state = state;
                 (self.apply.through, self.apply.members) = (at, members);
                 self.apply.since_snapshot = 0;
+                self.marking = Marking::begin(&self.apply.state);
                 self.membership = self.apply.state.membership().clone();
                 self.apply.told_membership = self.membership.changed_at();
                 let state = &self.apply.state;

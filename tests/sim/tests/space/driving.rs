@@ -60,6 +60,13 @@ impl Running {
                 self.unconnected.remove(&peer);
                 return self.tell(group::Input::Found(peer));
             }
+            OrderInput::Mark(mark) => return self.take_own_mark(mark),
+            OrderInput::Rebuilding(is_so) => {
+                if is_so {
+                    self.waiting.snapshot = None;
+                }
+                Input::Abstain(is_so)
+            }
             OrderInput::Ask(ask) => return self.tell(group::Input::Ask(ask, ())),
             OrderInput::ReadIndex(request) => {
                 let ticket = self.coordinator.ticket();
@@ -241,12 +248,21 @@ impl Running {
         self.effects.push(Effect::Role(role, term));
         self.leader = (role, term, leader);
         self.tell(group::Input::Role { role, term, leader });
+        if role != Role::Leader {
+            self.marking.collector.forget();
+        }
+        self.mark_for(leader);
     }
 
     // What comes from other members.
 
     fn receive(&mut self, peer: Bytes, bytes: &Bytes) {
         match Frame::decode(bytes) {
+            Ok(Frame::Mark { mark, signature }) => {
+                if let Some((member, _)) = self.membership.of_peer(&peer) {
+                    self.take_mark(member, &peer, mark, signature);
+                }
+            }
             Ok(frame) => self.tell(group::Input::Frame { peer, frame, with_snapshot: false }),
             Err(e) => self.fatal(format!("a frame of a member cannot be read: {e}")),
         }

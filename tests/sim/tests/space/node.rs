@@ -3,13 +3,14 @@
 //! in [`Running::effects`].
 
 use super::apply::Apply;
+use super::marking::Marking;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use synod_core::apply::{Membership, Outcome};
 use synod_core::command::Batch;
 use synod_core::group::{
-    self, Action, Arrived, Ask, Coordinator, Frame, Proposals, Scene, Unseen, token,
+    self, Action, Arrived, Ask, Coordinator, Frame, Mark, Proposals, Scene, Unseen, token,
 };
 use synod_core::log::{Log, Reader};
 use synod_core::order::{self, Entry, Order, Position, Role, SnapshotMeta};
@@ -33,6 +34,10 @@ pub(crate) struct Me {
 
 /// What the order thread is told.
 pub(crate) enum OrderInput {
+    /// The state at an index, for the leader.
+    Mark(Mark),
+    /// The state is made again, or has been.
+    Rebuilding(bool),
     /// A command, and the number of the request that wants to know what came of it.
     Propose(Bytes, u64),
     Applied(u64),
@@ -107,7 +112,8 @@ pub(crate) enum Effect {
     Applied {
         first: u64,
         commands: Vec<(Bytes, Outcome)>,
-        state: ([u8; 32], [u8; 32]),
+        /// Not told of a state that was broken on purpose.
+        state: Option<([u8; 32], [u8; 32])>,
     },
     /// The state is that of a snapshot: its index, chain and digest.
     Installed(u64, ([u8; 32], [u8; 32])),
@@ -152,6 +158,9 @@ pub(crate) struct Running {
     /// How much of the past it keeps.
     pub(crate) retention: Retention,
     pub(crate) effects: Vec<Effect>,
+    pub(crate) marking: Marking,
+    /// Whether its state was made another than the log says, and is not right again.
+    pub(crate) is_broken: bool,
 }
 
 /// Who and what waits for what, as `order_thread::Waiting`.
@@ -237,7 +246,7 @@ impl Running {
         if self.unconnected.contains(peer) {
             return false;
         }
-        let bytes = frame.encode(&token(&KEY, &self.me.peer, peer));
+        let bytes = frame.encode(&token(&KEY, 0, &self.me.peer, peer));
         self.effects.push(Effect::Send { peer: peer.clone(), bytes, urgent });
         true
     }
@@ -252,7 +261,7 @@ impl Running {
             .filter(|peer| !self.unconnected.contains(peer));
         match (file, peer) {
             (Some(file), Some(peer)) => {
-                let frame = Frame::Raft(message).encode(&token(&KEY, &self.me.peer, &peer));
+                let frame = Frame::Raft(message).encode(&token(&KEY, 0, &self.me.peer, &peer));
                 self.effects.push(Effect::Offer { peer, to, file, frame });
             }
             _ => self.inputs.push_back(OrderInput::SnapshotSent { to, ok: false }),

@@ -1,6 +1,7 @@
 //! How a node starts from its disk, as `runtime/node/space/open.rs`.
 
 use super::apply::{Apply, folder, load};
+use super::marking::Marking;
 use super::node::{Effect, Me, Running, SPACE, Waiting};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -80,7 +81,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
                 commands.push((command.clone(), state.apply(batch.time, command).outcome));
             }
             let state = (state.chain(), state.digest());
-            effects.push(Effect::Applied { first, commands, state });
+            effects.push(Effect::Applied { first, commands, state: Some(state) });
         }
     }
     let mut entries = Vec::new();
@@ -114,6 +115,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     };
     let order = Order::new(config, recovered, Time::ZERO).map_err(|e| e.to_string())?;
     let membership = state.membership().clone();
+    let marking = Marking::begin(&state);
     let told_membership = membership.changed_at();
     let apply = Apply {
         state,
@@ -149,6 +151,8 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         wall: 0,
         retention: Retention::Everything,
         effects,
+        marking,
+        is_broken: false,
     })
 }
 

@@ -5,6 +5,7 @@ use super::apply;
 use super::check::Checker;
 use super::clients::{Asked, Client};
 use super::driving::Synced;
+use super::marking::MARK_EVERY;
 use super::node::{Effect, Ended, Me, OrderInput, Running};
 use super::open::from_log;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use synod_core::apply::Part;
 use synod_core::log::Reader;
 use synod_core::log::disk::Disk as _;
 use synod_core::order::Role;
+use synod_core::retention::Retention;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
 use synod_sim::rng::Rng;
@@ -121,6 +123,8 @@ pub(crate) struct World {
     /// What was said about members and tickets, and may be said again.
     pub(crate) about_members: Vec<Bytes>,
     pub(crate) last_ticket: u64,
+    /// Whether states are broken, and nothing else goes wrong.
+    pub(crate) breaks: bool,
 }
 
 impl World {
@@ -146,8 +150,19 @@ impl World {
             lost: Time::ZERO,
             about_members: Vec::new(),
             last_ticket: 0,
+            breaks: false,
         };
         world.found();
+        world
+    }
+
+    /// One in which all is well but the states, which are broken one after the other.
+    pub(crate) fn breaking(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.breaks = true;
+        for machine in world.machines.values_mut() {
+            machine.run.iter_mut().for_each(|run| run.retention = Retention::Everything);
+        }
         world
     }
 
@@ -222,6 +237,10 @@ impl World {
                 self.deliver_snapshot((from, boot, member), to, &file, frame);
             }
             Event::Fault if self.is_calm() => {}
+            Event::Fault if self.breaks => {
+                self.break_a_state();
+                self.plan(1_000_000, Event::Fault);
+            }
             Event::Fault => {
                 self.fault();
                 let pause = 20_000 + self.rng.below(500_000);
@@ -240,6 +259,31 @@ impl World {
             Event::MakeRoom(m) => self.machines[&m].disk.set_budget(u64::MAX),
             Event::Restart(m) => self.start_node(m),
         }
+    }
+
+    /// Makes the state of one machine another than its log says: of the leader, or of another. Of one at a
+    /// time, for two that are wrong alike would be a majority.
+    fn break_a_state(&mut self) {
+        let running = |m: &u64| self.machines[m].run.as_ref();
+        let up: Vec<u64> = self.machines.keys().copied().filter(|m| running(m).is_some()).collect();
+        let last = self.checker.last();
+        let is_right = |run: &Running| {
+            // Far enough behind the last agreement that a snapshot of before it is there, or none is.
+            !run.is_broken && run.apply.state.index() + MARK_EVERY > last && run.marking.agreed > 0
+        };
+        let voters = |run: &Running| run.order.members().voters.len();
+        let is_ready = |m: &u64| running(m).is_some_and(|run| is_right(run) && voters(run) >= 3);
+        if up.len() < 3 || !up.iter().all(is_ready) {
+            return;
+        }
+        let is_leader = |m: &&u64| running(m).is_some_and(|run| run.order.role() == Role::Leader);
+        let at_random = up[self.rng.below(up.len() as u64) as usize];
+        let of_leader = up.iter().find(is_leader).copied().filter(|_| self.rng.below(2) == 0);
+        let m = of_leader.unwrap_or(at_random);
+        let leads = running(&m).is_some_and(|run| run.order.role() == Role::Leader);
+        self.checker.count(if leads { "leaders broken" } else { "followers broken" }, 1);
+        self.note(|| format!("the state of node {m} is broken"));
+        self.step(m, Running::break_state);
     }
 
     fn of_node(&mut self, m: u64, what: What) {
@@ -311,7 +355,7 @@ impl World {
         let tick = run.order.poll_timeout().map(|(at, _)| at.since(run.now).as_micros() as u64);
         let (is_syncing, is_full) = (run.syncing.is_some(), run.is_full);
         let has_inputs = !run.inputs.is_empty();
-        let has_commits = !run.apply.inputs.is_empty();
+        let has_commits = !run.apply.inputs.is_empty() || run.marking.rebuilding.is_some();
         let has_snapshot = run.apply.writing.is_some();
         if is_syncing {
             let slow = if is_slow { 60_000 } else { 2_000 };
@@ -366,6 +410,7 @@ impl World {
             Effect::Applied { first, commands, state } => {
                 let last = first + commands.len() as u64 - 1;
                 self.checker.applied(member, first, &commands);
+                let Some(state) = state else { return };
                 self.checker.state(member, last, state);
                 self.note(|| {
                     format!("node {m} has applied {first} to {last}: {:02x?}", &state.0[..4])
@@ -519,6 +564,7 @@ impl World {
             let known = run.membership.members().get(id).map(|member| member.part);
             assert_eq!(known, Some(part), "the state says so of {id} among {members}");
             assert_eq!(run.apply.state.index(), last, "{id} lags behind among {members}");
+            assert!(!run.is_broken, "the state of {id} is wrong, and nobody has noticed");
             self.checker.has_all(run);
         }
         for c in 0..self.clients.len() {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::apply::Part;
 use crate::apply::membership::MAX_REMOVED;
-use crate::command::{Admit, Configure, IssueTicket, Recover};
+use crate::command::{Admit, Checkpoint, Configure, IssueTicket, Recover, Signature};
+use crate::group::Mark;
 
 #[test]
 fn an_opening_sent_twice_opens_one_session() {
@@ -329,12 +330,18 @@ fn the_log_hands_out_ids_by_tickets_and_never_twice() {
     space.expect(&admit("c", 0, good));
     assert_eq!(node(&space, 4), "c", "2 was handed out, and is never again");
 
-    let recover =
-        |generation| Command::Recover(Recover { generation, voter: 3, words: "I know".to_owned() });
+    let recover = |generation| {
+        let (node, dropped) = ("b".to_owned(), [(1, "a".to_owned()), (4, "c".to_owned())].into());
+        let words = "I know".to_owned();
+        Command::Recover(Recover { generation, voter: 3, node, dropped, words })
+    };
     space.expect(&recover(1));
     space.refuses(&recover(1), Refusal::Malformed);
     assert_eq!(space.state.membership().members().keys().collect::<Vec<_>>(), [&3]);
     assert_eq!(space.state.membership().generation(), 1);
+    let recovery = space.state.membership().recovery().unwrap();
+    assert_eq!((&*recovery.node, &*recovery.dropped), ("b", &["a".to_owned(), "c".to_owned()][..]));
+    assert_eq!(recovery.index, space.state.index() - 1, "a refused one is none");
 }
 
 #[test]
@@ -357,6 +364,51 @@ fn a_late_copy_opens_no_ticket_again() {
     assert!(space.state.membership().tickets().is_empty());
     space.expect(&issue(2, 2_000));
     space.expect(&admit("c", Some([2; 32])));
+}
+
+#[test]
+fn a_checkpoint_is_what_most_voters_say_of_what_was() {
+    let mut space = Space::new();
+    let admit = |node: &str, ticket: Option<[u8; 32]>| {
+        let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
+        Command::Admit(Admit { peer, node, nonce: [0; 16], ticket, after: 0 })
+    };
+    let issue = IssueTicket { hash: [1; 32], until: 1_000, uses: 9 };
+    space.expect(&admit("a", None));
+    space.expect(&Command::IssueTicket(issue));
+    for node in ["b", "c", "d"] {
+        space.expect(&admit(node, Some([1; 32])));
+    }
+    let (voters, learners, removed) = ([1, 2, 3].into(), [4].into(), [].into());
+    space.expect(&Command::Configure(Configure { voters, learners, removed }));
+    let checkpoint = |generation, index, by: &[(u64, &'static str)]| {
+        let mark = Mark { index, chain: [2; 32], digest: [3; 32] };
+        let signature = |&(member, peer): &(u64, &'static str)| Signature {
+            member,
+            peer: Bytes::from_static(peer.as_bytes()),
+            bytes: Bytes::new(),
+        };
+        let signatures = by.iter().map(signature).collect();
+        Command::Checkpoint(Checkpoint { generation, mark, signatures })
+    };
+    let most = [(1, "a"), (3, "c")];
+    for (wrong, why) in [
+        (checkpoint(0, 4, &most[..1]), "one of three"),
+        (checkpoint(0, 4, &[(1, "a"), (4, "d")]), "a learner"),
+        (checkpoint(0, 4, &[(1, "a"), (3, "b")]), "another's key"),
+        (checkpoint(0, 99, &most), "of what is to come"),
+        (checkpoint(1, 4, &most), "of another generation"),
+        (checkpoint(0, 0, &most), "of nothing"),
+    ] {
+        let applied = space.state.apply(0, &wrong.encode());
+        assert_eq!(applied.outcome, Outcome::Refused(applied.index, Refusal::Malformed), "{why}");
+    }
+    assert!(space.state.membership().checkpoint().is_none());
+    space.expect(&checkpoint(0, 4, &most));
+    space.refuses(&checkpoint(0, 4, &most), Refusal::Malformed);
+    space.refuses(&checkpoint(0, 3, &most), Refusal::Malformed);
+    assert_eq!(space.state.membership().checkpoint().unwrap().mark.index, 4);
+    space.expect(&checkpoint(0, 5, &[(1, "a"), (2, "b"), (3, "c")]));
 }
 
 #[test]

@@ -350,6 +350,8 @@ impl<T, A> Coordinator<T, A> {
             | Frame::Answer { .. }
             | Frame::Removed { .. }
             | Frame::Raft(_) => {}
+            // The shell's, which has the keys.
+            Frame::Recovered { .. } | Frame::Mark { .. } => {}
         }
     }
 
@@ -390,7 +392,9 @@ impl<T, A> Coordinator<T, A> {
             Frame::Raft(_)
             | Frame::Dropped { .. }
             | Frame::Answer { .. }
-            | Frame::Removed { .. } => {}
+            | Frame::Removed { .. }
+            | Frame::Recovered { .. }
+            | Frame::Mark { .. } => {}
         }
     }
 

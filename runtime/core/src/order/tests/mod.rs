@@ -5,11 +5,13 @@
     reason = "tests compare with files, rewrite them when asked to, and are told seeds"
 )]
 
+mod abstain;
 mod check;
 mod hostile;
 mod log;
 mod member;
 mod notice;
+mod recovery;
 mod script;
 mod sim;
 mod sole;

@@ -1,0 +1,214 @@
+//! Marks of the state, and what is done where it is not what most voters have: it is made again, from a
+//! snapshot of before they last agreed and from the log.
+
+use super::super::log_writer::fatal;
+use super::super::order_thread::OrderInput;
+use super::{ApplyInput, ApplyThread};
+use crate::past::batch_of;
+use crate::store::FsDisk;
+use bytes::Bytes;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use synod_core::apply::State;
+use synod_core::command::{Batch, Checkpoint};
+use synod_core::group::{MARK_EVERY, Mark, Marks, Verdict};
+use synod_core::log::Reader;
+use synod_core::order::Position;
+use tokio::sync::oneshot;
+
+/// How long nothing has happened when what happened before is marked.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// When marks are taken, and those that were.
+#[derive(Clone, Debug)]
+pub(crate) struct Marking {
+    every: u64,
+    idle: Duration,
+    marks: Marks,
+    /// When commands that are no checkpoints were last applied, if no mark was taken since.
+    unmarked: Option<Instant>,
+    /// The last checkpoint that was looked at, and the last that this state agreed with.
+    seen: u64,
+    agreed: u64,
+}
+
+impl Default for Marking {
+    fn default() -> Self {
+        let (marks, unmarked) = (Marks::default(), None);
+        Self { every: MARK_EVERY, idle: IDLE, marks, unmarked, seen: 0, agreed: 0 }
+    }
+}
+
+impl Marking {
+    /// For a space whose only voter nobody can contradict.
+    pub(crate) fn never() -> Self {
+        Self { every: 0, ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each(every: u64, idle: Duration) -> Self {
+        Self { every, idle, ..Self::default() }
+    }
+
+    /// A state that came from elsewhere than its own commands.
+    pub(super) fn begin_anew(&mut self, checkpoint: Option<&Checkpoint>) {
+        self.marks.forget();
+        self.seen = checkpoint.map_or(0, |checkpoint| checkpoint.mark.index);
+        self.agreed = self.seen;
+    }
+
+    /// As a space that is opened begins.
+    pub(crate) fn begin(mut self, state: &State) -> Self {
+        self.begin_anew(state.membership().checkpoint());
+        self
+    }
+
+    /// Whether a mark is due at an index.
+    pub(super) fn is_due(&self, index: u64) -> bool {
+        self.every > 0 && index.is_multiple_of(self.every)
+    }
+
+    /// A batch begins to be applied: what it does is to be marked some time.
+    pub(super) fn begin_batch(&mut self, batch: &Batch) {
+        let is_checkpoint = |command: &Bytes| Checkpoint::is_likely(command);
+        if self.every > 0 && !batch.commands.iter().all(is_checkpoint) {
+            self.unmarked = Some(Instant::now());
+        }
+    }
+
+    /// The next input; none if nothing has come for so long that a mark is due.
+    pub(super) fn next_input(&self, inputs: &Receiver<ApplyInput>) -> Option<ApplyInput> {
+        let received = match self.unmarked {
+            None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => inputs.recv_timeout(self.idle.saturating_sub(since.elapsed())),
+        };
+        match received {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(ApplyInput::Stop),
+        }
+    }
+}
+
+impl ApplyThread {
+    /// Takes a mark, and has it told to the leader.
+    pub(super) fn mark(&mut self) {
+        self.marking.unmarked = None;
+        let mark = mark_of(&self.state);
+        if self.marking.marks.newest() != Some(&mark) {
+            self.marking.marks.keep(mark);
+            drop(self.order.send(OrderInput::Mark(mark)));
+        }
+    }
+
+    /// Holds this node's marks against a checkpoint that has come.
+    pub(super) fn judge(&mut self) {
+        let Some(checkpoint) = self.state.membership().checkpoint() else { return };
+        let index = checkpoint.mark.index;
+        if index == self.marking.seen {
+            return;
+        }
+        self.marking.seen = index;
+        match self.marking.marks.judge(checkpoint) {
+            Verdict::Agrees => self.marking.agreed = index,
+            Verdict::Unknown => {}
+            Verdict::Differs => {
+                let checkpoint = checkpoint.clone();
+                self.rebuild(&checkpoint);
+            }
+        }
+    }
+
+    /// This state is wrong: serves nobody until it has been made again.
+    fn rebuild(&mut self, checkpoint: &Checkpoint) {
+        let (index, voters) = (checkpoint.mark.index, checkpoint.signatures.len());
+        let why = format!(
+            "what this node made of the log was not, at index {index}, what {voters} voters made of it"
+        );
+        tracing::error!("{why}: it leads no longer, and makes its state again from the log");
+        self.shared
+            .set_rebuilding(Some(format!("{why}: it is being made again; ask another node")));
+        drop(self.order.send(OrderInput::Rebuilding(true)));
+        self.writing = None;
+        self.state.abandon_snapshot();
+        let started = Instant::now();
+        match self.made_again(checkpoint) {
+            Ok(state) => self.state = state,
+            Err(_) if self.shared.is_closing() => return,
+            // Whatever is done with this state is wrong, and there is no other.
+            Err(e) => fatal(&format!(
+                "{why}, and it cannot be made again ({e}): leave the space and join it again"
+            )),
+        }
+        self.since_snapshot = 0;
+        self.marking.begin_anew(self.state.membership().checkpoint());
+        self.feed.restart(self.state.index());
+        self.told_membership = self.state.membership().changed_at();
+        self.shared.set_membership(self.state.membership().clone());
+        self.begin_snapshot();
+        let took = started.elapsed().as_millis();
+        tracing::error!(
+            "the state was made again in {took} ms, and agrees with the voters at index {index}"
+        );
+        self.shared
+            .rebuilt(format!("{why}; it was made again from the log: look after this machine"));
+        drop(self.order.send(OrderInput::Rebuilding(false)));
+    }
+
+    /// The state of now, by way of one that most voters agree on.
+    fn made_again(&self, checkpoint: &Checkpoint) -> Result<State, String> {
+        // What was written since this state was last right may be as wrong as it is.
+        self.snapshots.remove_behind(self.marking.agreed).map_err(|e| e.to_string())?;
+        let (sender, reader) = oneshot::channel();
+        drop(self.order.send(OrderInput::Reader(sender)));
+        let reader = reader.blocking_recv().map_err(|_| "the space is being closed")?;
+        let mut below = u64::MAX;
+        loop {
+            let loaded = self.snapshots.load_before(|place| place.index < below);
+            let (state, at) = match loaded.map_err(|e| e.to_string())? {
+                Some(loaded) => loaded,
+                None if below == 0 => return Err("nothing leads to what they agree on".to_owned()),
+                None => (State::new(self.space), Position::default()),
+            };
+            below = state.index();
+            match replay(state, at, &reader, self.through, checkpoint)? {
+                Some(state) => return Ok(state),
+                None if below == 0 => {}
+                None => {
+                    tracing::warn!("the snapshot of index {below} leads to another state, too");
+                    self.snapshots.remove_behind(below - 1).map_err(|e| e.to_string())?;
+                }
+            }
+        }
+    }
+}
+
+fn mark_of(state: &State) -> Mark {
+    Mark { index: state.index(), chain: state.chain(), digest: state.digest() }
+}
+
+/// Goes on from a state with the log; none if it does not come by what the voters agree on.
+fn replay(
+    mut state: State,
+    at: Position,
+    reader: &Reader<FsDisk>,
+    through: Position,
+    checkpoint: &Checkpoint,
+) -> Result<Option<State>, String> {
+    let wanted = &checkpoint.mark;
+    let mut is_right = state.index() == wanted.index && mark_of(&state) == *wanted;
+    let entries = reader.entries(at.index + 1, through.index + 1).map_err(|e| e.to_string())?;
+    for entry in entries {
+        let entry = entry.map_err(|e| e.to_string())?;
+        let data = batch_of(&entry);
+        // As it was when it came: what is no batch changes nothing.
+        let Ok(batch) = Batch::decode(&data) else { continue };
+        for command in &batch.commands {
+            state.apply(batch.time, command);
+            if state.index() == wanted.index {
+                is_right = mark_of(&state) == *wanted;
+            }
+        }
+    }
+    Ok(is_right.then_some(state))
+}
