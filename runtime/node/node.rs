@@ -181,7 +181,8 @@ impl Node {
             .filter_map(|space| Some(format!("{}: {}", space.name(), space.is_apart()?)));
         warnings.extend(gone_on);
         let was_wrong = self.spaces().into_values().filter_map(|space| {
-            let why = space.rebuilding().or(space.was_wrong())?;
+            let why =
+                space.rebuilding().or_else(|| space.shortened()).or_else(|| space.was_wrong())?;
             Some(format!("{}: {why}", space.name()))
         });
         warnings.extend(was_wrong);

@@ -204,3 +204,49 @@ fn a_copied_data_folder_is_noticed() {
     assert_eq!(group.places[0].try_broadcast("hello").0, 200, "the others go on");
     drop(twin);
 }
+
+#[test]
+fn a_voter_whose_folder_is_an_old_copy_says_so_and_what_to_do() {
+    let mut group = Group::of_three();
+    group.places[0].node().broadcast("first");
+    group.wait_agree();
+    let victim = (0..3).find(|n| *n != group.leader()).unwrap();
+    group.places[victim].down();
+    let data = group.places[victim].world.data.clone();
+    let copy = data.with_extension("copy");
+    let copied = |from: &std::path::Path, to: &std::path::Path| {
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(done.unwrap().success());
+    };
+    copied(&data, &copy);
+    group.places[victim].start();
+    for n in 0..20 {
+        group.places[victim].node().broadcast(&format!("more({n})"));
+    }
+    group.wait_agree();
+    group.places[victim].down();
+    std::fs::remove_dir_all(&data).unwrap();
+    copied(&copy, &data);
+    group.places[victim].start();
+    let place = &group.places[victim];
+    // Its word for what it no longer has is what the others go by.
+    let ready = || place.node().get("/v1/ready")["why"].to_string();
+    wait_for("it to notice", || ready().contains("restored from an old copy"));
+    let status = place.world.run(["status"]).stdout;
+    assert!(status.contains("space remove"), "{status}");
+    // As it says: removed, left, joined anew.
+    let other = &group.places[(victim + 1) % 3];
+    let name = place.members()["members"].as_array().unwrap().iter().find_map(|member| {
+        let is_here = member["is_here"] == true;
+        is_here.then(|| member["node"].as_str().unwrap().to_owned())
+    });
+    yes(change(other, "remove", &name.unwrap()));
+    let ticket = ticket(other, json!({}));
+    wait_for("it to be let go", || {
+        place.node().ask("POST", &format!("/v1/spaces/{SPACE}/leave"), &json!({})).unwrap().0 == 200
+    });
+    yes(place.join(&ticket));
+    group.wait_voters(3);
+    group.places[victim].node().broadcast("again");
+    group.wait_agree();
+}

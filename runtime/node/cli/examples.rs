@@ -15,7 +15,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("broadcast", &["synod broadcast 'deposit(alice, 100)'"]),
     ("outcome", &["synod outcome 12-1"]),
     ("call", &["synod call bank 'account(alice, X)'", "synod call clock@beta 'now(T)'"]),
-    ("publish", &["synod publish news 'hello'", "seq 1 100 | synod publish numbers -"]),
+    ("publish", &["synod publish news 'hello'", "synod publish numbers -"]),
     ("subscribe", &["synod subscribe news", "synod subscribe news --count 1 --json"]),
     ("peer id", &["synod peer id"]),
     ("peer known", &["synod peer known"]),

@@ -79,6 +79,9 @@ impl Node {
         let spaces = self.spaces();
         let asked = spaces.values().map(async |space: &Space| {
             let name = space.name();
+            if let Some(why) = space.shortened() {
+                return Some(format!("the space {name}: {why}"));
+            }
             if space.leader().leader.is_none() {
                 return Some(format!("the space {name} has no leader that this node knows"));
             }

@@ -282,6 +282,11 @@ impl Space {
         self.inner.shared.rebuilding()
     }
 
+    /// Why the log here is shorter than others know it to have been, if so.
+    pub(crate) fn shortened(&self) -> Option<String> {
+        self.inner.shared.shortened()
+    }
+
     /// Why it did, if it did.
     pub(crate) fn was_wrong(&self) -> Option<String> {
         self.inner.shared.was_wrong()

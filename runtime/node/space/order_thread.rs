@@ -28,7 +28,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use synod_core::group::{self, Arrived, Ask, Coordinator, Frame, Mark};
 use synod_core::log::Reader;
-use synod_core::order::{Config, Entry, Input, Order, Output, Role, SnapshotMeta};
+use synod_core::order::{Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
 use synod_core::retention::Kept;
 use synod_core::time::Time;
 use tokio::sync::oneshot;
@@ -358,6 +358,9 @@ impl OrderThread {
             }
             Output::Refused { from, why } => {
                 self.shared.refused();
+                if let Refusal::BeyondLog { theirs, ours } = why {
+                    self.is_short(theirs, ours);
+                }
                 tracing::debug!("a message of member {from} was not listened to: {why}");
             }
             Output::Role { role, term, leader } => self.led_by(role, term, leader),
@@ -378,6 +381,18 @@ impl OrderThread {
         }
     }
 
+    /// A leader takes for granted that this log has what it has not: what was acknowledged is lost here.
+    fn is_short(&self, theirs: u64, ours: u64) {
+        let why = format!(
+            "its log ends at entry {ours} here, and others have this node's word for those up to {theirs}: its \
+             data folder was restored from an old copy, or its disk has lost what was written. On another member: \
+             `synod space remove` this node; then, here, `synod space leave`, and join anew"
+        );
+        if self.shared.set_shortened(Some(why.clone())) {
+            tracing::error!("{why}");
+        }
+    }
+
     fn send(&mut self, held: Held) {
         let Held { to, message, urgent, snapshot } = held;
         if let Some(meta) = snapshot {
@@ -393,6 +408,9 @@ impl OrderThread {
 
     /// This node's part, or its leader, has changed.
     fn led_by(&mut self, role: Role, term: u64, leader: Option<u64>) {
+        if leader.is_some() {
+            self.shared.set_shortened(None);
+        }
         let name = match role {
             Role::Candidate => "candidate",
             Role::Follower => "follower",

@@ -73,6 +73,8 @@ pub(super) struct Shared {
     gone_on: AtomicU64,
     /// Why this node serves nobody while its state is made again.
     rebuilding: Mutex<Option<String>>,
+    /// Why the log here is shorter than others know it to have been, if so.
+    shortened: Mutex<Option<String>>,
     /// What was wrong with it, if it was.
     was_wrong: Mutex<Option<String>>,
     /// How often it was made again.
@@ -117,6 +119,7 @@ impl Shared {
             generation: AtomicU64::new(generation),
             gone_on: AtomicU64::new(0),
             rebuilding: Mutex::default(),
+            shortened: Mutex::default(),
             was_wrong: Mutex::default(),
             rebuilds: watch::Sender::new(0),
             refused: AtomicU64::new(0),
@@ -300,6 +303,18 @@ impl Shared {
 
     pub(super) fn rebuilding(&self) -> Option<String> {
         self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A member takes for granted what this log has not; says whether that is news.
+    pub(super) fn set_shortened(&self, why: Option<String>) -> bool {
+        let mut shortened = self.shortened.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = shortened.is_none() && why.is_some();
+        *shortened = why;
+        is_news
+    }
+
+    pub(super) fn shortened(&self) -> Option<String> {
+        self.shortened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The state was made again.
