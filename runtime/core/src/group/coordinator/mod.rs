@@ -195,7 +195,7 @@ pub enum Unseen {
     Unknown,
 }
 
-/// The machine. See the [module](self) for how it is driven.
+/// The machine. Its driver's part stands at the top of its module.
 #[derive(Debug)]
 pub struct Coordinator<T, A> {
     me: Identity,
