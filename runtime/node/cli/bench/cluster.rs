@@ -18,7 +18,9 @@ use tokio::time::sleep;
 /// One at a time, Synod and its rivals take turns so often.
 const ROUNDS: u64 = 10;
 /// For how long a cluster that does nothing is watched.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(15);
+/// How long it is left alone before: what was done before has its after-effects.
+const REST: Duration = Duration::from_secs(15);
 
 /// A space of several nodes on this machine: 256-byte events one at a time and many in flight,
 /// beside etcd if it is installed; a leader killed; a cluster that does nothing
@@ -188,6 +190,7 @@ async fn idle(cluster: &Several, report: &mut Report) -> Result<(), Failure> {
         let times = cluster.nodes.iter().flatten().map(BenchNode::processor_time);
         Ok(times.collect::<Result<Vec<_>, _>>()?.iter().map(Duration::as_secs_f64).sum())
     };
+    sleep(REST).await;
     let (before, sent, start) = (time()?, cluster.sent().await?, Instant::now());
     sleep(IDLE).await;
     let (took, nodes) = (start.elapsed().as_secs_f64(), cluster.nodes.len());
