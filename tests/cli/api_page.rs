@@ -492,7 +492,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("POST /v1/agents/{name}/restart", &["engine", "not_claimed", "damaged"]),
     ("POST /v1/transact", &["unknown", "refused"]),
     ("POST /v1/query", &["too_large"]),
-    ("POST /v1/facts", &["too_large", "no_quorum"]),
+    ("POST /v1/facts", &["too_large", "no_quorum", "rebuilding"]),
     ("GET /v1/agents/{name}/logs", &["too_large"]),
     ("POST /v1/agents/{name}/letters/drop", &["refused"]),
     ("POST /v1/agents/{name}/stop", &["disk"]),

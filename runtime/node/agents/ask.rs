@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use synod_core::apply::Outcome;
 use synod_core::term::Term;
-use synod_prolog::frame::{Ask, FromEngine, GoalKind, GoalText, ToEngine};
+use synod_prolog::frame::{Ask, FromEngine, ToEngine};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
@@ -64,17 +64,7 @@ pub(super) async fn answer(
             let depth = engine.depth + 1;
             let open = match context.runs(&callee) {
                 Some(callee) => {
-                    let solve = Solve {
-                        kind: GoalKind::Call,
-                        goal: GoalText::Term { term: goal },
-                        chunk: chunk.max(1),
-                        limit: None,
-                        at_least: 0,
-                        as_of: None,
-                        once: None,
-                        depth,
-                        step: None,
-                    };
+                    let solve = Solve::call(goal, chunk.max(1), depth);
                     OpenCall { events: callee.solve(context, solve), chunk, patience, asked: None }
                 }
                 None => {

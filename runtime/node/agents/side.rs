@@ -62,6 +62,23 @@ pub(super) struct Solve {
     pub(super) step: Option<Arc<Step>>,
 }
 
+impl Solve {
+    /// A goal that an agent has called, on the facts as they are.
+    pub(super) fn call(goal: Vec<u8>, chunk: u32, depth: u32) -> Self {
+        Self {
+            kind: GoalKind::Call,
+            goal: GoalText::Term { term: goal },
+            chunk,
+            limit: None,
+            at_least: 0,
+            as_of: None,
+            once: None,
+            depth,
+            step: None,
+        }
+    }
+}
+
 /// What comes of a goal.
 #[derive(Debug)]
 pub(super) enum SideEvent {

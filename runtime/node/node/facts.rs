@@ -23,6 +23,9 @@ impl Node {
     pub async fn facts(&self, request: FactsRequest, pattern: Term) -> Result<Facts, ErrorBody> {
         let space = self.space(request.space.as_deref())?;
         let goal = Goal::new(pattern).map_err(|e| error("bad_request", e.to_string()))?;
+        if let Some(why) = space.rebuilding() {
+            return Err(error("rebuilding", why));
+        }
         reach(&space, request.min_index, request.local).await?;
         let wanted = request.limit.and_then(|limit| usize::try_from(limit).ok());
         let max = wanted.unwrap_or(MAX_FACTS).min(MAX_FACTS);

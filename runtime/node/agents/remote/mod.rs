@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use synod_bridge::{PeerId, Stream};
-use synod_prolog::frame::{GoalKind, GoalText};
+use synod_prolog::frame::GoalKind;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -280,17 +280,7 @@ impl Context {
         depth: u32,
         asked: Arc<Notify>,
     ) -> mpsc::Receiver<SideEvent> {
-        let solve = Solve {
-            kind: GoalKind::Call,
-            goal: GoalText::Term { term: goal },
-            chunk,
-            limit: None,
-            at_least: 0,
-            as_of: None,
-            once: None,
-            depth,
-            step: None,
-        };
+        let solve = Solve::call(goal, chunk, depth);
         self::solve(net, places, Remote { agent, space: None, solve }, asked)
     }
 }

@@ -85,11 +85,8 @@ pub(super) struct Batching {
 
 impl Foreign {
     fn share(&self) -> Share {
-        let count = count(&self.run.commands);
-        {
-            let Run { giving, first, .. } = self.run;
-            Share { member: self.member, boot: self.boot, giving, first, count }
-        }
+        let Run { giving, first, ref commands } = self.run;
+        Share { member: self.member, boot: self.boot, giving, first, count: count(commands) }
     }
 
     fn bytes(&self) -> usize {
