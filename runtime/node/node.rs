@@ -5,6 +5,8 @@ mod log;
 mod peers;
 mod recovering;
 mod spaces;
+#[cfg(test)]
+mod tests;
 mod warden;
 
 pub use crate::agents::SolveKind;
@@ -175,16 +177,15 @@ impl Node {
             near.iter().map(|near| format!("{name}: {near}")).collect()
         };
         warnings.extend(self.0.net.get().map(|net| net.warnings()).unwrap_or_default());
-        let gone_on = self
+        let apart = self
             .spaces()
             .into_values()
             .filter_map(|space| Some(format!("{}: {}", space.name(), space.is_apart()?)));
-        warnings.extend(gone_on);
-        let was_wrong = self.spaces().into_values().filter_map(|space| {
-            let why =
-                space.rebuilding().or_else(|| space.shortened()).or_else(|| space.was_wrong())?;
-            Some(format!("{}: {why}", space.name()))
-        });
+        warnings.extend(apart);
+        let was_wrong = self
+            .spaces()
+            .into_values()
+            .filter_map(|space| Some(format!("{}: {}", space.name(), space.was_wrong()?)));
         warnings.extend(was_wrong);
         warnings.extend(spaces.iter().flat_map(|s: &SpaceInfo| near(&s.name, &s.near)));
         warnings.extend(agents.iter().flat_map(|a| near(&a.name, &a.near)));
@@ -375,6 +376,7 @@ impl Node {
             ));
         }
         let space = self.space(space)?;
+        space.serves_writes().map_err(|why| why.body())?;
         // As at the start of a program, it says how the text is written, and is no part of it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         self.check_module(name, text).await?;

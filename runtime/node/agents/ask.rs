@@ -1,10 +1,11 @@
 //! What an engine asks in the middle of a run: of the space, of its members, of other agents.
 
+use super::commit::resource_error_term;
 use super::context::Context;
 use super::engine::{Engine, EngineError};
 use super::side::{SideEvent, Solve};
 use crate::past::PastError;
-use crate::space::Space;
+use crate::space::{Reading, Space};
 use std::sync::Arc;
 use std::time::Duration;
 use synod_core::apply::Outcome;
@@ -64,8 +65,13 @@ pub(super) async fn answer(
             let depth = engine.depth + 1;
             let open = match context.runs(&callee) {
                 Some(callee) => {
-                    let solve = Solve::call(goal, chunk.max(1), depth);
-                    OpenCall { events: callee.solve(context, solve), chunk, patience, asked: None }
+                    match callee.solve(context, Solve::call(goal, chunk.max(1), depth)) {
+                        Ok(events) => OpenCall { events, chunk, patience, asked: None },
+                        Err(why) => {
+                            let error = system_error(why.message).encode().ok();
+                            return answers(engine, call, Vec::new(), false, error).await;
+                        }
+                    }
                 }
                 None => {
                     let Some(elsewhere) = context.elsewhere(&callee, None).await else {
@@ -129,10 +135,7 @@ async fn more(engine: &mut Engine, call: u64) -> Result<(), EngineError> {
                 let ball = term.or_else(|| Term::string(&*text).encode().ok());
                 (false, ball)
             }
-            Ok(Some(SideEvent::Failed(why))) => {
-                let died = Term::structure("system_error", [Term::string(why.message)]);
-                (false, error_term(died).encode().ok())
-            }
+            Ok(Some(SideEvent::Failed(why))) => (false, system_error(why.message).encode().ok()),
             Ok(Some(SideEvent::End { .. }) | None) => (false, None),
         };
         answers(engine, call, terms, more, error).await?;
@@ -158,7 +161,7 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
     match ask {
         Ask::ReadIndex => match space.read_index().await {
             Some(index) => Ok(integer(index)),
-            None => Err(no_quorum()),
+            None => Err(not_newest(space)),
         },
         Ask::AsOf { index } => match space.as_of(index).await {
             Ok(path) => Ok(Term::string(&*path.to_string_lossy())),
@@ -230,11 +233,18 @@ pub(crate) fn existence_error(kind: &str, culprit: Term) -> Term {
     error_term(Term::structure("existence_error", [Term::atom(kind), culprit]))
 }
 
-/// No leader says how far a read must see.
-fn no_quorum() -> Term {
+/// No leader says how far a read must see, or this node has no part in that.
+fn not_newest(space: &Space) -> Term {
+    if let Err(why) = space.serves_reads(Reading::Newest) {
+        return resource_error_term(&why.to_string());
+    }
     let formal = Term::structure("resource_error", [Term::atom("quorum")]);
     let why = "no quorum of the space's voters can be reached: `synod space members` shows who is missing";
     Term::structure("error", [formal, Term::structure("synod", [Term::string(why)])])
+}
+
+fn system_error(why: String) -> Term {
+    error_term(Term::structure("system_error", [Term::string(why)]))
 }
 
 fn error_term(formal: Term) -> Term {

@@ -6,7 +6,7 @@ use super::takeover::How;
 use super::task::{Left, Order, Task};
 use super::triggers::Item;
 use crate::json::text_of;
-use crate::space::{Ended, NotProposed, Space};
+use crate::space::{Ended, NotProposed, Space, Unserved};
 use bytes::Bytes;
 use std::time::Duration;
 use synod_core::apply::{Outcome, Refusal};
@@ -74,8 +74,12 @@ impl Task {
             Some(Ended::Applied(Outcome::Refused(_, why))) => {
                 (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
             }
-            Some(Ended::NotProposed(why @ NotProposed::Removed(_))) => {
+            Some(Ended::NotProposed(NotProposed::Unserved(why @ Unserved::Removed(_)))) => {
                 return Ok(Some(Left::Removed(why.to_string())));
+            }
+            // What it has read may be wrong: another engine handles the same again.
+            Some(Ended::NotProposed(NotProposed::Unserved(Unserved::Rebuilding(_)))) => {
+                return Ok(Some(Left::Behind));
             }
             Some(Ended::NotProposed(why)) => {
                 (frame::Outcome::Refused { error: resource_error(&why.to_string()) }, false)
@@ -222,7 +226,9 @@ impl Task {
             };
             let waits = match ended {
                 Some(Ended::NotProposed(
-                    why @ (NotProposed::Busy | NotProposed::DiskFull(_) | NotProposed::NoQuorum),
+                    why @ (NotProposed::Busy
+                    | NotProposed::NoQuorum
+                    | NotProposed::Unserved(Unserved::DiskFull(_) | Unserved::Shortened(_))),
                 )) => why.to_string(),
                 None => "the space has not said what became of it".to_owned(),
                 ended => return ended,
@@ -323,7 +329,12 @@ pub(super) async fn claim_after(
 
 /// `error(resource_error(space), synod(Why))`, encoded.
 pub(super) fn resource_error(why: &str) -> Vec<u8> {
+    resource_error_term(why).encode().unwrap_or_default()
+}
+
+/// As above.
+pub(super) fn resource_error_term(why: &str) -> Term {
     let formal = Term::structure("resource_error", [Term::atom("space")]);
     let context = Term::structure("synod", [Term::string(why)]);
-    Term::structure("error", [formal, context]).encode().unwrap_or_default()
+    Term::structure("error", [formal, context])
 }

@@ -67,11 +67,8 @@ impl Agents {
         kind: SolveKind,
         request: GoalRequest,
     ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
-        if let Some(why) = agent.space.rebuilding() {
-            return Err(error("rebuilding", why));
-        }
         let (step, solve) = self.asked(kind, request)?;
-        let events = agent.solve(&self.context, Solve { step, ..solve });
+        let events = agent.solve(&self.context, Solve { step, ..solve })?;
         Ok(pass_on(events, Some(agent.space.clone()), kind, None))
     }
 

@@ -26,7 +26,7 @@ impl Agents {
             depth: 0,
             step: None,
         };
-        let mut events = agent.solve(&self.context, solve);
+        let mut events = agent.solve(&self.context, solve)?;
         while let Some(event) = events.recv().await {
             match event {
                 SideEvent::Answer(answer) => return Ok(listed(&answer)),

@@ -11,7 +11,7 @@ use super::step::Step;
 use crate::api::{ErrorBody, Once};
 use crate::node::told;
 use crate::scratch::past_error;
-use crate::space::{Ended, NotProposed, Space, error};
+use crate::space::{Ended, NotProposed, Reading, Space, error};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -104,8 +104,13 @@ pub(super) enum SideEvent {
 }
 
 impl Registered {
-    /// Solves a goal. Dropping the receiver ends it.
-    pub(super) fn solve(&self, context: &Arc<Context>, solve: Solve) -> mpsc::Receiver<SideEvent> {
+    /// Solves a goal, unless this node's state may not be read. Dropping the receiver ends it.
+    pub(super) fn solve(
+        &self,
+        context: &Arc<Context>,
+        solve: Solve,
+    ) -> Result<mpsc::Receiver<SideEvent>, ErrorBody> {
+        self.space.serves_reads(Reading::Own).map_err(|why| why.body())?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let (agent, context) = (self.clone(), Arc::clone(context));
         tokio::spawn(async move {
@@ -124,7 +129,7 @@ impl Registered {
             }
             running.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         });
-        receiver
+        Ok(receiver)
     }
 
     /// Ends all engines that wait.

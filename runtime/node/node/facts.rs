@@ -3,7 +3,7 @@
 use super::Node;
 use crate::api::{ErrorBody, FactInfo, Facts, FactsRequest};
 use crate::json;
-use crate::space::{Space, error};
+use crate::space::{Reading, Space, error};
 use bytes::Bytes;
 use synod_core::apply::{Goal, ReadError};
 use synod_core::term::Term;
@@ -23,9 +23,8 @@ impl Node {
     pub async fn facts(&self, request: FactsRequest, pattern: Term) -> Result<Facts, ErrorBody> {
         let space = self.space(request.space.as_deref())?;
         let goal = Goal::new(pattern).map_err(|e| error("bad_request", e.to_string()))?;
-        if let Some(why) = space.rebuilding() {
-            return Err(error("rebuilding", why));
-        }
+        let reading = if request.local { Reading::Own } else { Reading::Newest };
+        space.serves_reads(reading).map_err(|why| why.body())?;
         reach(&space, request.min_index, request.local).await?;
         let wanted = request.limit.and_then(|limit| usize::try_from(limit).ok());
         let max = wanted.unwrap_or(MAX_FACTS).min(MAX_FACTS);

@@ -5,7 +5,7 @@ use crate::api::{
     ConnectionInfo, ErrorBody, GoalEvent, GoalRequest, KnownPeer, MeInfo, NetInfo, NodeRecord,
     PeerStats, Ready, SpaceInfo, TopicMessage,
 };
-use crate::space::Space;
+use crate::space::{Reading, Space};
 use synod_core::apply::Part;
 use tokio::sync::mpsc;
 
@@ -79,7 +79,7 @@ impl Node {
         let spaces = self.spaces();
         let asked = spaces.values().map(async |space: &Space| {
             let name = space.name();
-            if let Some(why) = space.shortened() {
+            if let Err(why) = space.serves_reads(Reading::Newest) {
                 return Some(format!("the space {name}: {why}"));
             }
             if space.leader().leader.is_none() {

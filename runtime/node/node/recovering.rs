@@ -5,7 +5,7 @@ use super::spaces::JOIN_PATIENCE;
 use super::{Inner, Node};
 use crate::api::{ErrorBody, Members, recovery_words};
 use crate::net::Net;
-use crate::space::{Space, error, gone_on};
+use crate::space::{Space, Unserved, error};
 use std::sync::Weak;
 use synod_core::apply::{Member, Part};
 
@@ -22,7 +22,7 @@ impl Node {
             return Err(error("understood", text));
         }
         if let Some(generation) = space.gone_on() {
-            return Err(error("recovered", gone_on(generation)));
+            return Err(Unserved::GoneOn(generation).body());
         }
         let net = self.net().await?;
         self.refuse_recovery(&space, &net).await?;

@@ -9,7 +9,7 @@ use crate::net::Net;
 use crate::net::ticket::{MAX_ADDRESSES, Ticket};
 use crate::rfc3339;
 use crate::space::{
-    Ended, FOUNDER, Leader, Marking, Me, OpenSpace, Space, error, gone_on, not_proposed,
+    Ended, FOUNDER, Leader, Marking, Me, OpenSpace, Space, Unserved, error, not_proposed,
 };
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
@@ -175,7 +175,7 @@ impl Node {
         let _only = self.0.importing.lock().await;
         if let Some(known) = self.spaces().values().find(|space| space.id() == ticket.space) {
             if let Some(generation) = known.gone_on() {
-                return Err(error("recovered", gone_on(generation)));
+                return Err(Unserved::GoneOn(generation).body());
             }
             // A program that is run twice with the same ticket has what it wants.
             let known = known.name().to_owned();
@@ -213,8 +213,9 @@ impl Node {
         let space = self.shared_space(Some(name))?;
         let net = self.net().await?;
         // Whoever was removed, or left behind by a recovery, has nobody to ask.
-        let is_member = space.removed_at().is_none() && space.gone_on().is_none();
-        let me = self.me_in(&space, &net).filter(|_| is_member);
+        let is_gone =
+            matches!(space.serves_asks(), Err(Unserved::Removed(_) | Unserved::GoneOn(_)));
+        let me = self.me_in(&space, &net).filter(|_| !is_gone);
         if let Some(me) = me {
             let others = space.membership().members().len() > 1;
             if others && space.leader().leader == Some(me) {

@@ -20,6 +20,7 @@ mod order_thread;
 mod proposal;
 mod received;
 mod retaining;
+mod serving;
 mod session;
 mod shared;
 pub(crate) mod snapshots;
@@ -47,6 +48,10 @@ use order_thread::OrderInput;
 use proposal::Pending;
 pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Proposal, Reply};
 pub(crate) use received::ReceivedSnapshot;
+pub(crate) use serving::Reading;
+#[cfg(test)]
+pub(crate) use serving::Standing;
+pub use serving::Unserved;
 use session::NodeSession;
 use shared::Shared;
 pub(crate) use shared::{Leader, Reached, error};
@@ -108,18 +113,7 @@ impl Space {
 
     /// Proposes a command. Its end is told to `reply`; if this returns an error, it is told nothing.
     pub fn propose(&self, command: Bytes, reply: Reply) -> Result<(), NotProposed> {
-        if let Some(at) = self.inner.shared.removed_at() {
-            return Err(NotProposed::Removed(at));
-        }
-        if let Some(why) = self.inner.shared.why_full() {
-            return Err(NotProposed::DiskFull(why));
-        }
-        if let Some(why) = self.inner.shared.rebuilding() {
-            return Err(NotProposed::Rebuilding(why));
-        }
-        if let Some(generation) = self.gone_on() {
-            return Err(NotProposed::GoneOn(generation));
-        }
+        self.serves_writes()?;
         if command.len() > synod_core::command::MAX_COMMAND_BYTES {
             return Err(NotProposed::TooLarge);
         }
@@ -259,40 +253,45 @@ impl Space {
     /// The generation to which the space has gone on without this node, if somebody who has its key has
     /// said so and no quorum says otherwise.
     pub(crate) fn gone_on(&self) -> Option<u64> {
-        self.inner.shared.gone_on().filter(|_| {
-            // Who does not vote takes a leader for one as long as it hears of no other.
-            self.leader().leader.is_none() || !self.inner.shared.is_voter()
-        })
+        self.inner.shared.left_behind()
     }
 
-    /// What a person should know who has heard nothing of a recovery.
+    /// What a person should know whose quorum goes on beside a member that was recovered.
     pub(crate) fn is_apart(&self) -> Option<String> {
-        let generation = self.inner.shared.gone_on()?;
-        if self.gone_on().is_some() {
-            return Some(gone_on(generation));
-        }
+        let generation = self.inner.shared.gone_on().filter(|_| self.gone_on().is_none())?;
         Some(format!(
             "one of its members was recovered by hand at generation {generation} and goes on apart from this \
              quorum: there are two histories; have one side leave, and join the other"
         ))
     }
 
-    /// Why this node serves nobody while it makes its state again.
-    pub(crate) fn rebuilding(&self) -> Option<String> {
-        self.inner.shared.rebuilding()
+    /// Lets what a test says stand in the way.
+    #[cfg(test)]
+    pub(crate) fn hinder(&self, standing: Standing) {
+        self.inner.shared.hinder(standing);
     }
 
-    /// Why the log here is shorter than others know it to have been, if so.
-    pub(crate) fn shortened(&self) -> Option<String> {
-        self.inner.shared.shortened()
+    /// Whether commands may be proposed on this node.
+    pub(crate) fn serves_writes(&self) -> Result<(), Unserved> {
+        self.inner.shared.standing().writes()
     }
 
-    /// Why it did, if it did.
+    /// Whether this node's state may be read.
+    pub(crate) fn serves_reads(&self, reading: Reading) -> Result<(), Unserved> {
+        self.inner.shared.standing().reads(reading)
+    }
+
+    /// Whether the space's leader may be asked for something on this node.
+    pub(crate) fn serves_asks(&self) -> Result<(), Unserved> {
+        self.inner.shared.standing().asks()
+    }
+
+    /// Why the state was made again, if it was.
     pub(crate) fn was_wrong(&self) -> Option<String> {
         self.inner.shared.was_wrong()
     }
 
-    /// Follows how often it did.
+    /// Follows how often it was.
     pub(crate) fn rebuilds(&self) -> tokio::sync::watch::Receiver<u64> {
         self.inner.shared.rebuilds()
     }
@@ -357,6 +356,7 @@ impl Space {
 
     /// Has the leader do something that only it can.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<(), String> {
+        self.serves_asks().map_err(|why| why.to_string())?;
         let (reply, answer) = oneshot::channel();
         let lost =
             || "the leader has not answered: `synod space members` shows who leads".to_owned();
@@ -370,12 +370,10 @@ impl Space {
     /// Waits until this node has applied all that was acknowledged anywhere before this call, and returns
     /// the index; none if no leader says how far that is.
     pub(crate) async fn read_index(&self) -> Option<u64> {
+        self.serves_reads(Reading::Newest).ok()?;
         if self.membership().members().len() <= 1 && self.leader().role == "leader" {
             // Nobody else could have acknowledged anything.
             return Some(self.inner.feed.applied());
-        }
-        if self.removed_at().is_some() {
-            return None;
         }
         let (reply, index) = oneshot::channel();
         self.inner.order.send(OrderInput::ReadIndex(reply)).ok()?;
@@ -433,20 +431,8 @@ impl Space {
             max_proposal_bytes,
             refused: shared.refusals(),
             near: near.into_iter().flatten().collect(),
-            read_only: self.why_read_only(),
+            read_only: self.serves_writes().err().map(|why| why.to_string()),
         })
-    }
-
-    /// Why nothing is written here, if nothing is.
-    fn why_read_only(&self) -> Option<String> {
-        let removed = self.removed_at().map(|at| NotProposed::Removed(at).to_string());
-        removed.or_else(|| self.inner.shared.why_full())
-    }
-
-    /// The index at which this node was removed, or one behind that; none if it is a member as far as
-    /// it knows.
-    pub(crate) fn removed_at(&self) -> Option<u64> {
-        self.inner.shared.removed_at()
     }
 
     /// Notes how many commands were applied, for the rate, and lets go what has become too old.
@@ -474,24 +460,13 @@ impl Space {
     }
 }
 
-/// What a node is told whose space has gone on without it.
-pub(crate) fn gone_on(generation: u64) -> String {
-    format!(
-        "this space was recovered at generation {generation}, without this node: leave it (synod space \
-         leave) and join again by a new ticket"
-    )
-}
-
 /// A refusal or failure to propose, for the control socket.
 pub(crate) fn not_proposed(why: &NotProposed) -> ErrorBody {
     let code = match why {
         NotProposed::Busy => "busy",
         NotProposed::TooLarge => "too_large",
-        NotProposed::DiskFull(_) => "full",
         NotProposed::NoQuorum => "no_quorum",
-        NotProposed::Removed(_) => "removed",
-        NotProposed::Rebuilding(_) => "rebuilding",
-        NotProposed::GoneOn(_) => "recovered",
+        NotProposed::Unserved(why) => why.code(),
         NotProposed::Stopping => "stopping",
     };
     error(code, why.to_string())

@@ -242,10 +242,6 @@ impl OrderThread {
                 }
                 Input::Abstain(is_so)
             }
-            OrderInput::Ask(_, reply) if self.is_left_behind().is_some() => {
-                drop(reply.send(self.is_left_behind().map_or(Ok(()), Err)));
-                return false;
-            }
             OrderInput::Ask(ask, reply) => {
                 self.tell(group::Input::Ask(ask, reply));
                 return false;
@@ -422,12 +418,6 @@ impl OrderThread {
             self.group.marks.forget();
         }
         self.mark_for(leader);
-    }
-
-    /// Why nobody does what this node asks for, if the space has gone on without it.
-    fn is_left_behind(&self) -> Option<String> {
-        let generation = self.shared.gone_on().filter(|_| self.order.leader().is_none())?;
-        Some(super::gone_on(generation))
     }
 
     fn now(&self) -> Time {

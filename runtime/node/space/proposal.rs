@@ -1,5 +1,6 @@
 //! A command on its way into a space's log, and how it ends.
 
+use super::serving::Unserved;
 use super::shared::Shared;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -112,28 +113,15 @@ pub enum NotProposed {
     /// It is larger than an entry of the log may be.
     #[error("the command is larger than an entry of the log may be: make several of it")]
     TooLarge,
-    /// The disk is nearly full.
-    #[error("{0}")]
-    DiskFull(String),
+    /// The space does not serve writes on this node.
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
     /// No leader could be given it in time.
     #[error(
         "no quorum of the space's voters can be reached, and nothing was written: `synod space members` \
          shows who is missing; reads of this node's own state go on"
     )]
     NoQuorum,
-    /// The node was removed from the space, at this index or one before.
-    #[error(
-        "this node is a member of the space no longer: it was removed at index {0}, or before; what it has of \
-         the space up to there can be read. `synod space leave NAME` puts that aside, and by a new ticket \
-         the node can join anew"
-    )]
-    Removed(u64),
-    /// The state is being made again.
-    #[error("{0}")]
-    Rebuilding(String),
-    /// The space goes on without this node.
-    #[error("{}", super::gone_on(*.0))]
-    GoneOn(u64),
     /// The node is going down.
     #[error("the node is going down: ask again when it is up")]
     Stopping,

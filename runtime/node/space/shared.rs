@@ -2,6 +2,7 @@
 
 use super::apply_thread::SNAPSHOT_BYTES;
 use super::proposal::{Pending, UnderWay};
+use super::serving::Standing;
 use crate::api::{CODES, ErrorBody};
 use crate::store::FsDisk;
 use std::collections::BTreeMap;
@@ -71,18 +72,14 @@ pub(super) struct Shared {
     generation: AtomicU64,
     /// The generation to which it has gone on without this node, if it has.
     gone_on: AtomicU64,
-    /// Why this node serves nobody while its state is made again.
-    rebuilding: Mutex<Option<String>>,
-    /// Why the log here is shorter than others know it to have been, if so.
-    shortened: Mutex<Option<String>>,
+    /// Why this node does not serve, as far as that is not found elsewhere here.
+    standing: Mutex<Standing>,
     /// What was wrong with it, if it was.
     was_wrong: Mutex<Option<String>>,
     /// How often it was made again.
     rebuilds: watch::Sender<u64>,
     /// Messages of peers that were not listened to.
     refused: AtomicU64,
-    /// The index at which this node was removed, and 1 more; 0 if it was not.
-    removed: AtomicU64,
     /// Bytes of frames of peers that wait.
     pub(super) inbox: AtomicUsize,
     /// The Raft index that the state has come to.
@@ -118,12 +115,10 @@ impl Shared {
             me,
             generation: AtomicU64::new(generation),
             gone_on: AtomicU64::new(0),
-            rebuilding: Mutex::default(),
-            shortened: Mutex::default(),
+            standing: Mutex::default(),
             was_wrong: Mutex::default(),
             rebuilds: watch::Sender::new(0),
             refused: AtomicU64::new(0),
-            removed: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
             applied: AtomicU64::new(0),
             under_way: UnderWay::default(),
@@ -254,13 +249,35 @@ impl Shared {
 
     /// This node was removed from the space.
     pub(super) fn set_removed(&self, at: u64) {
-        self.removed.store(at.saturating_add(1), Ordering::Relaxed);
+        self.with_standing(|standing| standing.removed = Some(at));
     }
 
     /// The index at which this node was removed, or one behind that; none if it is a member as far as
     /// it knows.
     pub(super) fn removed_at(&self) -> Option<u64> {
-        self.removed.load(Ordering::Relaxed).checked_sub(1)
+        self.with_standing(|standing| standing.removed)
+    }
+
+    fn with_standing<T>(&self, with: impl FnOnce(&mut Standing) -> T) -> T {
+        with(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets what a test says stand in the way.
+    #[cfg(test)]
+    pub(super) fn hinder(&self, hindered: Standing) {
+        self.set_gone_on(hindered.gone_on.unwrap_or(0));
+        match hindered.full.clone() {
+            Some(why) => self.block(why),
+            None => self.unblock(),
+        }
+        self.with_standing(|standing| *standing = hindered);
+    }
+
+    /// All that stands in the way of serving.
+    pub(super) fn standing(&self) -> Standing {
+        let (gone_on, full) = (self.left_behind(), self.why_full());
+        let known = self.with_standing(|standing| standing.clone());
+        Standing { gone_on, full, ..known }
     }
 
     pub(super) fn set_applied(&self, raft_index: u64) {
@@ -285,8 +302,16 @@ impl Shared {
         (generation > self.generation()).then_some(generation)
     }
 
+    /// As above, where no quorum says otherwise.
+    pub(super) fn left_behind(&self) -> Option<u64> {
+        self.gone_on().filter(|_| {
+            // Who does not vote takes a leader for one as long as it hears of no other.
+            self.leader().leader.is_none() || !self.is_voter()
+        })
+    }
+
     /// Whether this node votes, as far as it has applied the log.
-    pub(super) fn is_voter(&self) -> bool {
+    fn is_voter(&self) -> bool {
         let membership = self.membership();
         let me = membership.members().get(&self.me);
         me.is_some_and(|member| member.part == Part::Voter)
@@ -298,23 +323,16 @@ impl Shared {
     }
 
     pub(super) fn set_rebuilding(&self, why: Option<String>) {
-        *self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner) = why;
-    }
-
-    pub(super) fn rebuilding(&self) -> Option<String> {
-        self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with_standing(|standing| standing.rebuilding = why);
     }
 
     /// A member takes for granted what this log has not; says whether that is news.
     pub(super) fn set_shortened(&self, why: Option<String>) -> bool {
-        let mut shortened = self.shortened.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = shortened.is_none() && why.is_some();
-        *shortened = why;
-        is_news
-    }
-
-    pub(super) fn shortened(&self) -> Option<String> {
-        self.shortened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with_standing(|standing| {
+            let is_news = standing.shortened.is_none() && why.is_some();
+            standing.shortened = why;
+            is_news
+        })
     }
 
     /// The state was made again.

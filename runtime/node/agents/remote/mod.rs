@@ -191,16 +191,16 @@ impl Agents {
             let text = format!("no agent {name} runs on node {node}");
             return write(&mut stream, &no(error("not_found", text))).await;
         };
-        if let Some(why) = agent.space.rebuilding() {
-            return write(&mut stream, &no(error("rebuilding", why))).await;
-        }
         let solve = match self.solve_of(question, agent.space.id()) {
             Ok(solve) => solve,
             Err(body) => return write(&mut stream, &no(body)).await,
         };
         let is_query = matches!(solve.kind, GoalKind::Query);
         let step = solve.step.clone();
-        let mut events = agent.solve(&self.context, solve);
+        let mut events = match agent.solve(&self.context, solve) {
+            Ok(events) => events,
+            Err(body) => return write(&mut stream, &no(body)).await,
+        };
         let (mut asks, mut tells) = tokio::io::split(stream);
         loop {
             let mut byte = [0];

@@ -219,7 +219,7 @@ fn code_of(refusal: &Refusal) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::NotProposed;
+    use crate::space::Unserved;
     use proptest::prelude::*;
     use synod_core::command::Op;
     use synod_core::term::Term;
@@ -310,7 +310,7 @@ mod tests {
         write_opened(&mut w, 5);
         write_outcome(&mut w, 1, &Ended::Applied(Outcome::Committed(500)));
         write_outcome(&mut w, 2, &Ended::Applied(Outcome::Refused(501, Refusal::TooOld)));
-        write_outcome(&mut w, 3, &Ended::NotProposed(NotProposed::DiskFull("full".into())));
+        write_outcome(&mut w, 3, &Ended::NotProposed(Unserved::DiskFull("full".into()).into()));
         write_ended(&mut w, "bad_request", "no");
         let mut wanted = Writer::new();
         wanted.array(2).uint(0).uint(5).array(3).uint(1).uint(0).uint(500);

@@ -2,6 +2,7 @@
 
 use super::{OrderThread, lane};
 use crate::space::proposal::{Ended, NotProposed, Pending};
+use crate::space::serving::Unserved;
 use std::time::{SystemTime, UNIX_EPOCH};
 use synod_core::group::{Action, Input, Scene, Unseen};
 
@@ -39,16 +40,16 @@ impl OrderThread {
                 Unseen::Busy => pending.end(Ended::NotProposed(NotProposed::Busy)),
                 Unseen::TooLarge => pending.end(Ended::NotProposed(NotProposed::TooLarge)),
                 Unseen::NoQuorum => pending.end(Ended::NotProposed(NotProposed::NoQuorum)),
-                Unseen::Removed => pending.end(Ended::NotProposed(NotProposed::Removed(
-                    self.shared.removed_at().unwrap_or(0),
-                ))),
+                Unseen::Removed => pending.end(Ended::NotProposed(
+                    Unserved::Removed(self.shared.removed_at().unwrap_or(0)).into(),
+                )),
                 // Whoever waits is told that nobody knows.
                 Unseen::Unknown => drop(pending),
             },
             Action::Answer(reply, result) => drop(reply.send(result)),
             Action::Removed(at) => {
                 self.shared.set_removed(at);
-                let why = NotProposed::Removed(at);
+                let why = Unserved::Removed(at);
                 tracing::error!("the space {}: {why}", crate::hex::hex(&self.id));
             }
             Action::Refused(why) => {

@@ -2,6 +2,7 @@
 
 use super::{OrderInput, OrderThread};
 use crate::space::apply_thread::ApplyInput;
+use crate::space::serving::Unserved;
 use bytes::Bytes;
 use std::path::PathBuf;
 use synod_core::group::{self, Frame};
@@ -30,7 +31,7 @@ impl OrderThread {
             Frame::Recovered { generation } => {
                 // Somebody who has the space's key says so.
                 if generation > self.group.generation && self.shared.set_gone_on(generation) {
-                    tracing::error!("{}", crate::space::gone_on(generation));
+                    tracing::error!("{}", Unserved::GoneOn(generation));
                 }
                 None
             }

@@ -347,7 +347,7 @@ async fn a_follower_that_is_wrong_is_found_and_made_right() {
     assert!(has_module(&b).await);
     write(&c, 2, 60).await;
     until("it to be found", || b.was_wrong().is_some()).await;
-    until("it to serve again", || b.rebuilding().is_none()).await;
+    until("it to serve again", || b.serves_reads(Reading::Newest).is_ok()).await;
     assert!(b.was_wrong().unwrap().contains("2 voters"), "{:?}", b.was_wrong());
     assert!(!has_module(&b).await);
     write(&b, 3, 5).await;
