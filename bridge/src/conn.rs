@@ -2,6 +2,7 @@
 
 use crate::event::{Held, Inflow, Lane};
 use crate::frame::{HEADER_BYTES, Header, Kind};
+use crate::lanes::Exchange;
 use crate::limits::{Limits, OPENS};
 use crate::stream::Stream;
 use libp2p::futures::task::AtomicWaker;
@@ -83,8 +84,12 @@ pub(crate) struct Conn {
     pub(crate) streams_in: Arc<Inflow>,
     streams_out: Arc<Inflow>,
     opens: Mutex<VecDeque<OpenRequest>>,
-    /// Wakes the task of the connection, which writes the lanes and opens streams.
+    /// Wakes the task of the connection, which opens streams.
     pub(crate) waker: AtomicWaker,
+    /// Wakes the task of the lanes, which moves messages.
+    pub(crate) lanes_waker: AtomicWaker,
+    /// What those two tell each other.
+    pub(crate) exchange: Exchange,
     /// Whether the user has been told of the peer: its messages are not read before.
     pub(crate) open: AtomicBool,
     pub(crate) boot: AtomicU64,
@@ -114,6 +119,8 @@ impl Conn {
             streams_out: Inflow::new(limits.streams_per_peer),
             opens: Mutex::default(),
             waker: AtomicWaker::new(),
+            lanes_waker: AtomicWaker::new(),
+            exchange: Exchange::default(),
             open: AtomicBool::new(false),
             boot: AtomicU64::new(0),
             rtt: AtomicU64::new(0),
@@ -128,7 +135,7 @@ impl Conn {
             return Err(SendError::TooLarge { length: bytes.len(), max });
         }
         self.out[lane as usize].push(self.peer, kind, bytes)?;
-        self.waker.wake();
+        self.lanes_waker.wake();
         Ok(())
     }
 
@@ -150,6 +157,13 @@ impl Conn {
 
     pub(crate) fn next_request(&self) -> Option<OpenRequest> {
         lock(&self.opens).pop_front()
+    }
+
+    /// The user has been told of the peer: what it sends is delivered from here on.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waker.wake();
+        self.lanes_waker.wake();
     }
 
     /// Nothing is taken any more; how many messages were still queued.

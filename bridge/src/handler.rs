@@ -1,10 +1,11 @@
-//! The part of us that runs on each connection's own task: lanes are read and written there, so
-//! that a message needs no task but the connection's to go or to come.
+//! The part of us that runs on each connection's own task: it sets lanes and streams up. What goes over them is
+//! moved elsewhere.
 
 use crate::conn::{Conn, OpenError, OpenRequest};
 use crate::event::{Deliver, Event, Held, Lane, Refusal};
 use crate::frame::{BadFrame, Hello};
 use crate::lane::{LaneError, Reader, Writer};
+use crate::lanes::Lanes;
 use crate::limits::SETUP;
 use crate::stats::Counters;
 use crate::stream::Stream;
@@ -58,51 +59,30 @@ pub(crate) struct Handler {
     conn: Arc<Conn>,
     shared: Arc<Shared>,
     lanes_wanted: VecDeque<Lane>,
-    writers: [Option<Writer>; 2],
-    readers: [Option<Reader>; 2],
+    /// Which lanes go out, and which come in.
+    writes: [bool; 2],
+    reads: [bool; 2],
+    /// Moves their messages for as long as there is the connection.
+    _lanes: Lanes,
     incoming: VecDeque<(String, libp2p::Stream, Held)>,
     reports: VecDeque<Report>,
-    buffer: Box<[u8]>,
     /// Whether the connection is to be kept: it speaks our protocol, as far as is known.
     keep: bool,
 }
-
-/// What is read at once. A muxer's frame has as much.
-const READ: usize = 16 << 10;
 
 impl Handler {
     pub(crate) fn new(conn: Arc<Conn>, shared: Arc<Shared>) -> Self {
         let established = Report::Established(Arc::clone(&conn));
         Self {
+            _lanes: Lanes::start(&conn, &shared),
             conn,
             shared,
             lanes_wanted: Lane::ALL.into(),
-            writers: [None, None],
-            readers: [None, None],
+            writes: [false; 2],
+            reads: [false; 2],
             incoming: VecDeque::new(),
             reports: [established].into(),
-            buffer: vec![0; READ].into_boxed_slice(),
             keep: true,
-        }
-    }
-
-    /// Reads before it writes: what is answered at once leaves with the same turn.
-    fn move_messages(&mut self, cx: &mut Context<'_>) {
-        let Self { conn, shared, writers, readers, reports, buffer, .. } = self;
-        let (counters, deliver) = (&shared.counters, &*shared.deliver);
-        for slot in readers {
-            let Some(reader) = slot else { continue };
-            if let Err(error) = reader.poll(cx, buffer, conn, counters, deliver, reports) {
-                *slot = None;
-                reports.push_back(ended(error));
-            }
-        }
-        for slot in writers {
-            let Some(writer) = slot else { continue };
-            if let Err(error) = writer.poll(cx, conn, counters, deliver) {
-                *slot = None;
-                reports.push_back(ended(error));
-            }
         }
     }
 
@@ -118,8 +98,10 @@ impl Handler {
     fn on_opened(&mut self, opened: Opened, wanted: Wanted) {
         match (opened, wanted) {
             (Opened::Lane(lane, stream, hello), _) => {
-                self.writers[lane as usize] = Some(Writer::new(stream, lane));
-                if self.writers.iter().all(Option::is_some) {
+                self.writes[lane as usize] = true;
+                self.conn.exchange.write_to(Writer::new(stream, lane));
+                self.conn.lanes_waker.wake();
+                if self.writes == [true; 2] {
                     self.reports.push_back(Report::Ready(hello));
                 }
             }
@@ -174,13 +156,15 @@ impl Handler {
     }
 }
 
-fn ended(error: LaneError) -> Report {
-    match error {
-        LaneError::Ended => Report::Broken("the peer closed a lane".into()),
-        LaneError::Io(error) => Report::Broken(error.to_string()),
-        LaneError::Frame(BadFrame::Garbage) => Report::Refused(Refusal::Garbage),
-        LaneError::Frame(BadFrame::Oversized(length)) => {
-            Report::Refused(Refusal::Oversized(length))
+impl From<LaneError> for Report {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Ended => Self::Broken("the peer closed a lane".into()),
+            LaneError::Io(error) => Self::Broken(error.to_string()),
+            LaneError::Frame(BadFrame::Garbage) => Self::Refused(Refusal::Garbage),
+            LaneError::Frame(BadFrame::Oversized(length)) => {
+                Self::Refused(Refusal::Oversized(length))
+            }
         }
     }
 }
@@ -205,9 +189,9 @@ impl ConnectionHandler for Handler {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Open, Wanted, Report>> {
         self.conn.waker.register(cx.waker());
         if self.conn.open.load(Ordering::Acquire) {
-            self.move_messages(cx);
             self.deliver_streams();
         }
+        self.reports.extend(self.conn.exchange.reports());
         if let Some(report) = self.reports.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
@@ -233,11 +217,11 @@ impl ConnectionHandler for Handler {
             }) => match protocol {
                 // A second lane of a kind would let a peer pass its own bound.
                 Accepted::Lane(lane, stream) => {
-                    let slot = &mut self.readers[lane as usize];
-                    if slot.is_none() {
-                        *slot = Some(Reader::new(stream, lane));
-                    } else {
+                    if std::mem::replace(&mut self.reads[lane as usize], true) {
                         self.reports.push_back(Report::Refused(Refusal::Garbage));
+                    } else {
+                        self.conn.exchange.read_from(Reader::new(stream, lane));
+                        self.conn.lanes_waker.wake();
                     }
                 }
                 Accepted::Open(name, stream, held) => {

@@ -3,11 +3,10 @@
 use crate::conn::Conn;
 use crate::event::{Deliver, Event, Lane, Payload};
 use crate::frame::{Assembler, BadFrame, HEADER_BYTES, Kind};
-use crate::handler::Report;
+use crate::lanes::Said;
 use crate::stats::Counters;
 use libp2p::Stream;
 use libp2p::futures::{AsyncRead as _, AsyncWrite as _};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -51,7 +50,7 @@ impl Writer {
         Self { stream, lane, buffer: Vec::new(), written: 0, unflushed: false }
     }
 
-    /// Writes what it can. The connection's waker is registered, so that what is queued later is
+    /// Writes what it can. The waker of the lanes is registered, so that what is queued later is
     /// written as well.
     pub(crate) fn poll(
         &mut self,
@@ -107,7 +106,7 @@ impl Reader {
         Self { stream, lane, assembler: Assembler::new(lane.max_message()), told: None }
     }
 
-    /// Reads what there is; what is meant for the node itself goes to its reports.
+    /// Reads what there is; what is meant for the node itself is told of apart.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,7 +114,7 @@ impl Reader {
         conn: &Conn,
         counters: &Counters,
         deliver: &dyn Deliver,
-        reports: &mut VecDeque<Report>,
+        said: &mut Said,
     ) -> Result<(), LaneError> {
         let inflow = &conn.inflow[self.lane as usize];
         let mut read_now = 0;
@@ -139,13 +138,13 @@ impl Reader {
                         counters.add(&counters.messages_in, 1);
                         deliver.deliver(Event::Message { peer: conn.peer, lane: self.lane, bytes });
                     }
-                    Some((Kind::Heard, _)) => reports.push_back(Report::Heard),
+                    Some((Kind::Heard, _)) => said.heard = true,
                     Some((Kind::Peers, bytes)) => {
                         // Once in a while is enough; more is passed over.
                         let now = Instant::now();
                         if self.told.is_none_or(|told| now - told >= TOLD) {
                             self.told = Some(now);
-                            reports.push_back(Report::Told(bytes));
+                            said.told = Some(bytes);
                         }
                     }
                     None => {}

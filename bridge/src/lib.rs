@@ -43,6 +43,7 @@ mod behaviour;
 pub mod book;
 mod bridge;
 mod conn;
+mod driven;
 mod event;
 mod files;
 mod frame;
@@ -50,6 +51,7 @@ mod gate;
 mod handler;
 mod identity;
 mod lane;
+mod lanes;
 pub mod limits;
 mod links;
 mod mirror;
@@ -168,12 +170,12 @@ pub enum Error {
     /// The local network cannot be listened to.
     #[error("cannot look for peers on the local network: {0}; do without by --no-mdns")]
     Mdns(std::io::Error),
-    /// There is no runtime to run on.
-    #[error("the bridge has to be started on a Tokio runtime")]
-    NoRuntime,
+    /// No thread can be started.
+    #[error("cannot start the bridge's thread: {0}; `ulimit -u` shows how many this user may have")]
+    Thread(std::io::Error),
 }
 
-/// Starts a bridge on the runtime of the caller. It ends with [`Bridge::close`], or once every
+/// Starts a bridge, on a thread of its own. It ends with [`Bridge::close`], or once every
 /// [`Bridge`] has been dropped.
 ///
 /// # Errors
@@ -186,7 +188,8 @@ pub fn start(config: Config) -> Result<(Bridge, Events), Error> {
     Ok((node::start(config, counters, channel, Some(backlog))?, events))
 }
 
-/// The same with events that are taken where they arise, on the tasks of the connections.
+/// The same with events that are taken where they arise, on the bridge's thread: whoever takes them must not
+/// block it.
 ///
 /// # Errors
 /// As [`start`].

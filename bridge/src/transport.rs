@@ -1,6 +1,7 @@
 //! How bytes get to a peer: TCP or QUIC, or by way of a relay; encrypted and multiplexed.
 
 use crate::Error;
+use crate::driven::Driven;
 use crate::identity::Identity;
 use crate::limits::SETUP;
 use crate::psk::PrivateKey;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 
 pub(crate) type Transport = Boxed<(PeerId, StreamMuxerBox)>;
 
+/// What is given back makes tasks of the runtime that it is driven on.
 pub(crate) fn build(
     identity: &Identity,
     private: Option<PrivateKey>,
@@ -26,7 +28,7 @@ pub(crate) fn build(
         .authenticate(noise()?)
         .multiplex(yamux::Config::default())
         .timeout(SETUP)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Driven::start(muxer))));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let boxed = if let Some(key) = private {
         let key = key.shared();
@@ -37,7 +39,7 @@ pub(crate) fn build(
             .authenticate(noise()?)
             .multiplex(yamux::Config::default())
             .timeout(SETUP)
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Driven::start(muxer))));
         OrTransport::new(relayed, tcp).map(|either, _| either.into_inner()).boxed()
     } else {
         let tcp = tcp
@@ -45,7 +47,7 @@ pub(crate) fn build(
             .authenticate(noise()?)
             .multiplex(yamux::Config::default())
             .timeout(SETUP)
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Driven::start(muxer))));
         let quic = quic::tokio::Transport::new(quic::Config::new(key))
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
         let tcp = OrTransport::new(relayed, tcp).map(|either, _| either.into_inner());

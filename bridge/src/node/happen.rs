@@ -210,8 +210,7 @@ impl Node {
             tracing::info!("connected with {} at {address}", conn.peer);
             self.deliver.deliver(Event::Connected { peer: conn.peer, address: address.clone() });
         }
-        conn.open.store(true, Ordering::Release);
-        conn.waker.wake();
+        conn.open();
         self.book.reached(conn.peer, None, seconds());
         self.save_soon();
         match self.dials.remove(&conn.id) {

@@ -52,6 +52,8 @@ const TELLINGS: usize = 16;
 const AROUND: usize = 16 << 10;
 /// How long a connection that asks nothing of ours is kept.
 const IDLE: Duration = Duration::from_secs(20);
+/// What the thread of a bridge is called.
+const THREAD: &str = "bridge";
 /// How long closing may take.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -107,7 +109,42 @@ pub(crate) fn start(
     deliver: Arc<dyn Deliver>,
     backlog: Option<Arc<Inflow>>,
 ) -> Result<Bridge, Error> {
-    let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
+    // One thread drives all of it. With more of them, each message that comes or goes wakes one thread to
+    // do the work and another to find that there is none left.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name(THREAD)
+        .build()
+        .map_err(Error::Thread)?;
+    // Sockets belong to the runtime that they are made on.
+    let entered = runtime.enter();
+    let prepared = prepare(config, counters, deliver);
+    drop(entered);
+    let (bridge, node, commands, resolutions) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            // The caller may be on a runtime, where another's end must not be waited for.
+            runtime.shutdown_background();
+            return Err(error);
+        }
+    };
+    let drive = move || {
+        runtime.block_on(node.run(commands, resolutions, backlog));
+        // A name that is still looked up does not keep the thread.
+        runtime.shutdown_background();
+    };
+    std::thread::Builder::new().name(THREAD.into()).spawn(drive).map_err(Error::Thread)?;
+    Ok(bridge)
+}
+
+/// A bridge that nobody drives yet, and what it is asked for.
+type Prepared = (Bridge, Node, mpsc::Receiver<Command>, mpsc::Receiver<(Dial, Vec<Multiaddr>)>);
+
+fn prepare(
+    config: Config,
+    counters: Arc<Counters>,
+    deliver: Arc<dyn Deliver>,
+) -> Result<Prepared, Error> {
     let (mut book, seeds) = (files::read(&config.folder)?, files::seeds(&config.folder)?);
     for peer in config.peers.iter().chain(&seeds.peers) {
         book.add(peer)?;
@@ -180,9 +217,10 @@ pub(crate) fn start(
         listening,
     };
     node.listen_for_beacons()?;
-    runtime.spawn(node.run(asked, resolutions, backlog));
-    let asked = config.listen.len();
-    Ok(Bridge { id, asked, peers, counters, gossip, listening: listens, commands })
+    let wanted = config.listen.len();
+    let bridge =
+        Bridge { id, asked: wanted, peers, counters, gossip, listening: listens, commands };
+    Ok((bridge, node, asked, resolutions))
 }
 
 /// Whether a configuration works out.

@@ -197,7 +197,8 @@ pub(crate) fn block_on<T>(
     let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(has_colour);
     log.with_max_level(level).with_target(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::error(format!(
             "threads cannot be started: {error}; `ulimit -u` shows how many this user may have"
@@ -207,6 +208,13 @@ pub(crate) fn block_on<T>(
     // A thread that waits for a terminal or a disk does not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// The threads that answer requests and mind the agents: half as many as there are processors. Each space has two
+/// threads of its own, the bridge one and each agent a process; and a request wakes a second thread for nothing
+/// where there is one.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 /// What the node's log tells: as `SYNOD_LOG` says; without it as the verb does, and more with `-v`.

@@ -251,7 +251,7 @@ impl Net {
             Event::Gossip { topic, from, bytes } => self.hear(&topic, from, &bytes),
             Event::Incoming { peer, name, stream } => {
                 let net = Arc::clone(self);
-                // Connections come on tasks of the bridge, which run on this runtime.
+                // This is the bridge's thread, which has its own to do.
                 self.runtime.spawn(async move { net.serve(peer, &name, stream).await });
             }
             Event::Refused { peer, address, reason } => {

@@ -156,7 +156,7 @@ impl Net {
         posts.retain(|_, post| !post.queue.is_closed());
         let post = posts.entry(place.peer).or_insert_with(|| {
             let (queue, waiting) = mpsc::channel(QUEUE);
-            tokio::spawn(deliver(Arc::downgrade(self), place.clone(), waiting));
+            self.runtime.spawn(deliver(Arc::downgrade(self), place.clone(), waiting));
             Post { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)) }
         });
         let permit = Arc::clone(&post.room).try_acquire_many_owned(cost).map_err(|_| full())?;
