@@ -4,6 +4,7 @@
 mod rebuilding;
 
 use super::feed::Feed;
+use super::mailbox::{Receiver, Sender};
 use super::order_thread::OrderInput;
 use super::proposal::Ended;
 use super::shared::Shared;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 pub(crate) use rebuilding::Marking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{SyncSender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Tag};
@@ -124,7 +125,7 @@ impl ApplyThread {
     /// The next input; none if the time went into the snapshot.
     fn next_input(&mut self) -> Option<ApplyInput> {
         if self.writing.is_none() {
-            return self.marking.next_input(&self.inputs).or_else(|| {
+            return self.marking.next_input(&mut self.inputs).or_else(|| {
                 self.mark();
                 None
             });

@@ -4,6 +4,7 @@ use super::apply_thread::{ApplyInput, ApplyThread};
 use super::group::{Group, Me};
 use super::links::Links;
 use super::log_writer::{LogWriter, closed_at};
+use super::mailbox::mailbox;
 use super::order_thread::{OrderThread, Waiting, since};
 use super::session::NodeSession;
 use super::snapshots::{Loaded, SnapshotError, Snapshots};
@@ -274,8 +275,8 @@ impl OpenSpace {
         let Me { peer, contacts, .. } = self.me;
         let identity = Identity { member, peer, boot, contacts };
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
-        let (order_inputs, to_order) = pair();
-        let (apply_inputs, to_apply) = pair();
+        let (to_order, order_inputs) = mailbox();
+        let (to_apply, apply_inputs) = mailbox();
         let apply_thread = ApplyThread {
             space: self.id,
             marking: self.marking.begin(&state),
@@ -364,11 +365,6 @@ struct Opened {
 fn seed_of(seed: [u8; 16]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = seed;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-fn pair<T>() -> (mpsc::Receiver<T>, mpsc::Sender<T>) {
-    let (sender, receiver) = mpsc::channel();
-    (receiver, sender)
 }
 
 fn apply(state: &mut State, feed: &Feed, data: &bytes::Bytes) {

@@ -15,6 +15,7 @@ use super::apply_thread::ApplyInput;
 use super::group::Group;
 use super::links::Lane;
 use super::log_writer::LogWriter;
+use super::mailbox::{Receiver, Sender};
 use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
 use super::snapshots::Snapshots;
@@ -24,11 +25,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use synod_core::group::{self, Arrived, Ask, Coordinator, Frame, Mark};
 use synod_core::log::Reader;
-use synod_core::order::{Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
+use synod_core::order::{self, Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
 use synod_core::retention::Kept;
 use synod_core::time::Time;
 use tokio::sync::oneshot;
@@ -124,6 +125,8 @@ pub(super) struct Waiting {
     reads: BTreeMap<u64, oneshot::Sender<Option<u64>>>,
     /// Frames that wait for the disk.
     held: Vec<Held>,
+    /// What *apply* is to be given once whoever waits for this member's disk has its answer.
+    committed: Vec<ApplyInput>,
     /// The newest snapshot that a member may be sent, and its file.
     snapshot: Option<(SnapshotMeta, PathBuf)>,
     /// Snapshots of others that have arrived and may become this node's state.
@@ -189,7 +192,7 @@ impl OrderThread {
     }
 
     /// The next input; none when it is time for a timeout.
-    fn next_input(&self, stop: Option<Instant>) -> Option<OrderInput> {
+    fn next_input(&mut self, stop: Option<Instant>) -> Option<OrderInput> {
         let timeout = self.order.poll_timeout().map(|(at, _reason)| at.since(self.now()));
         let left = stop.map(|at| at.saturating_duration_since(Instant::now()));
         let Some(patience) = timeout.into_iter().chain(left).min() else {
@@ -307,6 +310,9 @@ impl OrderThread {
                 match output {
                     Output::Persist(persist) => {
                         written = Some(persist.number);
+                        if persist.snapshot.is_some() {
+                            self.hand_on();
+                        }
                         self.install(persist.snapshot.as_ref());
                         if !self.log.append(persist) {
                             return false;
@@ -315,14 +321,25 @@ impl OrderThread {
                     output => self.obey(output, written.is_some()),
                 }
             }
-            let Some(number) = written else { return true };
+            let Some(number) = written else {
+                self.hand_on();
+                return true;
+            };
             if !self.log.sync() {
                 return false;
             }
             for held in std::mem::take(&mut self.waiting.held) {
                 self.send(held);
             }
+            self.hand_on();
             self.order.handle(self.now(), Input::Persisted { number });
+        }
+    }
+
+    /// Gives *apply* what is committed.
+    fn hand_on(&mut self) {
+        for committed in self.waiting.committed.drain(..) {
+            drop(self.apply.send(committed));
         }
     }
 
@@ -332,15 +349,24 @@ impl OrderThread {
                 self.tell(group::Input::Appended { ticket, term, index });
             }
             Output::Commit { entries, through } => {
+                let mut last = None;
                 for entry in entries {
                     let (index, term) = (entry.index, entry.term);
                     self.tell(group::Input::Committed { index, term });
                     let (data, members) = (entry.data, entry.members);
                     let commit = ApplyInput::Commit { index, term, data, members };
-                    drop(self.apply.send(commit));
+                    self.waiting.committed.push(commit);
+                    last = Some(order::Position { index, term });
                 }
                 self.waiting.through = through.index;
-                drop(self.apply.send(ApplyInput::Through(through)));
+                if last != Some(through) {
+                    self.waiting.committed.push(ApplyInput::Through(through));
+                }
+                // Whoever waits for what is committed waits here, on a leader; and elsewhere whoever leads
+                // waits for the disk.
+                if self.order.role() == Role::Leader {
+                    self.hand_on();
+                }
             }
             Output::Dropped { ticket, why } => match self.waiting.reads.remove(&ticket) {
                 Some(reply) => drop(reply.send(None)),

@@ -2,12 +2,13 @@
 //! snapshot of before they last agreed and from the log.
 
 use super::super::log_writer::fatal;
+use super::super::mailbox::Receiver;
 use super::super::order_thread::OrderInput;
 use super::{ApplyInput, ApplyThread};
 use crate::past::batch_of;
 use crate::store::FsDisk;
 use bytes::Bytes;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Checkpoint};
@@ -77,7 +78,7 @@ impl Marking {
     }
 
     /// The next input; none if nothing has come for so long that a mark is due.
-    pub(super) fn next_input(&self, inputs: &Receiver<ApplyInput>) -> Option<ApplyInput> {
+    pub(super) fn next_input(&self, inputs: &mut Receiver<ApplyInput>) -> Option<ApplyInput> {
         let received = match self.unmarked {
             None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(since) => inputs.recv_timeout(self.idle.saturating_sub(since.elapsed())),
