@@ -4,6 +4,7 @@ use super::Field;
 use crate::random::Random;
 use rustix::process::Signal;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,12 +101,18 @@ impl<'a> Nemesis<'a> {
         let Some(last) = logs.last() else { return "there was none".to_owned() };
         let garbage: Vec<u8> =
             (0..1 + self.random.below(200)).map(|_| self.random.next() as u8).collect();
-        let appended = std::fs::OpenOptions::new().append(true).open(last);
-        match appended.and_then(|mut file| file.write_all(&garbage)) {
+        match tear(last, &garbage) {
             Ok(()) => format!("{} bytes behind {}", garbage.len(), last.display()),
             Err(e) => e.to_string(),
         }
     }
+}
+
+/// Writes garbage where the next record is due: zeros were written ahead there. What the last record ends with
+/// may be zeros, too: as many as its checksum has bytes.
+fn tear(log: &Path, garbage: &[u8]) -> std::io::Result<()> {
+    let records = std::fs::read(log)?.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 5);
+    std::fs::OpenOptions::new().write(true).open(log)?.write_all_at(garbage, records as u64)
 }
 
 /// Writes until nothing more can be written; gives how many MiB that was.

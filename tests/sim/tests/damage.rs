@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use support::{LIMITS, LOG, SPACE, Segment, entry, open, segment_name};
 use synod_core::log::disk::Disk;
@@ -83,7 +84,9 @@ fn the_last_segment_may_be_cut_anywhere() {
         if let Some(cut) = recovered.cut {
             assert_eq!(cut.file, file(3));
             let before = records.iter().rev().find(|end| **end <= len).copied().unwrap_or(0);
-            assert_eq!((cut.offset as usize, cut.bytes as usize), (before, len - before));
+            // Zeros at the end are none of it.
+            let torn = whole[before..len].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            assert_eq!((cut.offset as usize, cut.bytes as usize), (before, torn));
             // Whatever was whole is there.
             let held = records.iter().filter(|end| **end > ends[0] && **end <= len).count();
             let hard_states = ends[1..].iter().filter(|end| **end <= len).count();
@@ -91,6 +94,63 @@ fn the_last_segment_may_be_cut_anywhere() {
             assert_eq!(entries.len(), first + held - hard_states, "cut to {len}");
         }
     }
+}
+
+#[test]
+fn zeros_that_were_written_ahead_are_the_end_and_what_tears_there_is_cut() {
+    let (disk, _) = three_segments(false);
+    let whole = disk.contents(file(3)).unwrap();
+    let all = read(&open(&disk).unwrap().0);
+    let records = support::record_ends(&whole, 3);
+    for len in records[0]..=whole.len() {
+        for zeros in [1, 5, 1000] {
+            let disk = disk.copy();
+            disk.put(file(3), &[&whole[..len], &vec![0; zeros]].concat());
+            let (entries, recovered) = goes_on(&disk);
+            assert_eq!(entries[..], all[..entries.len()], "torn at {len}");
+            let end = records.iter().rev().find(|end| **end <= len).copied().unwrap();
+            let torn = whole[end..len].iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            let cut = recovered.cut.map_or(0, |cut| {
+                assert_eq!(cut.offset as usize, end);
+                cut.bytes as usize
+            });
+            assert_eq!(cut, torn, "torn at {len}, {zeros} zeros");
+        }
+    }
+    let disk = disk.copy();
+    let second = disk.contents(file(2)).unwrap();
+    disk.put(file(2), &[&second[..], &[0; 10]].concat());
+    assert!(matches!(open(&disk), Err(OpenError::Damaged(_))), "a segment is records to its end");
+}
+
+#[test]
+fn a_log_has_zeros_ahead_while_it_is_written_and_none_once_it_is_closed() {
+    let limits = Limits { segment_bytes: 400, ahead_bytes: 300, ..LIMITS };
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new("space")).unwrap();
+    let after = Position::default();
+    let mut log = Log::create(disk.clone(), Path::new(LOG), SPACE, after, limits).unwrap();
+    let zeros = |number| {
+        let bytes = disk.contents(file(number)).unwrap();
+        bytes.iter().rev().take_while(|byte| **byte == 0).count()
+    };
+    let mut lengths = BTreeSet::new();
+    for index in 1..=4 {
+        log.append(&[entry(1, index, 50)], None).unwrap();
+        log.sync().unwrap();
+        lengths.insert(disk.contents(file(1)).unwrap().len());
+    }
+    assert_eq!(lengths.len(), 1, "the file grew once: {lengths:?}");
+    assert!(zeros(1) > 0);
+    for index in 5..=12 {
+        log.append(&[entry(1, index, 50)], None).unwrap();
+        log.sync().unwrap();
+    }
+    assert_eq!(zeros(1), 0, "a segment that has a successor is records to its end");
+    let (killed, recovered) = Log::open(disk.copy(), Path::new(LOG), SPACE, limits).unwrap();
+    assert_eq!((killed.last().index, recovered.cut), (12, None));
+    log.close().unwrap();
+    assert_eq!(zeros(2), 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use synod_core::log::{
 use synod_core::snapshot::{self, Meta, SnapshotError};
 use synod_sim::disk::SimDisk;
 
-const LIMITS: Limits = Limits { segment_bytes: 700, pending_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { segment_bytes: 700, pending_bytes: 1 << 20, ahead_bytes: 64 };
 
 fn create(disk: &SimDisk) -> Log<SimDisk> {
     Log::create(disk.clone(), Path::new(LOG), SPACE, Position::default(), LIMITS).unwrap()

@@ -22,7 +22,7 @@ const SPACE: [u8; 32] = [5; 32];
 const LOG: &str = "space/log";
 const SNAPSHOTS: &str = "space/snapshots";
 /// Small enough that a run rolls over several segments.
-const LIMITS: Limits = Limits { segment_bytes: 6000, pending_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { segment_bytes: 6000, pending_bytes: 1 << 20, ahead_bytes: 200 };
 /// How many steps the life takes whose every operation is its last once.
 const STEPS: usize = 14;
 

@@ -99,11 +99,13 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// So much may wait to be written, in bytes.
     pub pending_bytes: usize,
+    /// So many zeros are written ahead of records, in bytes.
+    pub ahead_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, pending_bytes: 64 << 20 }
+        Self { segment_bytes: 64 << 20, pending_bytes: 64 << 20, ahead_bytes: 64 << 10 }
     }
 }
 

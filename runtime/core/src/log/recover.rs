@@ -1,9 +1,10 @@
 //! What a log's folder holds after whatever happened to it.
 //!
-//! Every record of every segment is read and checked. What is wrong is one of two things:
+//! Every record of every segment is read and checked. What is wrong is one of three things:
 //!
 //! - a *torn tail*: a crash cut a write short that nobody had been told of. It can only be the end of
 //!   the last segment, and nothing after it may prove that it had been safe once. It is cut, and told;
+//! - *zeros* at the end of the last segment were written ahead of records, and are the end;
 //! - *damage*, everything else. It is refused with file, offset and index, and nothing is touched:
 //!   whoever goes on after it would deny what it has acknowledged.
 //!
@@ -14,7 +15,7 @@ use super::disk::{Disk, DiskError, File, Why};
 use super::index::{Index, Segment};
 use super::record::{self, Flaw, Header, HeaderFlaw, MAX_HEADER, MAX_RECORD, Record, VERSION};
 use super::scan::{Scan, Step};
-use super::{HardState, Position, SpaceId};
+use super::{HardState, Position, READ_CHUNK, SpaceId};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -144,6 +145,11 @@ pub(super) fn recover<D: Disk>(
         let len = handle.len()?;
         let mut scan = Scan::new(handle, number, 0, len);
         let Some((offset, what)) = walk.segment(&mut scan, &file, len)? else { continue };
+        // Zeros are written ahead of the records.
+        let end = if last { written(disk, &file, offset, len)? } else { len };
+        if end == offset && offset > 0 {
+            continue;
+        }
         if !last || what.is_whole() || proven(&mut scan, offset)? {
             return Err(walk.damage(file, offset, what).into());
         }
@@ -154,7 +160,7 @@ pub(super) fn recover<D: Disk>(
             }
             headless = Some(number);
         }
-        cut = Some(Cut { file, offset, bytes: len - offset, what });
+        cut = Some(Cut { file, offset, bytes: end - offset, what });
     }
     let Some(State { space, index, hard_state }) = walk.state else {
         return Err(OpenError::Empty(dir.to_path_buf()));
@@ -179,6 +185,22 @@ pub(super) fn recover<D: Disk>(
     };
     let proven = walk.batch.min(index.segments.last().map_or(0, |segment| segment.bytes));
     Ok(Found { index, space, recovered, hard_state, proven, headless })
+}
+
+/// Where the zeros at the end of a file begin, from `offset` on.
+fn written<D: Disk>(disk: &D, file: &Path, offset: u64, len: u64) -> Result<u64, DiskError> {
+    let file = disk.open_read(file)?;
+    let mut chunk = vec![0; READ_CHUNK];
+    let mut end = len;
+    while end > offset {
+        let from = end.saturating_sub(READ_CHUNK as u64).max(offset);
+        let read = file.read_at(from, &mut chunk[..(end - from) as usize])?;
+        if let Some(at) = chunk[..read].iter().rposition(|byte| *byte != 0) {
+            return Ok(from + at as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(offset)
 }
 
 /// The numbers of the segments in a folder, ascending, and what else is there.

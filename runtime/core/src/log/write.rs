@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The write buffer keeps so much memory when it is empty, in bytes.
 const KEPT_BUFFER: usize = 1 << 20;
 
+/// Zeros are written ahead of batches that are this small, in bytes. Larger ones are fewer.
+const SMALL: usize = 16 << 10;
+
 /// A log, open to be written.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
@@ -24,8 +27,10 @@ pub struct Log<D: Disk> {
     /// What there is, with what waits to be written.
     index: Index,
     hard_state: HardState,
-    /// The last segment, and how much of it is safe; none while its file waits to be created.
-    active: Option<(D::File, u64)>,
+    /// The last segment; none while its file waits to be created.
+    active: Option<Active<D::File>>,
+    /// The segment before it, as long as it may have zeros at its end.
+    full: Option<Active<D::File>>,
     /// The header of a segment that waits to be created.
     header: Vec<u8>,
     /// Records that wait to be written at the end of what is safe.
@@ -33,6 +38,61 @@ pub struct Log<D: Disk> {
     failed: Option<DiskError>,
     /// Whether what is appended next begins a new segment.
     rolls: bool,
+}
+
+/// A segment that is written to.
+///
+/// Making a write safe takes the disk longer where it makes the file longer, too: by a third without a journal, and
+/// by another write or two with one. So zeros are written ahead of the records, which then take their place.
+#[derive(Debug)]
+struct Active<F> {
+    file: F,
+    /// How much of it is safe, in bytes: records.
+    safe: u64,
+    /// How long the file is: zeros follow what is safe.
+    len: u64,
+}
+
+impl<F: File> Active<F> {
+    fn new(file: F, safe: u64) -> Self {
+        Self { file, safe, len: safe }
+    }
+
+    /// Writes records, and where they would make the file longer, so many zeros behind them.
+    fn write(&mut self, records: &mut Vec<u8>, zeros: usize) -> Result<(), DiskError> {
+        let count = records.len();
+        let end = self.safe + count as u64;
+        if end > self.len && count <= SMALL && zeros > 0 {
+            records.resize(count + zeros, 0);
+            let written = self.file.write_at(self.safe, records);
+            records.truncate(count);
+            if written.is_ok() {
+                self.len = end + zeros as u64;
+                return Ok(());
+            }
+            // There may be room enough for what matters.
+            self.cut()?;
+        }
+        self.file.write_at(self.safe, records)?;
+        self.len = self.len.max(end);
+        Ok(())
+    }
+
+    /// Leaves nothing behind what is safe.
+    fn cut(&mut self) -> Result<(), DiskError> {
+        self.file.truncate(self.safe)?;
+        self.len = self.safe;
+        Ok(())
+    }
+
+    /// Leaves no zeros at the end.
+    fn finish(&mut self) -> Result<(), DiskError> {
+        if self.len == self.safe {
+            return Ok(());
+        }
+        self.cut()?;
+        self.file.sync_data()
+    }
 }
 
 impl<D: Disk> Log<D> {
@@ -63,6 +123,7 @@ impl<D: Disk> Log<D> {
             index,
             hard_state,
             active: None,
+            full: None,
             header: Vec::new(),
             pending: Vec::new(),
             failed: None,
@@ -98,7 +159,7 @@ impl<D: Disk> Log<D> {
         write_again(&file, found.proven, segment.bytes)?;
         file.sync_data()?;
         disk.sync_dir(dir)?;
-        let active = Some((file, segment.bytes));
+        let active = Some(Active::new(file, segment.bytes));
         let mut log = Self {
             disk,
             dir: dir.to_path_buf(),
@@ -107,6 +168,7 @@ impl<D: Disk> Log<D> {
             hard_state: found.recovered.hard_state,
             index: found.index,
             active,
+            full: None,
             header: Vec::new(),
             pending: Vec::new(),
             failed: None,
@@ -177,17 +239,17 @@ impl<D: Disk> Log<D> {
         if self.active.is_none() {
             self.create_segment()?;
         }
-        let Some((file, safe)) = &mut self.active else { return Ok(()) };
-        if let Err(e) = file.write_at(*safe, &self.pending) {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if let Err(e) = active.write(&mut self.pending, self.limits.ahead_bytes) {
             // What got in must not stand before what is written next.
-            let undone = file.truncate(*safe);
+            let undone = active.cut();
             return Err(self.refused(e, undone));
         }
-        if let Err(e) = file.sync_data() {
+        if let Err(e) = active.file.sync_data() {
             return Err(self.fail(e));
         }
-        *safe += self.pending.len() as u64;
-        self.index.grown(*safe);
+        active.safe += self.pending.len() as u64;
+        self.index.grown(active.safe);
         self.pending.clear();
         self.pending.shrink_to(KEPT_BUFFER);
         Ok(())
@@ -198,7 +260,11 @@ impl<D: Disk> Log<D> {
         self.sync()?;
         let place = self.place();
         place.closed(&mut self.pending);
-        self.sync()
+        self.sync()?;
+        match self.active.as_mut().map_or(Ok(()), Active::finish) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(self.fail(e)),
+        }
     }
 
     /// Removes the oldest segments, as far as their entries are all at most `upto`; the last one stays.
@@ -238,7 +304,7 @@ impl<D: Disk> Log<D> {
 
     /// What is safe now, to be read from anywhere.
     pub fn reader(&self) -> Reader<D> {
-        let end = self.active.as_ref().map_or(0, |(_, safe)| *safe);
+        let end = self.active.as_ref().map_or(0, |active| active.safe);
         Reader::new(&self.disk, &self.dir, &self.index, end)
     }
 
@@ -339,14 +405,14 @@ impl<D: Disk> Log<D> {
     /// Where the next record goes.
     fn place(&self) -> Place {
         let number = self.index.segments.last().map_or(1, |segment| segment.number);
-        let batch = self.active.as_ref().map_or(self.header.len() as u64, |(_, safe)| *safe);
+        let batch = self.active.as_ref().map_or(self.header.len() as u64, |active| active.safe);
         Place { number, batch }
     }
 
     /// Begins a new segment if the last is full. Only between batches: records know their place.
     fn begin_batch(&mut self) {
         let least = if self.rolls { 0 } else { self.limits.segment_bytes };
-        let full = |(_, safe): &(D::File, u64)| *safe >= least;
+        let full = |active: &Active<D::File>| active.safe >= least;
         if self.pending.is_empty() && self.active.as_ref().is_some_and(full) {
             self.begin_segment();
         }
@@ -358,12 +424,17 @@ impl<D: Disk> Log<D> {
         let (space, after, hard_state) = (self.space, self.index.last, self.hard_state);
         self.header = Header { space, number, previous, after, hard_state }.encode();
         self.index.push(number, self.header.len() as u64);
-        self.active = None;
+        self.full = self.active.take().or_else(|| self.full.take());
         self.rolls = false;
     }
 
     /// Makes the file of the segment that was begun, with its header, safe.
     fn create_segment(&mut self) -> Result<(), SyncError> {
+        // A segment that has a successor is records to its end.
+        match self.full.as_mut().map_or(Ok(()), Active::finish) {
+            Ok(()) => self.full = None,
+            Err(e) => return Err(self.fail(e)),
+        }
         let number = self.place().number;
         let path = self.dir.join(Segment::file_name(number));
         let file = match self.disk.create(&path) {
@@ -377,7 +448,7 @@ impl<D: Disk> Log<D> {
         if let Err(e) = file.sync_data().and_then(|()| self.disk.sync_dir(&self.dir)) {
             return Err(self.fail(e));
         }
-        self.active = Some((file, self.header.len() as u64));
+        self.active = Some(Active::new(file, self.header.len() as u64));
         Ok(())
     }
 

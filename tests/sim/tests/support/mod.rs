@@ -9,7 +9,8 @@ use synod_sim::disk::SimDisk;
 
 pub(crate) const SPACE: SpaceId = [5; 32];
 pub(crate) const LOG: &str = "space/log";
-pub(crate) const LIMITS: Limits = Limits { segment_bytes: 1 << 20, pending_bytes: 1 << 20 };
+pub(crate) const LIMITS: Limits =
+    Limits { segment_bytes: 1 << 20, pending_bytes: 1 << 20, ahead_bytes: 0 };
 
 pub(crate) fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
     Log::open(disk.clone(), Path::new(LOG), SPACE, LIMITS)
