@@ -6,7 +6,8 @@
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
 //! DATA/spaces/NAME/   genesis.json, member.json (but for `local`), log/, snapshots/, as-of/
-//! DATA/left/          spaces that the node is a member of no longer
+//! DATA/left/          spaces that the node is a member of no longer, or whose logs were damaged
+//! DATA/joining/       spaces that are about to take the place of those
 //! DATA/identity.json  who it is in the network; beside it the address book and the ports it listens on
 //! DATA/agents/NAME/   agent.json (started with the node), log, modules/
 //! DATA/cli/           what the command line remembers: last indexes, the history of the toplevel
@@ -67,9 +68,11 @@ struct NodeFile {
 
 /// The file in a space's folder that says who this node is in it.
 const MEMBER: &str = "member.json";
+/// Where folders are made that take the place of others.
+const JOINING: &str = "joining";
 
 /// Who this node is in a space. It holds what only members know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberFile {
     /// Its Raft id.
     pub(crate) member: u64,
@@ -79,7 +82,8 @@ pub(crate) struct MemberFile {
     pub(crate) key: String,
     /// How often the space was recovered by hand.
     pub(crate) generation: u64,
-    /// Members' ids in the network that it was told of when it joined, by Raft id.
+    /// Members' ids in the network, by Raft id: those that it was told of when it joined, and later those
+    /// of the log.
     #[serde(default)]
     pub(crate) contacts: BTreeMap<u64, String>,
 }
@@ -104,6 +108,7 @@ impl Folder {
         check_version(&root)?;
         make(&root.join("spaces"))?;
         make(&root.join("agents"))?;
+        end_replacing(&root)?;
         let path = root.join("node.json");
         let name = match fs::read(&path) {
             Ok(bytes) => {
@@ -189,7 +194,37 @@ impl Folder {
         make(&left)?;
         let to = left.join(format!("{name}-{}", hex(&random()?)));
         fs::rename(&folder, &to).map_err(|e| FolderError::Io(folder, e))?;
+        sync(&left)?;
         Ok(to)
+    }
+
+    /// Puts a space's folder out of the way, and one in its place that has nothing of the space yet: this
+    /// node is another member of it from here on. A crash leaves the one or the other. Returns where the
+    /// first is now.
+    pub(crate) fn begin_anew(
+        &self,
+        name: &str,
+        id: [u8; 32],
+        member: &MemberFile,
+    ) -> Result<PathBuf, FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        let joining = self.root.join(JOINING);
+        let fresh = joining.join(name);
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(|e| FolderError::Io(fresh.clone(), e))?;
+        }
+        make(&fresh)?;
+        write_imported(&fresh, name, id)?;
+        write_json(&fresh.join(MEMBER), member)?;
+        let retention = folder.join(crate::space::RETENTION);
+        if let Ok(bytes) = fs::read(&retention) {
+            write_new(&fresh.join(crate::space::RETENTION), &bytes)?;
+        }
+        sync(&joining)?;
+        let aside = self.set_aside(name)?;
+        fs::rename(&fresh, &folder).map_err(|e| FolderError::Io(fresh, e))?;
+        sync(&self.root.join("spaces"))?;
+        Ok(aside)
     }
 
     /// The folder and id of a space; made if they are not there.
@@ -215,6 +250,28 @@ impl Folder {
         let id = id_of(&path, &bytes)?;
         Ok((folder, id))
     }
+}
+
+/// Ends what a crash has left of [`Folder::begin_anew`].
+fn end_replacing(root: &Path) -> Result<(), FolderError> {
+    let joining = root.join(JOINING);
+    let io = |e| FolderError::Io(joining.clone(), e);
+    let entries = match fs::read_dir(&joining) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    for entry in entries {
+        let fresh = entry.map_err(io)?;
+        let folder = root.join("spaces").join(fresh.file_name());
+        // Where the first is still there, it is found damaged once more, and all of it begins again.
+        let done = match folder.exists() {
+            true => fs::remove_dir_all(fresh.path()),
+            false => fs::rename(fresh.path(), &folder),
+        };
+        done.map_err(io)?;
+    }
+    sync(&root.join("spaces"))
 }
 
 /// The id of the space in a folder.
@@ -334,11 +391,18 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let folder = rustix::fs::open(folder, rustix::fs::OFlags::DIRECTORY, Mode::empty())?;
-        Ok(rustix::fs::fsync(folder)?)
+        sync_folder(path.parent().unwrap_or(Path::new("/")))
     };
     write().map_err(|e| FolderError::Io(path.to_path_buf(), e))
+}
+
+fn sync(folder: &Path) -> Result<(), FolderError> {
+    sync_folder(folder).map_err(|e| FolderError::Io(folder.to_path_buf(), e))
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = rustix::fs::open(folder, rustix::fs::OFlags::DIRECTORY, Mode::empty())?;
+    Ok(rustix::fs::fsync(folder)?)
 }
 
 /// The host's name and four digits: nodes of one space are told apart by their names, and several of
@@ -375,6 +439,42 @@ mod tests {
         let again = Folder::open(root.path(), Some("two")).unwrap();
         assert_eq!(again.name, "one");
         assert_eq!(again.space("local").unwrap().1, id);
+    }
+
+    #[test]
+    fn a_space_that_is_begun_anew_is_the_one_or_the_other_after_a_crash() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path(), Some("one")).unwrap();
+        let member = |member| MemberFile {
+            member,
+            nonce: String::new(),
+            key: String::new(),
+            generation: 0,
+            contacts: BTreeMap::new(),
+        };
+        let (space, id) = folder.space("s").unwrap();
+        folder.become_member("s", &member(2)).unwrap();
+        fs::write(space.join("log"), "damaged").unwrap();
+        fs::write(space.join(crate::space::RETENTION), "7d").unwrap();
+        let aside = folder.begin_anew("s", id, &member(4)).unwrap();
+        assert_eq!(fs::read_to_string(aside.join("log")).unwrap(), "damaged");
+        assert_eq!(folder.space("s").unwrap(), (space.clone(), id));
+        assert_eq!(folder.memberships().unwrap(), [("s".to_owned(), member(4))]);
+        assert!(!space.join("log").exists());
+        assert_eq!(fs::read_to_string(space.join(crate::space::RETENTION)).unwrap(), "7d");
+
+        // Between the two renames, and before the first.
+        let joining = root.path().join(JOINING).join("s");
+        fs::rename(&space, &joining).unwrap();
+        drop(folder);
+        let folder = Folder::open(root.path(), None).unwrap();
+        assert_eq!(folder.memberships().unwrap(), [("s".to_owned(), member(4))]);
+        make(&joining).unwrap();
+        write_json(&joining.join(MEMBER), &member(5)).unwrap();
+        drop(folder);
+        let folder = Folder::open(root.path(), None).unwrap();
+        assert_eq!(folder.memberships().unwrap(), [("s".to_owned(), member(4))]);
+        assert!(!joining.exists());
     }
 
     #[test]

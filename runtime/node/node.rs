@@ -4,7 +4,9 @@ mod facts;
 mod log;
 mod peers;
 mod recovering;
+mod rejoining;
 mod spaces;
+mod start;
 #[cfg(test)]
 mod tests;
 mod warden;
@@ -20,11 +22,11 @@ use crate::folder::{Folder, FolderError, random};
 use crate::net::{Net, NetConfig};
 use crate::rates;
 use crate::space::{
-    Ended, Marking, Me, NoLinks, NotProposed, OpenSpace, OpenSpaceError, Reply, Space, error,
-    not_proposed,
+    Ended, Marking, Me, NoLinks, NotProposed, OpenSpace, Reply, Space, error, not_proposed,
 };
 use bytes::Bytes;
 pub(crate) use log::told;
+pub use start::{NodeConfig, StartError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -43,43 +45,6 @@ pub const LOCAL: &str = "local";
 /// How often a module is published anew because somebody else was first.
 const MAX_PUBLICATIONS: usize = 8;
 
-/// What a node is started with.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The data folder; made if it is not there.
-    pub data: PathBuf,
-    /// The node's name, when the folder is made; the host's name with four digits, if left out.
-    pub name: Option<String>,
-    /// Bytes that must stay free on the disk: below, writes are refused.
-    pub min_free: u64,
-    /// The executable whose hidden verb `engine` is an engine: this program's own.
-    pub executable: PathBuf,
-    /// How it takes part in the network, once it does: when a space has other members, or at once if
-    /// `wants_net`.
-    pub net: NetConfig,
-    /// Whether it takes part in the network from its start.
-    pub wants_net: bool,
-}
-
-/// Why a node cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// A space cannot be opened.
-    #[error("the space {name} cannot be opened: {why}")]
-    Space {
-        /// The space.
-        name: String,
-        /// Why.
-        why: OpenSpaceError,
-    },
-    /// The network cannot be taken part in.
-    #[error("{0}")]
-    Net(String),
-}
-
 /// A running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
@@ -94,6 +59,8 @@ struct Inner {
     net: OnceCell<Arc<Net>>,
     /// How many logs may still be read at once.
     told: Arc<Semaphore>,
+    /// Held while it is written who this node is in a space.
+    member_files: std::sync::Mutex<()>,
     /// Held while an export is imported.
     importing: Mutex<()>,
     /// Turns to read facts.
@@ -154,6 +121,7 @@ impl Node {
             net_config: config.net,
             net: OnceCell::new(),
             told: Arc::new(Semaphore::new(log::MAX_TOLD)),
+            member_files: std::sync::Mutex::default(),
             importing: Mutex::default(),
             reading: Semaphore::new(facts::AT_ONCE),
             started: Instant::now(),

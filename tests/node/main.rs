@@ -23,6 +23,7 @@ mod peers;
 mod programs;
 mod random;
 mod recover;
+mod rejoin;
 mod reload;
 mod replay;
 mod retention;

@@ -336,13 +336,7 @@ impl Agents {
                 format!("{why}; give it its program again with `synod run FILE --agent {name}`");
             return Err(error("damaged", text));
         }
-        let run = RunRequest {
-            program: definition.program.to_string_lossy().into_owned(),
-            name: Some(definition.name.clone()),
-            space: Some(definition.space.clone()),
-            options: definition.options.clone(),
-            keep: self.context.folder_of(name).join(KEPT).exists(),
-        };
+        let run = self.as_run(&definition);
         let AgentInfo { name, epoch, warnings, .. } = self.run(agent.space.clone(), run).await?;
         Ok(Reloaded { agent: name, epoch, is_new_epoch: true, warnings })
     }
@@ -402,6 +396,31 @@ impl Agents {
             // Where others may take over, they are told so at once.
             let is_shared = agent.space.membership().members().len() > 1;
             self.end(&agent, is_shared).await;
+        }
+    }
+
+    /// What runs the agents of a space again, of those that run.
+    pub(crate) fn runs_of(&self, space: &str) -> Vec<RunRequest> {
+        let agents = self.context.agents().into_iter();
+        let agents = agents.filter(|a| a.definition.space == space && a.view.is_alive());
+        agents.map(|agent| self.as_run(&agent.definition)).collect()
+    }
+
+    /// Ends the agents of a space, for others that follow.
+    pub(crate) async fn end_all_of(&self, space: &str) {
+        for agent in self.context.agents().iter().filter(|a| a.definition.space == space) {
+            self.end(agent, false).await;
+        }
+    }
+
+    /// What runs an agent again.
+    fn as_run(&self, definition: &Definition) -> RunRequest {
+        RunRequest {
+            program: definition.program.to_string_lossy().into_owned(),
+            name: Some(definition.name.clone()),
+            space: Some(definition.space.clone()),
+            options: definition.options.clone(),
+            keep: self.context.folder_of(&definition.name).join(KEPT).exists(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! log: the secret's hash must be that of an open ticket there.
 
 use super::incoming::{read_text, write_text};
+use super::rejoin::shown;
 use super::ticket::Ticket;
 use super::{Net, NetError, address};
 use crate::hex::{fixed, hex, unhex};
@@ -28,22 +29,32 @@ const LOST_PATIENCE: Duration = Duration::from_secs(20);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Question {
-    space: String,
-    secret: String,
-    node: String,
-    nonce: String,
+pub(super) struct Question {
+    pub(super) space: String,
+    pub(super) secret: String,
+    pub(super) node: String,
+    pub(super) nonce: String,
+    /// In place of a ticket's secret, if it is a member already and has lost its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) again: Option<Again>,
+}
+
+/// What shows that the asker is a member.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Again {
+    /// As frames to the one who is asked begin.
+    pub(super) token: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Answer {
+pub(super) enum Answer {
     Welcome(Welcome),
     No { why: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Welcome {
+pub(super) struct Welcome {
     member: u64,
     generation: u64,
     key: String,
@@ -108,6 +119,7 @@ pub(crate) async fn join(
         secret: hex(&ticket.secret),
         node: node.to_owned(),
         nonce: hex(&nonce),
+        again: None,
     };
     let until = Instant::now() + LOST_PATIENCE;
     let answer = loop {
@@ -123,15 +135,18 @@ pub(crate) async fn join(
     };
     match answer {
         Answer::No { why } => Err(JoinError::Refused(why)),
-        Answer::Welcome(welcome) => {
-            let wrong = || JoinError::Answer("it has no key or no members".to_owned());
-            let key = fixed(&welcome.key).ok_or_else(wrong)?;
-            let bytes = |(id, text): (u64, String)| Some((id, unhex(&text)?.into()));
-            let members = welcome.members.into_iter().map(bytes).collect::<Option<_>>();
-            let Welcome { member, generation, .. } = welcome;
-            Ok(Joined { member, generation, key, members: members.ok_or_else(wrong)? })
-        }
+        Answer::Welcome(welcome) => joined(welcome),
     }
+}
+
+/// What an answer says to who was admitted.
+pub(super) fn joined(welcome: Welcome) -> Result<Joined, JoinError> {
+    let wrong = || JoinError::Answer("it has no key or no members".to_owned());
+    let key = fixed(&welcome.key).ok_or_else(wrong)?;
+    let bytes = |(id, text): (u64, String)| Some((id, unhex(&text)?.into()));
+    let members = welcome.members.into_iter().map(bytes).collect::<Option<_>>();
+    let Welcome { member, generation, .. } = welcome;
+    Ok(Joined { member, generation, key, members: members.ok_or_else(wrong)? })
 }
 
 fn check_network(net: &Net, ticket: &Ticket) -> Result<(), JoinError> {
@@ -149,7 +164,7 @@ fn check_network(net: &Net, ticket: &Ticket) -> Result<(), JoinError> {
     }
 }
 
-async fn ask(bridge: &Bridge, peer: PeerId, question: &Question) -> io::Result<Answer> {
+pub(super) async fn ask(bridge: &Bridge, peer: PeerId, question: &Question) -> io::Result<Answer> {
     let mut stream = bridge.open(peer, STREAM).await.map_err(io::Error::other)?;
     write_text(&mut stream, question).await?;
     read_text(&mut stream).await
@@ -200,11 +215,15 @@ pub(super) async fn serve(net: &Net, peer: PeerId, mut stream: Stream) -> io::Re
 async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, String> {
     let garbled = || "the question cannot be read".to_owned();
     let id: [u8; 32] = fixed(&question.space).ok_or_else(garbled)?;
-    let secret: [u8; 16] = fixed(&question.secret).ok_or_else(garbled)?;
     let nonce: [u8; 16] = fixed(&question.nonce).ok_or_else(garbled)?;
     if question.node.is_empty() || question.node.len() > MAX_NAME_BYTES {
         return Err(format!("a node's name has 1 to {MAX_NAME_BYTES} bytes"));
     }
+    if let Some(again) = &question.again {
+        let token = shown(again).ok_or_else(garbled)?;
+        return admit_again(net, peer, (id, token), (&question.node, nonce)).await;
+    }
+    let secret: [u8; 16] = fixed(&question.secret).ok_or_else(garbled)?;
     // A stranger is not told which spaces there are.
     let no_ticket = "its ticket is not, or no longer, good: ask for another (synod space ticket)";
     let Some((space, key)) = net.routes.find(&id) else {
@@ -221,13 +240,40 @@ async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, 
     }
     let (node, after) = (question.node.clone(), space.feed().applied());
     let admit = Admit { peer: peer.clone(), node, nonce, ticket: Some(ticket), after };
-    match space.commit(&Command::Admit(admit)).await {
-        Some(Ended::Applied(Outcome::Committed(_))) => {}
-        Some(Ended::Applied(Outcome::Refused(_, why))) => return Err(why.to_string()),
-        Some(Ended::NotProposed(why)) => return Err(why.to_string()),
-        None => return Err("the space has not answered in time: try again".to_owned()),
+    say(&space, admit).await?;
+    welcome(&space, key, &peer, &nonce)
+}
+
+/// Admits a member under another id: what it had before, it has lost.
+async fn admit_again(
+    net: &Net,
+    peer: PeerId,
+    (id, token): ([u8; 32], [u8; 16]),
+    (node, nonce): (&str, [u8; 16]),
+) -> Result<Welcome, String> {
+    let no_member =
+        "it is no member of the space: by a new ticket it can join (synod space ticket)";
+    let shown = net.routes.shown(peer, &token).filter(|space| space.id() == id);
+    let space = shown.ok_or(no_member)?;
+    let (_, key) = net.routes.find(&id).ok_or(no_member)?;
+    let (peer, membership) = (Bytes::from(peer.to_bytes()), space.membership());
+    if membership.joined(&peer, &nonce).is_none() {
+        membership.of_peer(&peer).filter(|(_, m)| m.node == node).ok_or(no_member)?;
+        let (node, after) = (node.to_owned(), space.feed().applied());
+        let admit = Admit { peer: peer.clone(), node, nonce, ticket: None, after };
+        say(&space, admit).await?;
     }
     welcome(&space, key, &peer, &nonce)
+}
+
+/// Has the space's log say it.
+async fn say(space: &Space, admit: Admit) -> Result<(), String> {
+    match space.commit(&Command::Admit(admit)).await {
+        Some(Ended::Applied(Outcome::Committed(_))) => Ok(()),
+        Some(Ended::Applied(Outcome::Refused(_, why))) => Err(why.to_string()),
+        Some(Ended::NotProposed(why)) => Err(why.to_string()),
+        None => Err("the space has not answered in time: try again".to_owned()),
+    }
 }
 
 fn welcome(space: &Space, key: [u8; 32], peer: &[u8], nonce: &[u8; 16]) -> Result<Welcome, String> {

@@ -1,6 +1,7 @@
 //! The spaces of a node that have other members: founded, joined, left, and who takes part.
 
 use super::recovering::renew_engines;
+use super::rejoining::{has_begun, look_after};
 use super::{LOCAL, Node, StartError, stopping};
 use crate::api::{ErrorBody, MemberInfo, Members, Recovered, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
@@ -38,13 +39,23 @@ impl Node {
             let open = self.opening(&name, id, folder, &member, &net)?;
             let opened = spawn_blocking(move || open.open()).await;
             let opened = opened.map_err(|e| StartError::Net(e.to_string()))?;
-            let space = opened.map_err(|why| StartError::Space { name: name.clone(), why })?;
-            self.add(space, &member, &net).map_err(|e| StartError::Net(e.message))?;
+            let failed = |e: ErrorBody| StartError::Net(e.message);
+            let me = hex(&net.me().to_bytes());
+            let is_shared = member.contacts.values().any(|peer| *peer != me);
+            match opened {
+                Ok(space) => self.add(space, &member, &net).map_err(failed)?,
+                Err(why) if why.is_loss() && is_shared => {
+                    let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;
+                    self.add(space.clone(), &member, &net).map_err(failed)?;
+                    has_begun(&space, &member).await;
+                }
+                Err(why) => return Err(StartError::Space { name, why }),
+            }
         }
         Ok(())
     }
 
-    fn opening(
+    pub(super) fn opening(
         &self,
         name: &str,
         id: [u8; 32],
@@ -76,7 +87,12 @@ impl Node {
         })
     }
 
-    fn add(&self, space: Space, member: &MemberFile, net: &Arc<Net>) -> Result<(), ErrorBody> {
+    pub(super) fn add(
+        &self,
+        space: Space,
+        member: &MemberFile,
+        net: &Arc<Net>,
+    ) -> Result<(), ErrorBody> {
         let key = fixed(&member.key);
         let key = key.ok_or_else(|| error("damaged", "the space's key is none"))?;
         net.add_space(space.clone(), key);
@@ -89,8 +105,11 @@ impl Node {
                 self.name(),
             ));
         }
+        let looked_after = look_after(Arc::downgrade(&self.0), space.clone(), member.clone());
         let mut spaces = self.0.spaces.write().unwrap_or_else(PoisonError::into_inner);
         spaces.insert(space.name().to_owned(), space);
+        drop(spaces);
+        tokio::spawn(looked_after);
         Ok(())
     }
 
@@ -199,12 +218,7 @@ impl Node {
             self.opening(&name, ticket.space, folder, &member, &net).map_err(|e| disk(&e))?;
         let space = open_blocking(open).await?;
         self.add(space.clone(), &member, &net)?;
-        let mut applied = space.feed().follow();
-        let is_in = || space.membership().members().contains_key(&member.member);
-        let begun = applied.wait_for(|_| is_in());
-        if tokio::time::timeout(JOIN_PATIENCE, begun).await.is_err() {
-            tracing::warn!("the space {name} was joined, and its log does not come yet");
-        }
+        has_begun(&space, &member).await;
         self.members(Some(&name)).await
     }
 
@@ -235,6 +249,7 @@ impl Node {
         self.0.spaces.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         let closing = space.clone();
         drop(spawn_blocking(move || closing.close()).await);
+        let _only = self.0.member_files.lock().unwrap_or_else(PoisonError::into_inner);
         let aside = self.0.folder.set_aside(name).map_err(|e| disk(&e))?;
         Ok(aside.display().to_string())
     }
@@ -381,7 +396,7 @@ async fn found(space: Space, member: MemberFile, peer: Bytes, node: String) {
     }
 }
 
-async fn open_blocking(open: OpenSpace) -> Result<Space, ErrorBody> {
+pub(super) async fn open_blocking(open: OpenSpace) -> Result<Space, ErrorBody> {
     let name = open.name.clone();
     let opened = spawn_blocking(move || open.open()).await;
     let opened = opened.map_err(|e| error("disk", e.to_string()))?;
@@ -411,6 +426,6 @@ fn key() -> Result<[u8; 32], FolderError> {
     Ok(key)
 }
 
-fn disk(e: &FolderError) -> ErrorBody {
+pub(super) fn disk(e: &FolderError) -> ErrorBody {
     error("disk", e.to_string())
 }

@@ -50,6 +50,7 @@ use order_thread::OrderInput;
 use proposal::Pending;
 pub use proposal::{Ended, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, NotProposed, Proposal, Reply};
 pub(crate) use received::ReceivedSnapshot;
+pub(crate) use retaining::FILE as RETENTION;
 pub(crate) use serving::Reading;
 #[cfg(test)]
 pub(crate) use serving::Standing;
@@ -286,6 +287,17 @@ impl Space {
     /// Whether the space's leader may be asked for something on this node.
     pub(crate) fn serves_asks(&self) -> Result<(), Unserved> {
         self.inner.shared.standing().asks()
+    }
+
+    /// Waits until it is seen that the log here has lost what this node gave its word for.
+    pub(crate) async fn is_lost(&self) {
+        // The sender is there for as long as this is.
+        drop(self.inner.shared.follow_lost().wait_for(|is_lost| *is_lost).await);
+    }
+
+    /// Whether this is the same opened space.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Why the state was made again, if it was.

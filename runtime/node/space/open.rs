@@ -34,6 +34,8 @@ const NOTICE_AFTER: Duration = Duration::from_millis(3);
 
 /// The file in a space's folder that says that it has had a log.
 pub(crate) const BEGUN: &str = "begun";
+/// The file in a space's folder that says that its log has lost what this node gave its word for.
+pub(crate) const SHORTENED: &str = "shortened";
 
 /// What a space is opened with.
 #[derive(Clone, Debug)]
@@ -86,6 +88,9 @@ pub enum OpenSpaceError {
         /// The file that says so.
         mark: PathBuf,
     },
+    /// It was seen that the log has lost what this node gave its word for.
+    #[error("{0}")]
+    Shortened(String),
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -108,10 +113,24 @@ pub enum OpenSpaceError {
     Thread(#[from] std::io::Error),
 }
 
+impl OpenSpaceError {
+    /// Whether what this node gave its word for is lost: it may not take part under the id that it had.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Self::Log(e) => matches!(e, OpenError::Damaged(_) | OpenError::Missing(_)),
+            Self::LogMissing(_) | Self::LogShort { .. } | Self::Shortened(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl OpenSpace {
     /// Opens the space; creates it if its folder is empty.
     pub fn open(self) -> Result<Space, OpenSpaceError> {
         let disk = FsDisk::new(&self.folder);
+        if let Ok(why) = std::fs::read_to_string(self.folder.join(SHORTENED)) {
+            return Err(OpenSpaceError::Shortened(why));
+        }
         let (snapshots, newest) = Snapshots::open(disk.clone(), self.id)?;
         super::received::sweep(&disk)?;
         let retention = super::retaining::read(&disk)?;
@@ -314,6 +333,7 @@ impl OpenSpace {
             shared: Arc::clone(&shared),
             started,
             waiting: Waiting::from_snapshot(opened.snapshot, through.index),
+            is_mute: false,
         };
         let spawn = |role: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(format!("{role} {}", self.name)).spawn(run)

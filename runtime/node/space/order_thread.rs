@@ -16,19 +16,21 @@ use super::group::Group;
 use super::links::Lane;
 use super::log_writer::LogWriter;
 use super::mailbox::{Receiver, Sender};
+use super::open::SHORTENED;
 use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
 use super::snapshots::Snapshots;
 use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use synod_core::group::{self, Arrived, Ask, Coordinator, Frame, Mark};
 use synod_core::log::Reader;
+use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order::{self, Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
 use synod_core::retention::Kept;
 use synod_core::time::Time;
@@ -117,6 +119,8 @@ pub(super) struct OrderThread {
     pub(super) coordinator: Coordinator<Pending, Wisher>,
     pub(super) started: Instant,
     pub(super) waiting: Waiting,
+    /// Whether it votes no more: see [`Input::Mute`].
+    pub(super) is_mute: bool,
 }
 
 /// Who and what waits for what.
@@ -403,16 +407,25 @@ impl OrderThread {
         }
     }
 
-    /// A leader takes for granted that this log has what it has not: what was acknowledged is lost here.
-    fn is_short(&self, theirs: u64, ours: u64) {
+    /// A leader takes for granted that this log has what it has not: what was acknowledged is lost here,
+    /// and whom this node has voted for may be, too. It votes no more, not after a restart either, and
+    /// joins anew.
+    fn is_short(&mut self, theirs: u64, ours: u64) {
+        if self.is_mute || self.order.role() == Role::Leader {
+            return;
+        }
+        self.is_mute = true;
+        self.order.handle(self.now(), Input::Mute);
         let why = format!(
             "its log ends at entry {ours} here, and others have this node's word for those up to {theirs}: its \
-             data folder was restored from an old copy, or its disk has lost what was written. On another member: \
-             `synod space remove` this node; then, here, `synod space leave`, and join anew"
+             data folder was restored from an old copy, or its disk has lost what was written. It votes no \
+             more, and joins anew by itself as soon as a quorum of the others can be reached"
         );
-        if self.shared.set_shortened(Some(why.clone())) {
-            tracing::error!("{why}");
+        tracing::error!("{why}");
+        if let Err(e) = note_shortened(&self.disk, &why) {
+            super::log_writer::fatal(&format!("it cannot be noted that a log is short: {e}"));
         }
+        self.shared.set_shortened(why);
     }
 
     fn send(&mut self, held: Held) {
@@ -430,9 +443,6 @@ impl OrderThread {
 
     /// This node's part, or its leader, has changed.
     fn led_by(&mut self, role: Role, term: u64, leader: Option<u64>) {
-        if leader.is_some() {
-            self.shared.set_shortened(None);
-        }
         let name = match role {
             Role::Candidate => "candidate",
             Role::Follower => "follower",
@@ -449,6 +459,14 @@ impl OrderThread {
     fn now(&self) -> Time {
         since(self.started)
     }
+}
+
+/// Notes in the space's folder that its log has lost what was acknowledged.
+fn note_shortened(disk: &FsDisk, why: &str) -> Result<(), DiskError> {
+    let file = disk.create(Path::new(SHORTENED))?;
+    file.write_at(0, why.as_bytes())?;
+    file.sync_data()?;
+    disk.sync_dir(Path::new(""))
 }
 
 /// The order machine's time: microseconds since its thread was made.

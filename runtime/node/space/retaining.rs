@@ -10,7 +10,7 @@ use synod_core::log::disk::{Disk, DiskError, File as _};
 use synod_core::retention::Retention;
 
 /// The file that says so, as people write it. Without it, everything is kept.
-const FILE: &str = "retention";
+pub(crate) const FILE: &str = "retention";
 
 /// What a space's folder says.
 pub(super) fn read(disk: &FsDisk) -> Result<Retention, OpenSpaceError> {

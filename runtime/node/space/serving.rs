@@ -96,9 +96,10 @@ impl Standing {
 
     /// Why nobody else has to do with this node.
     fn others(self) -> Option<Unserved> {
-        let removed = self.removed.map(Unserved::Removed);
-        let gone_on = || self.gone_on.map(Unserved::GoneOn);
-        removed.or_else(gone_on).or(self.shortened.map(Unserved::Shortened))
+        // One that joins anew is removed as what it was, and that is no end.
+        let shortened = self.shortened.map(Unserved::Shortened);
+        let removed = || self.removed.map(Unserved::Removed);
+        shortened.or_else(removed).or_else(|| self.gone_on.map(Unserved::GoneOn))
     }
 }
 
@@ -152,10 +153,12 @@ mod tests {
             rebuilding: said("wrong"),
             full: said("full"),
         };
-        assert_eq!(all.clone().writes(), Err(Unserved::Removed(7)));
-        let after = Standing { removed: None, ..all };
+        assert_eq!(all.clone().writes(), Err(Unserved::Shortened("short".to_owned())));
+        let after = Standing { shortened: None, ..all };
+        assert_eq!(after.clone().writes(), Err(Unserved::Removed(7)));
+        let after = Standing { removed: None, ..after };
         assert_eq!(after.clone().writes(), Err(Unserved::GoneOn(2)));
-        let after = Standing { gone_on: None, shortened: None, ..after };
+        let after = Standing { gone_on: None, ..after };
         assert_eq!(after.writes(), Err(Unserved::Rebuilding("wrong".to_owned())));
     }
 }

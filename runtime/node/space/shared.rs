@@ -74,6 +74,8 @@ pub(super) struct Shared {
     gone_on: AtomicU64,
     /// Why this node does not serve, as far as that is not found elsewhere here.
     standing: Mutex<Standing>,
+    /// Whether the log has lost what this node gave its word for.
+    lost: watch::Sender<bool>,
     /// What was wrong with it, if it was.
     was_wrong: Mutex<Option<String>>,
     /// How often it was made again.
@@ -116,6 +118,7 @@ impl Shared {
             generation: AtomicU64::new(generation),
             gone_on: AtomicU64::new(0),
             standing: Mutex::default(),
+            lost: watch::Sender::new(false),
             was_wrong: Mutex::default(),
             rebuilds: watch::Sender::new(0),
             refused: AtomicU64::new(0),
@@ -326,13 +329,14 @@ impl Shared {
         self.with_standing(|standing| standing.rebuilding = why);
     }
 
-    /// A member takes for granted what this log has not; says whether that is news.
-    pub(super) fn set_shortened(&self, why: Option<String>) -> bool {
-        self.with_standing(|standing| {
-            let is_news = standing.shortened.is_none() && why.is_some();
-            standing.shortened = why;
-            is_news
-        })
+    /// A member takes for granted what this log has not.
+    pub(super) fn set_shortened(&self, why: String) {
+        self.with_standing(|standing| standing.shortened = Some(why));
+        self.lost.send_replace(true);
+    }
+
+    pub(super) fn follow_lost(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
     }
 
     /// The state was made again.

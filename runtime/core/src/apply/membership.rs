@@ -240,14 +240,21 @@ impl Membership {
             return Some(Refusal::NameTaken);
         }
         let is_open = match &admit.ticket {
-            // The founder needs none, and nobody else may do without.
-            None => self.last == 0,
+            // The founder needs none, nor does a member that has lost its log and begins anew.
+            None => self.last == 0 || self.may_begin_anew(admit),
             Some(hash) => self.tickets.get(hash).is_some_and(|t| t.uses > 0 && time <= t.until),
         };
         if !is_open {
             return Some(Refusal::NoTicket);
         }
         (self.members.len() >= MAX_ADMITTED).then_some(Refusal::Full(bound::MEMBERS))
+    }
+
+    /// Whether this admits a member once more, under another id. Not one that has become a member
+    /// since it was said: it was said of another joining, which is over.
+    fn may_begin_anew(&self, admit: &Admit) -> bool {
+        let member = self.of_peer(&admit.peer).map(|(_, member)| member);
+        member.is_some_and(|m| m.node == admit.node && m.since <= admit.after)
     }
 
     pub(super) fn write_head(&self, w: &mut Writer) {
@@ -382,9 +389,10 @@ impl State {
                 membership.spend(hash);
             }
         }
+        let is_founder = membership.last == 0 && admit.ticket.is_none();
         membership.last += 1;
         membership.changed = self.index;
-        let part = if admit.ticket.is_none() { Part::Voter } else { Part::Admitted };
+        let part = if is_founder { Part::Voter } else { Part::Admitted };
         let Admit { peer, node, nonce, ticket: _, after: _ } = admit;
         let member = Member { peer, node, nonce, part, since: self.index };
         membership.members.insert(membership.last, member);

@@ -53,6 +53,9 @@ impl Order {
         // What a message of an older term says is answered or ignored, not believed.
         let current = m.term >= raft.term;
         match m.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if self.is_mute => {
+                Err(Refusal::Mute)
+            }
             MessageType::MsgHeartbeat if current => within(m.commit),
             MessageType::MsgAppend if !m.entries.is_empty() => {
                 if self.is_full() {

@@ -111,6 +111,8 @@ pub struct Order {
     now: Time,
     /// Whether it is not to lead.
     abstains: bool,
+    /// Whether it is not to vote either, for good.
+    is_mute: bool,
 }
 
 /// A [`Persist`] that is not on disk.
@@ -152,6 +154,7 @@ impl Order {
             notice: Notice::default(),
             now,
             abstains: false,
+            is_mute: false,
         };
         order.settle();
         Ok(order)
@@ -176,6 +179,7 @@ impl Order {
             Input::Compacted { snapshot, first_index } => self.compacted(snapshot, first_index),
             Input::Fetched { first, entries } => self.fetched(first, entries),
             Input::Hurry => self.notice.hurry(),
+            Input::Mute => self.mute(),
             Input::Message { from, bytes } => self.message(from, &bytes),
             Input::Persisted { number } => self.persisted(number),
             Input::Propose { .. } => {}

@@ -61,8 +61,13 @@ impl Order {
         }
     }
 
+    pub(super) fn mute(&mut self) {
+        self.is_mute = true;
+        self.abstain(true);
+    }
+
     pub(super) fn abstain(&mut self, abstains: bool) {
-        self.abstains = abstains;
+        self.abstains = abstains || self.is_mute;
         if abstains && self.role() != Role::Follower {
             let term = self.raft.raft.term;
             self.raft.raft.become_follower(term, raft::INVALID_ID);

@@ -121,6 +121,9 @@ pub enum Input {
         /// The bytes.
         bytes: Bytes,
     },
+    /// Lead no longer, do not stand for election, and do not vote, for as long as this machine lives:
+    /// the disk has lost what it gave its word for, and nobody knows for whom it has voted.
+    Mute,
     /// Everything up to and with the [`Persist`] of that number is on disk.
     Persisted {
         /// The number.
@@ -310,6 +313,9 @@ pub enum Refusal {
         /// The last index here.
         ours: u64,
     },
+    /// It asks for a vote, and this node has none: see [`Input::Mute`].
+    #[error("it asks for a vote, and this node does not vote")]
+    Mute,
     /// It says that somebody else sent it.
     #[error("it says it is from {claimed}")]
     Forged {

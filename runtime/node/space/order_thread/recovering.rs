@@ -24,6 +24,11 @@ impl OrderThread {
         if self.order.role() == Role::Leader {
             return Err("this node leads the space: nothing is lost".to_owned());
         }
+        if self.is_mute {
+            let why = "this node has lost a part of its log: recover the space on another; if there is none, \
+                       remove the file `shortened` from the space's folder and start this node again before";
+            return Err(why.to_owned());
+        }
         // What Raft has decided until now is on disk and handed on before it ends.
         if !self.drain_outputs() {
             return Err("the space is being closed".to_owned());

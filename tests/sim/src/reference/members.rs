@@ -59,7 +59,7 @@ impl Members {
 
     /// The index at which the node became a member, now or before.
     pub fn admit(&mut self, admit: &Admit, index: u64, time: u64) -> Result<u64, Why> {
-        let Admit { peer, node, nonce, ticket, after: _ } = admit;
+        let Admit { peer, node, nonce, ticket, after } = admit;
         let is_it = |joining: &Joining| joining.peer == *peer && joining.nonce == *nonce;
         if let Some((_, known)) = self.present().find(|(_, joining)| is_it(joining)) {
             return Ok(known.since);
@@ -72,7 +72,13 @@ impl Members {
             return Err(Why::NameTaken);
         }
         let is_good = match ticket {
-            None => self.joinings.is_empty(),
+            // A member may begin anew, if that was said of its last joining.
+            None => {
+                let mut joinings = self.joinings.iter().rev();
+                let last = joinings.find(|j| j.part.is_some() && j.peer == *peer);
+                let is_meant = |j: &Joining| j.node == *node && j.since <= *after;
+                self.joinings.is_empty() || last.is_some_and(is_meant)
+            }
             Some(hash) => self.good(time).any(|ticket| ticket.hash == *hash),
         };
         if !is_good {
@@ -83,7 +89,8 @@ impl Members {
         }
         let good = |t: &&mut Issued| Some(t.hash) == *ticket && t.left > 0 && time <= t.until;
         self.issued.iter_mut().filter(good).for_each(|ticket| ticket.left -= 1);
-        let part = Some(if ticket.is_none() { Part::Voter } else { Part::Admitted });
+        let founds = ticket.is_none() && self.joinings.is_empty();
+        let part = Some(if founds { Part::Voter } else { Part::Admitted });
         let (peer, node, nonce) = (peer.clone(), node.clone(), *nonce);
         self.joinings.push(Joining { peer, node, nonce, part, since: index });
         Ok(index)

@@ -214,12 +214,13 @@ fn other() -> impl Strategy<Value = Other> {
 fn membership() -> impl Strategy<Value = Other> {
     let hash = || (0..2u8).prop_map(|n| [n; 32]);
     let ids = || prop::collection::btree_set(1..6u64, 0..3);
-    let admit = (0..3u8, 0..6u8, 0..6u8, prop::option::weighted(0.9, hash())).prop_map(
-        |(peer, name, nonce, ticket)| {
+    let after = || prop_oneof![2 => Just(0), 1 => 0..60u64];
+    let admit = (0..3u8, 0..6u8, 0..6u8, prop::option::weighted(0.9, hash()), after()).prop_map(
+        |(peer, name, nonce, ticket, after)| {
             // Mostly its own name.
             let node = format!("node {}", if name < 3 { name } else { peer });
             let (peer, nonce) = (vec![peer].into(), [nonce; 16]);
-            Command::Admit(Admit { peer, node, nonce, ticket, after: 0 })
+            Command::Admit(Admit { peer, node, nonce, ticket, after })
         },
     );
     // Some are over before others, by the clocks of leaders.

@@ -453,6 +453,43 @@ fn a_late_copy_admits_nobody_who_was_removed_since() {
 }
 
 #[test]
+fn a_member_begins_anew_without_a_ticket_and_a_late_copy_of_that_does_nothing() {
+    let mut space = Space::new();
+    let admit = |node: &str, nonce, after, ticket: Option<[u8; 32]>| {
+        let (peer, node) = (Bytes::copy_from_slice(node.as_bytes()), node.to_owned());
+        Command::Admit(Admit { peer, node, nonce: [nonce; 16], ticket, after })
+    };
+    space.expect(&admit("a", 0, 0, None));
+    let issue = IssueTicket { hash: [9; 32], until: 1_000, uses: 9 };
+    space.expect(&Command::IssueTicket(issue));
+    space.expect(&admit("b", 0, 2, Some([9; 32])));
+    let since = space.state.index();
+    space.refuses(&admit("c", 1, u64::MAX, None), Refusal::NoTicket);
+    space.refuses(&admit("b", 1, since - 1, None), Refusal::NoTicket);
+    let (peer, node) = (Bytes::from_static(b"b"), "another".to_owned());
+    let renamed = Admit { peer, node, nonce: [1; 16], ticket: None, after: since };
+    space.refuses(&Command::Admit(renamed), Refusal::NoTicket);
+    // Said twice before either is applied: the second is of a joining that is over.
+    let (first, second) = (admit("b", 1, since, None), admit("b", 2, since, None));
+    space.expect(&first);
+    let (id, member) = space.state.membership().of_peer(b"b").unwrap();
+    assert_eq!((id, member.part), (3, Part::Admitted), "it votes as little as any that is new");
+    space.refuses(&second, Refusal::NoTicket);
+    let again = space.state.apply(0, &first.encode());
+    assert!(matches!(again.outcome, Outcome::Committed(_)), "it has joined");
+    let removed = [2].into();
+    space.expect(&Command::Configure(Configure { removed, ..Configure::default() }));
+    assert_eq!(space.state.membership().members().keys().copied().collect::<Vec<_>>(), [1, 3]);
+    let removed = [3].into();
+    space.expect(&Command::Configure(Configure { removed, ..Configure::default() }));
+    space.refuses(&first, Refusal::Removed);
+    space.refuses(&second, Refusal::NoTicket);
+    // The founder, too, and it is no founder any more.
+    space.expect(&admit("a", 1, space.state.index(), None));
+    assert_eq!(space.state.membership().of_peer(b"a").unwrap().1.part, Part::Admitted);
+}
+
+#[test]
 fn a_late_copy_takes_no_newer_ticket_back() {
     let mut space = Space::new();
     let issue = |n| Command::IssueTicket(IssueTicket { hash: [n; 32], until: 1_000, uses: 1 });

@@ -1,4 +1,5 @@
-//! Who abstains leads no longer and does not come to lead, and is as good a voter as any.
+//! Who abstains leads no longer and does not come to lead, and is as good a voter as any. Who is mute has
+//! no vote either.
 
 use super::member::Member;
 use crate::order::*;
@@ -95,6 +96,28 @@ fn a_leader_that_abstains_is_followed_by_another_and_leads_no_more() {
     group.handle(first, Input::Abstain(false));
     group.handle(third, Input::Transfer { to: first });
     assert_eq!(group.leader(), Some(first));
+}
+
+#[test]
+fn who_is_mute_neither_leads_nor_votes_and_follows_all_the_same() {
+    let mut group = Group::new();
+    group.pass(40);
+    let mute = group.leader().unwrap();
+    group.handle(mute, Input::Mute);
+    // What ends an abstention does not end this.
+    group.handle(mute, Input::Abstain(false));
+    assert_eq!(group.leader(), None);
+    group.pass(40);
+    let leader = group.leader().unwrap();
+    assert_ne!(leader, mute);
+    assert_eq!(group.members[&mute].order.as_ref().unwrap().leader(), Some(leader));
+    // The third has but its own vote.
+    group.down = Some(leader);
+    group.pass(200);
+    assert_eq!(group.leader(), None);
+    group.down = None;
+    group.pass(60);
+    assert!(group.leader().is_some_and(|leader| leader != mute));
 }
 
 #[test]

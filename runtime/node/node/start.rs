@@ -1,0 +1,56 @@
+//! What a node is started with, and why it cannot be.
+
+use crate::folder::FolderError;
+use crate::net::NetConfig;
+use crate::space::OpenSpaceError;
+use std::path::PathBuf;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The data folder; made if it is not there.
+    pub data: PathBuf,
+    /// The node's name, when the folder is made; the host's name with four digits, if left out.
+    pub name: Option<String>,
+    /// Bytes that must stay free on the disk: below, writes are refused.
+    pub min_free: u64,
+    /// The executable whose hidden verb `engine` is an engine: this program's own.
+    pub executable: PathBuf,
+    /// How it takes part in the network, once it does: when a space has other members, or at once if
+    /// `wants_net`.
+    pub net: NetConfig,
+    /// Whether it takes part in the network from its start.
+    pub wants_net: bool,
+}
+
+/// Why a node cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A space cannot be opened.
+    #[error("the space {name} cannot be opened: {why}")]
+    Space {
+        /// The space.
+        name: String,
+        /// Why.
+        why: OpenSpaceError,
+    },
+    /// A space has lost what this node gave its word for, and the others have not let it in anew.
+    #[error(
+        "the space {name} cannot be opened: {why}. Its members were asked to let this node in anew, and \
+         {said}; start it again when a quorum of them can be reached, or put back what was lost"
+    )]
+    Lost {
+        /// The space.
+        name: String,
+        /// What it has lost.
+        why: Box<OpenSpaceError>,
+        /// What they said.
+        said: String,
+    },
+    /// The network cannot be taken part in.
+    #[error("{0}")]
+    Net(String),
+}
