@@ -4,9 +4,13 @@
 //! `SYNOD_WRITE_DOCS=1 cargo nextest run --workspace --test docs` writes what can be made.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "sim/tests/support/cddl.rs"]
+mod cddl;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use synod_core::cbor::Reader;
 
 /// The parts of `library(synod)`, in the order in which the engine has them.
 const SYNOD: [&str; 9] = [
@@ -133,4 +137,19 @@ fn the_page_of_the_log_holds_its_grammar() {
     let (_, after) = rest.split_once(END).unwrap();
     let grammar = read("runtime/core/log.cddl");
     check("docs/log.md", &format!("{before}{BEGIN}```cddl\n{grammar}```\n{END}{after}"));
+}
+
+#[test]
+fn the_grammar_of_frames_says_what_a_frame_is() {
+    let grammar = cddl::Grammar::parse(&read("udp-shim/frame.cddl"));
+    let frame = fs::read(root().join("udp-shim/tests/golden/frame-v1.cbor")).unwrap();
+    let mut items = Reader::new(&frame);
+    assert!(grammar.matches("head", &mut items));
+    let mut datagrams = 0;
+    while items.end().is_err() {
+        assert!(grammar.matches("datagram", &mut items), "datagram {datagrams}");
+        datagrams += 1;
+    }
+    assert_eq!(datagrams, 3);
+    assert!(!grammar.matches("head", &mut Reader::new(&frame[1..])));
 }

@@ -28,6 +28,7 @@ mod interface;
 mod join;
 mod spec;
 mod sys;
+pub mod tunnel;
 
 pub use join::{
     Counters, Datagram, Join, JoinError, MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES, ReceiveBuffer,

@@ -1,4 +1,4 @@
-//! As much of CDDL (RFC 8610) as `log.cddl` uses: arrays of named members, choices, integers and
+//! As much of CDDL (RFC 8610) as the grammars of this project use: arrays of named members, choices, integers and
 //! ranges of them, text, byte strings with a size, tags.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ enum Type {
     Range(u64, u64),
     Rule(String),
     Tag(u64, Box<Self>),
-    Text(String),
+    Text(Option<String>),
 }
 
 impl Grammar {
@@ -53,7 +53,8 @@ impl Grammar {
             Type::Range(from, to) => r.uint().is_ok_and(|n| (*from..=*to).contains(&n)),
             Type::Rule(name) => self.matches(name, r),
             Type::Tag(tag, inner) => r.head() == Ok(Head::Tag(*tag)) && self.is(inner, r),
-            Type::Text(text) => r.text() == Ok(text),
+            Type::Text(None) => r.text().is_ok(),
+            Type::Text(Some(text)) => r.text() == Ok(text),
         }
     }
 }
@@ -99,7 +100,7 @@ fn primary(tokens: &mut Tokens) -> Type {
         return Type::Tag(tag, inner);
     }
     if let Some(text) = token.strip_prefix('"') {
-        return Type::Text(text.trim_end_matches('"').to_owned());
+        return Type::Text(Some(text.trim_end_matches('"').to_owned()));
     }
     if let Ok(from) = token.parse() {
         let range = tokens.next_if(|token| token == "..").is_some();
@@ -108,6 +109,7 @@ fn primary(tokens: &mut Tokens) -> Type {
     }
     match &token[..] {
         "[" => array(tokens),
+        "tstr" => Type::Text(None),
         "uint" => Type::Range(0, u64::MAX),
         "bytes" => {
             let sized = tokens.next_if(|token| token == ".size").is_some();
