@@ -32,6 +32,13 @@ impl Time {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// The next point that lies whole steps after the origin; none for a step of nothing.
+    pub fn next_multiple(self, step: Duration) -> Option<Self> {
+        let step = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
+        let steps = self.0.checked_div(step)?.saturating_add(1);
+        Some(Self(steps.saturating_mul(step)))
+    }
 }
 
 impl Add<Duration> for Time {
@@ -54,6 +61,17 @@ impl fmt::Display for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_steps_are_counted_from_the_origin() {
+        let step = Duration::from_millis(100);
+        let next = |millis| Time::from_millis(millis).next_multiple(step);
+        assert_eq!(next(0), Some(Time::from_millis(100)));
+        assert_eq!(next(99), Some(Time::from_millis(100)));
+        assert_eq!(next(100), Some(Time::from_millis(200)));
+        assert_eq!(Time(u64::MAX).next_multiple(step), Some(Time(u64::MAX)));
+        assert_eq!(Time::ZERO.next_multiple(Duration::ZERO), None);
+    }
 
     #[test]
     fn time_goes_forward_and_stops_at_its_end() {

@@ -12,7 +12,7 @@ use super::{Feed, Inner, Marking, Shared, Space};
 use crate::past::batch_of;
 use crate::store::fs_disk::FsDisk;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use synod_core::apply::State;
@@ -211,7 +211,7 @@ impl OpenSpace {
             entries,
             snapshot: (applied.index > 0).then(|| snapshot.clone()),
         };
-        let started = Instant::now();
+        let started = origin();
         let generation = self.me.generation.max(state.membership().generation());
         let seed = seed_of(self.seed);
         let config = Config {
@@ -380,6 +380,12 @@ struct Opened {
     snapshot: Option<(order::SnapshotMeta, PathBuf)>,
     snapshot_time: Option<u64>,
     retention: Retention,
+}
+
+/// Where the time of all spaces is counted from, so that their ticks come together.
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
 }
 
 fn seed_of(seed: [u8; 16]) -> u64 {

@@ -469,7 +469,7 @@ fn note_shortened(disk: &FsDisk, why: &str) -> Result<(), DiskError> {
     disk.sync_dir(Path::new(""))
 }
 
-/// The order machine's time: microseconds since its thread was made.
+/// The order machine's time: microseconds since the process opened its first space.
 pub(super) fn since(started: Instant) -> Time {
     Time::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
 }

@@ -135,7 +135,7 @@ impl Order {
             Reads::new(config.node, config.seed, config.heartbeat_ticks, config.election_ticks);
         let mut order = Self {
             mark: Mark { group: config.group, generation: config.generation },
-            next_tick: now + config.tick,
+            next_tick: steps::next_tick(now, config.tick),
             config,
             raft,
             members,

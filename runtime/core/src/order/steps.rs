@@ -6,11 +6,18 @@ use super::{Config, Order};
 use crate::time::Time;
 use bytes::Bytes;
 use raft::{RawNode, SnapshotStatus};
+use std::time::Duration;
 
 /// The hard state that Raft has at the moment.
 pub(super) fn hard_state(raft: &RawNode<Store>) -> HardState {
     let raft = &raft.raft;
     HardState { term: raft.term, vote: raft.vote, commit: raft.raft_log.committed }
+}
+
+/// Ticks come at whole multiples since the origin of time, so that the groups of one node have theirs together: what
+/// their leaders say then goes to a peer in one piece.
+pub(super) fn next_tick(now: Time, tick: Duration) -> Time {
+    now.next_multiple(tick).unwrap_or(now)
 }
 
 impl Order {
@@ -45,9 +52,7 @@ impl Order {
             return;
         }
         // Ticks missed are not made up for: a node that slept must not hold it against its leader.
-        let tick = self.config.tick;
-        let next = self.next_tick + tick;
-        self.next_tick = if next > now { next } else { now + tick };
+        self.next_tick = next_tick(now, self.config.tick);
         let given_up = self.reads.tick();
         let leader = self.leader();
         for ticket in given_up {
