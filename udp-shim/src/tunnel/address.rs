@@ -14,7 +14,7 @@ const FREE_BITS: u32 = 22;
 const FREE: u32 = (1 << FREE_BITS) - 1;
 
 /// The virtual address of the node with this id. Two nodes may have the same, once in four million;
-/// [`Peers`](super::Peers) refuses the second.
+/// [`Tunnel::add_peer`](super::Tunnel::add_peer) refuses the second.
 pub fn virtual_address(id: &[u8]) -> Ipv4Addr {
     // FNV-1a, 64 bits: it spreads what is different already, and no more is asked of it.
     let mut hash = id.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
