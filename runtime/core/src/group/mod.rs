@@ -1,10 +1,14 @@
 //! What the members of a space say and decide among themselves, apart from Raft itself: the frames
 //! that they send each other, the proposals that each has under way, who shall vote, the machine that
-//! brings all of it together, and what most of them agree that the log leads to.
+//! brings all of it together, and what most of them agree that the log leads to; and what they say to
+//! observers, which follow the space without being members.
 
 mod checkpoints;
 mod coordinator;
 mod frame;
+mod head;
+mod herald;
+pub mod observer;
 mod proposals;
 mod steward;
 
@@ -14,5 +18,7 @@ pub use coordinator::{
     Unseen,
 };
 pub use frame::{Ask, Dropped, Frame, MAX_FRAME_BYTES, MAX_WHY_BYTES, VERSION, token};
+pub use head::{Head, Place};
+pub use herald::{Duty, Herald, IDLE, MIN_GAP, duty};
 pub use proposals::{Proposals, Run};
 pub use steward::{Plan, STEADY, Steward, TARGET_VOTERS, View, Wish, WishError};
