@@ -18,8 +18,8 @@ pub use peers::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use space::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, RecoverSpace, Recovered,
-    RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo,
+    RecoverSpace, Recovered, RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
 
 /// A term to be broadcast.
@@ -451,7 +451,7 @@ pub struct SpaceInfo {
     pub name: String,
     /// Its id, in hexadecimal.
     pub id: String,
-    /// `leader`, `follower`, `candidate` or `learner`.
+    /// `leader`, `follower`, `candidate` or `observer`.
     pub role: String,
     /// The Raft term.
     pub term: u64,
@@ -494,6 +494,28 @@ pub struct SpaceInfo {
     /// Why writes are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<String>,
+    /// How it is followed, if this node is no member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedInfo>,
+}
+
+/// How a node follows a space without being a member.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ObservedInfo {
+    /// For how many milliseconds it was not where a voter says that the space is.
+    pub age_ms: u64,
+    /// Commands that it lacks, as far as it has heard.
+    pub lag: u64,
+    /// Heads of voters that it has heard and believed since the node started.
+    pub heads: u64,
+    /// Heads and answers that it has not believed.
+    pub refused: u64,
+    /// Heads that had been said before.
+    pub old: u64,
+    /// Pieces of the log that it has fetched.
+    pub fetched: u64,
+    /// Snapshots that it has fetched.
+    pub snapshots: u64,
 }
 
 /// All of a goal's answers, for clients that want no stream.

@@ -1,7 +1,7 @@
 //! The codes of errors, for programs.
 
 /// Every code that an error may have, and the HTTP status (RFC 9110 §15) that it stands for.
-pub const CODES: [(&str, u16); 37] = [
+pub const CODES: [(&str, u16); 38] = [
     ("bad_request", 400),
     ("syntax", 400),
     ("program", 400),
@@ -17,6 +17,7 @@ pub const CODES: [(&str, u16); 37] = [
     ("stopped", 409),
     ("local", 409),
     ("quorum", 409),
+    ("observer", 409),
     ("recovered", 409),
     ("ticket", 400),
     ("understood", 400),

@@ -5,7 +5,7 @@
 //! DATA/lock           locked by the process that runs the node, and says which
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
-//! DATA/spaces/NAME/   genesis.json, member.json (but for `local`), log/, snapshots/, as-of/
+//! DATA/spaces/NAME/   genesis.json, member.json or observer.json (but for `local`), log/, snapshots/, as-of/
 //! DATA/left/          spaces that the node is a member of no longer, or whose logs were damaged
 //! DATA/joining/       spaces that are about to take the place of those
 //! DATA/identity.json  who it is in the network; beside it the address book and the ports it listens on
@@ -16,6 +16,7 @@
 use crate::node::LOCAL;
 use crate::space::hex;
 use rustix::fs::{FlockOperation, Mode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -88,6 +89,20 @@ pub(crate) struct MemberFile {
     pub(crate) contacts: BTreeMap<u64, String>,
 }
 
+/// The file in the folder of a space that this node only observes.
+const OBSERVER: &str = "observer.json";
+
+/// What a node knows that follows a space without being a member of it. It holds what only observers know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ObserverFile {
+    /// The key of the space's observers, in hexadecimal.
+    pub(crate) key: String,
+    /// The index of the space at which these voted.
+    pub(crate) index: u64,
+    /// The voters' ids in the network, in hexadecimal.
+    pub(crate) voters: Vec<String>,
+}
+
 /// What a space is made of, once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -145,12 +160,22 @@ impl Folder {
 
     /// The spaces besides `local` that this node is a member of, by name.
     pub(crate) fn memberships(&self) -> Result<Vec<(String, MemberFile)>, FolderError> {
+        self.with(MEMBER)
+    }
+
+    /// The spaces that this node observes, by name.
+    pub(crate) fn observations(&self) -> Result<Vec<(String, ObserverFile)>, FolderError> {
+        self.with(OBSERVER)
+    }
+
+    /// The spaces that have such a file, by name.
+    fn with<T: DeserializeOwned>(&self, file: &str) -> Result<Vec<(String, T)>, FolderError> {
         let spaces = self.root.join("spaces");
         let io = |e| FolderError::Io(spaces.clone(), e);
         let mut all = Vec::new();
         for entry in fs::read_dir(&spaces).map_err(io)? {
             let folder = entry.map_err(io)?.path();
-            let path = folder.join(MEMBER);
+            let path = folder.join(file);
             let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
             match fs::read(&path) {
                 Ok(bytes) => {
@@ -163,7 +188,7 @@ impl Folder {
                 Err(e) => return Err(FolderError::Io(path, e)),
             }
         }
-        all.sort_by(|a: &(String, MemberFile), b| a.0.cmp(&b.0));
+        all.sort_by(|a: &(String, T), b| a.0.cmp(&b.0));
         Ok(all)
     }
 
@@ -177,6 +202,17 @@ impl Folder {
         let folder = self.root.join("spaces").join(name);
         make(&folder)?;
         write_json(&folder.join(MEMBER), member).map(drop)
+    }
+
+    /// Notes that this node observes a space: the last step of that.
+    pub(crate) fn become_observer(
+        &self,
+        name: &str,
+        observer: &ObserverFile,
+    ) -> Result<(), FolderError> {
+        let folder = self.root.join("spaces").join(name);
+        make(&folder)?;
+        write_json(&folder.join(OBSERVER), observer).map(drop)
     }
 
     /// Makes the folder of a space that this node has joined.

@@ -2,6 +2,7 @@
 
 mod facts;
 mod log;
+mod observing;
 mod peers;
 mod recovering;
 mod rejoining;
@@ -22,7 +23,8 @@ use crate::folder::{Folder, FolderError, random};
 use crate::net::{Net, NetConfig};
 use crate::rates;
 use crate::space::{
-    Ended, Marking, Me, NoLinks, NotProposed, OpenSpace, Reply, Space, error, not_proposed,
+    Ended, Marking, Me, NoLinks, NotProposed, OBSERVES, OpenSpace, Reply, Space, error,
+    not_proposed,
 };
 use bytes::Bytes;
 pub(crate) use log::told;
@@ -106,6 +108,7 @@ impl Node {
             node: folder.name.clone(),
             seed: random()?,
             me: Me::alone(),
+            observes: None,
             marking: Marking::never(),
             links: Arc::new(NoLinks),
         };
@@ -266,6 +269,10 @@ impl Node {
     /// Runs a program as an agent; returns once it is loaded and claimed, or with its problems.
     pub async fn run_agent(&self, run: RunRequest) -> Result<AgentInfo, ErrorBody> {
         let space = self.space(run.space.as_deref())?;
+        if space.is_observed() {
+            let text = format!("an agent writes, and {OBSERVES}");
+            return Err(error("observer", text));
+        }
         self.0.agents.run(space, run).await
     }
 

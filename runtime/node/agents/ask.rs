@@ -8,7 +8,7 @@ use crate::past::PastError;
 use crate::space::{Reading, Space};
 use std::sync::Arc;
 use std::time::Duration;
-use synod_core::apply::Outcome;
+use synod_core::apply::{Outcome, Part};
 use synod_core::term::Term;
 use synod_prolog::frame::{Ask, FromEngine, ToEngine};
 use tokio::sync::{Notify, mpsc};
@@ -179,10 +179,7 @@ async fn asked(context: &Context, space: &Space, agent: &str, ask: Ask) -> Resul
                 false => Err(existence_error("agent", Term::atom(name))),
             }
         }
-        Ask::Members => {
-            let member = [Term::atom(&*context.node), Term::atom("voter")];
-            Ok(Term::list(vec![Term::structure("member", member)]))
-        }
+        Ask::Members => Ok(members_of(space, context)),
         Ask::Module { name } => {
             let wanted = name.clone();
             let look =
@@ -231,6 +228,30 @@ fn integer(n: u64) -> Term {
 
 pub(crate) fn existence_error(kind: &str, culprit: Term) -> Term {
     error_term(Term::structure("existence_error", [Term::atom(kind), culprit]))
+}
+
+/// Who takes part in a space, by its log, and who follows it, as far as this node has heard.
+fn members_of(space: &Space, context: &Context) -> Term {
+    let member = |node: &str, role| Term::structure("member", [Term::atom(node), Term::atom(role)]);
+    let membership = space.membership();
+    let mut all: Vec<Term> = membership
+        .members()
+        .values()
+        .filter_map(|known| match known.part {
+            Part::Voter => Some(member(&known.node, "voter")),
+            Part::Learner => Some(member(&known.node, "learner")),
+            // It has no part yet.
+            Part::Admitted => None,
+        })
+        .collect();
+    if all.is_empty() {
+        // This node's alone.
+        all.push(member(&context.node, "voter"));
+    }
+    let mut observers = context.net().map(|net| net.observers_of(&space.id())).unwrap_or_default();
+    observers.sort();
+    all.extend(observers.iter().map(|(node, ..)| member(node, "observer")));
+    Term::list(all)
 }
 
 /// No leader says how far a read must see, or this node has no part in that.

@@ -21,6 +21,12 @@ pub struct NetInfo {
     pub peer: String,
     /// Peers that it is connected with.
     pub connected: u64,
+    /// Questions of observers that were answered since the node started.
+    #[serde(default)]
+    pub served: u64,
+    /// Those that were told to ask elsewhere, for too many were under way.
+    #[serde(default)]
+    pub busy: u64,
     /// What the bridge has counted.
     pub stats: PeerStats,
 }

@@ -9,7 +9,7 @@ pub struct Members {
     pub space: String,
     /// Its id, in hexadecimal.
     pub id: String,
-    /// This node's part: `leader`, `follower` or `candidate`.
+    /// This node's part: `leader`, `follower`, `candidate` or `observer`.
     pub role: String,
     /// Raft's term.
     pub term: u64,
@@ -29,6 +29,9 @@ pub struct Members {
     pub gone_on: Option<u64>,
     /// By id.
     pub members: Vec<MemberInfo>,
+    /// The nodes that follow the space without being members, as far as this one has heard of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observers: Vec<ObserverInfo>,
 }
 
 /// How a space was recovered by hand.
@@ -79,6 +82,29 @@ pub struct MemberInfo {
     pub lag: Option<u64>,
 }
 
+/// A node that follows a space without being its member.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ObserverInfo {
+    /// Its name.
+    pub node: String,
+    /// Its id in the network.
+    pub peer: String,
+    /// Whether it is the node that tells.
+    pub is_here: bool,
+    /// Whether that node is connected with it.
+    pub is_connected: bool,
+    /// The index that it had come to when it was last heard.
+    pub index: u64,
+    /// Commands that it lacked then.
+    pub lag: u64,
+    /// For how many milliseconds it was not where a voter says that the space is; known of the node that tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Why it does not follow, if it does not; known of the node that tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// Founds a space.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +122,9 @@ pub struct JoinSpace {
     /// Its name on this node; that in the ticket, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether to follow it only, without being a member.
+    #[serde(default)]
+    pub observe: bool,
 }
 
 /// Makes a ticket.

@@ -61,7 +61,7 @@ impl Facts {
         }
         if let Some(stale) = found.stale_ms {
             say(format_args!(
-                "synod: this node has known of no leader for {:.1} s: others may have written since",
+                "synod: this is what the node knew {:.1} s ago: others may have written since",
                 stale as f64 / 1e3
             ));
         }

@@ -44,6 +44,9 @@ pub(crate) struct Run {
     /// Join the space of this ticket first, unless this node has
     #[arg(long, env = "SYNOD_JOIN", value_name = "TICKET", hide_env = true)]
     join: Option<String>,
+    /// Refused: an agent writes, and an observer cannot
+    #[arg(long, env = "SYNOD_OBSERVE", hide = true, value_parser = units::switch())]
+    observe: bool,
     /// Leave it with a node in the background, which starts it again whenever it starts
     #[arg(long, env = "SYNOD_DETACH", hide_env = true, value_parser = units::switch())]
     detach: bool,
@@ -105,6 +108,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        if self.observe {
+            return Err(Failure::error(
+                "an agent writes where it has come to, and an observer writes nothing: run it on a member \
+                 (--join without --observe), or observe without it: synod space join TICKET --observe"
+                    .to_owned(),
+            ));
+        }
         let data = global.data()?;
         let request = self.request()?;
         let entry = Entry { create: self.create, join: self.join };
@@ -177,7 +187,7 @@ impl Entry {
             }
         }
         if let Some(ticket) = self.join {
-            let join = JoinSpace { ticket, name: request.space.clone() };
+            let join = JoinSpace { ticket, name: request.space.clone(), observe: false };
             let joined: Members = client.post("/v1/spaces/join", &join).await?;
             request.space = Some(joined.space);
         }

@@ -8,7 +8,7 @@ use super::{Failure, Global, Verdict, units};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use synod::api::{
-    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, Recovered,
+    CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo, Recovered,
     RetainRequest, Retained, SpaceInfo, TicketInfo, TicketRequest,
 };
 use synod_core::retention::Retention;
@@ -26,7 +26,7 @@ pub(crate) enum Space {
     Leave(Leave),
     /// List the spaces of the node
     List,
-    /// Show who takes part in a space: voters and learners, leader, term, index, lag
+    /// Show who takes part in a space: voters, learners and observers, leader, term, index, lag
     Members(MembersOf),
     /// Let a learner vote
     Promote(Member),
@@ -70,6 +70,9 @@ pub(crate) struct Ticket {
 pub(crate) struct Join {
     /// The ticket, as `synod space ticket` prints it on a member
     ticket: String,
+    /// Follow it only: have its facts and its log, write nothing and have no vote
+    #[arg(long, env = "SYNOD_OBSERVE", hide_env = true, value_parser = units::switch())]
+    observe: bool,
     /// The space's name on this node [default: that on the member]
     #[arg(long = "as", env = "SYNOD_AS", value_name = "NAME", hide_env = true)]
     name: Option<String>,
@@ -120,8 +123,9 @@ impl Space {
                 show(&client.post("/v1/spaces", &CreateSpace { name }).await?, global)
             }
             Self::Ticket(ticket) => ticket.run(&client, global).await,
-            Self::Join(Join { ticket, name }) => {
-                show(&client.post("/v1/spaces/join", &JoinSpace { ticket, name }).await?, global)
+            Self::Join(Join { ticket, observe, name }) => {
+                let join = JoinSpace { ticket, name, observe };
+                show(&client.post("/v1/spaces/join", &join).await?, global)
             }
             Self::Leave(Leave { name }) => leave(&client, &name, global).await,
             Self::List => list(&client, global).await,
@@ -241,6 +245,7 @@ pub(super) fn show(members: &Members, global: &Global) -> Result<Verdict, Failur
     let led = match leader {
         Some(_) if role == "leader" => "led by this node".to_owned(),
         Some(id) => format!("led by {}", by(id)),
+        None if role == "observer" => "observed by this node".to_owned(),
         None => "without a leader: are most of its voters reachable?".to_owned(),
     };
     out.line(format_args!("{space}  {led}  term {term}  index {index}"))?;
@@ -256,6 +261,13 @@ pub(super) fn show(members: &Members, global: &Global) -> Result<Verdict, Failur
             "this space was recovered at generation {generation}, without this node: leave it (synod space \
              leave {space}) and join again by a new ticket"
         ));
+    }
+    let here = members.observers.iter().find(|observer| observer.is_here);
+    if let Some(trouble) = here.and_then(|here| here.trouble.as_ref()) {
+        super::say::say(format_args!("{trouble}"));
+    } else if let Some(age) = here.and_then(|here| here.age_ms) {
+        let seconds = age as f64 / 1000.0;
+        out.line(format_args!("as a voter said {seconds:.1} s ago"))?;
     }
     let mut table = Table::new(["ID", "NODE", "PART", "STATE", "LAG", "PEER"]);
     for member in &members.members {
@@ -276,6 +288,16 @@ pub(super) fn show(members: &Members, global: &Global) -> Result<Verdict, Failur
             member.peer.clone(),
         ];
         table.marked_row(!member.is_connected, row);
+    }
+    for observer in &members.observers {
+        let state = match observer {
+            ObserverInfo { is_here: true, .. } => "here",
+            ObserverInfo { is_connected: true, .. } => "connected",
+            ObserverInfo { .. } => "heard of",
+        };
+        let ObserverInfo { node, lag, peer, .. } = observer;
+        let row = ["-", node, "observer", state, &lag.to_string(), peer].map(str::to_owned);
+        table.marked_row(false, row);
     }
     table.print(&mut out)?;
     Ok(Verdict::Yes)

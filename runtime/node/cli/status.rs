@@ -117,10 +117,14 @@ fn spaces(spaces: &[SpaceInfo]) -> Table {
         "",
     ]);
     for space in spaces {
+        let behind = space.observed.filter(|observed| observed.lag > 0);
+        let behind = behind.map(|observed| format!("{} behind", observed.lag));
         let read_only = space.read_only.as_ref().map(|why| format!("READ-ONLY: {why}"));
+        let read_only = read_only.or(behind);
         let note = note(read_only, &space.near);
         let is_shared = space.voters > 0;
-        let is_marked = !note.is_empty() || (is_shared && space.leader.is_none());
+        let is_led = is_shared && space.observed.is_none();
+        let is_marked = !note.is_empty() || (is_led && space.leader.is_none());
         let dash = || "-".to_owned();
         let voters = format!("{} of {}", space.voters_reachable, space.voters);
         table.marked_row(
@@ -128,7 +132,7 @@ fn spaces(spaces: &[SpaceInfo]) -> Table {
             [
                 space.name.clone(),
                 space.role.clone(),
-                if is_shared {
+                if is_led {
                     space.leader.clone().unwrap_or_else(|| "none".to_owned())
                 } else {
                     dash()

@@ -47,6 +47,27 @@ const SPACES: &[Metric<SpaceInfo>] = &[
     ("refused_messages_total", Kind::Counter, "Messages of members not listened to.", |s| {
         Some(s.refused as f64)
     }),
+    ("observer_age_seconds", Kind::Gauge, "Time since it was where a voter says it is.", |s| {
+        s.observed.map(|o| o.age_ms as f64 / 1e3)
+    }),
+    ("observer_lag_commands", Kind::Gauge, "Commands that this observer lacks.", |s| {
+        s.observed.map(|o| o.lag as f64)
+    }),
+    ("observer_heads_total", Kind::Counter, "Heads of voters heard and believed.", |s| {
+        s.observed.map(|o| o.heads as f64)
+    }),
+    ("observer_refused_total", Kind::Counter, "Heads and answers not believed.", |s| {
+        s.observed.map(|o| o.refused as f64)
+    }),
+    ("observer_old_heads_total", Kind::Counter, "Heads that had been said before.", |s| {
+        s.observed.map(|o| o.old as f64)
+    }),
+    ("observer_fetched_total", Kind::Counter, "Pieces of the log fetched.", |s| {
+        s.observed.map(|o| o.fetched as f64)
+    }),
+    ("observer_snapshots_total", Kind::Counter, "Snapshots fetched.", |s| {
+        s.observed.map(|o| o.snapshots as f64)
+    }),
     ("proposals", Kind::Gauge, "Proposals under way.", |s| Some(s.proposals as f64)),
     ("proposals_limit", Kind::Gauge, "Proposals that may be under way.", |s| {
         Some(s.max_proposals as f64)
@@ -123,6 +144,12 @@ fn text(status: &Status) -> String {
 fn network(out: &mut String, net: &NetInfo) {
     head(out, "synod_peers_connected", Kind::Gauge, "Peers that this node is connected with.");
     line(out, "synod_peers_connected", &[], net.connected as f64);
+    let name = "synod_observers_served_total";
+    head(out, name, Kind::Counter, "Questions of observers answered.");
+    line(out, name, &[], net.served as f64);
+    let name = "synod_observers_busy_total";
+    head(out, name, Kind::Counter, "Questions of observers sent elsewhere: too many at once.");
+    line(out, name, &[], net.busy as f64);
     for (counter, n) in &net.stats.counters {
         let name = format!("synod_bridge_{counter}_total");
         let help = format!("The bridge's count of {}.", counter.replace('_', " "));

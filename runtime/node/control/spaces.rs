@@ -40,7 +40,11 @@ async fn create(State(node): State<Node>, Input(request): Input<CreateSpace>) ->
 }
 
 async fn join(State(node): State<Node>, Input(request): Input<JoinSpace>) -> Answer<Members> {
-    Ok(Json(node.join_space(&request.ticket, request.name.as_deref()).await?))
+    let JoinSpace { ticket, name, observe } = request;
+    Ok(Json(match observe {
+        true => node.observe_space(&ticket, name.as_deref()).await?,
+        false => node.join_space(&ticket, name.as_deref()).await?,
+    }))
 }
 
 async fn ticket(

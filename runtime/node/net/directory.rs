@@ -1,9 +1,11 @@
 //! The directory: what each node says of itself every two seconds, as long as it says so.
 //!
 //! ```text
-//! record = [1, time: uint, node: tstr, [* address: tstr], [* space: bstr .size 32],
+//! record = [2, time: uint, node: tstr, [* address: tstr], [* [space: bstr .size 32, observed: uint / null]],
 //!           [* [name: tstr, space: uint / null, runs: bool]]]
 //! ```
+//!
+//! A space that the node only observes goes with the index that the node has come to.
 //!
 //! The bridge signs it, so it is its author's. `time` is the author's clock in microseconds since 1970; a
 //! record that is not later than the one that is there came by a longer way, and is passed over. An
@@ -28,7 +30,7 @@ const MAX_ADDRESSES: usize = 8;
 const MAX_SPACES: usize = 256;
 /// Agents of a node that it tells of, at most.
 const MAX_AGENTS: usize = 256;
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +41,18 @@ pub(crate) struct Record {
     pub(crate) node: String,
     /// Where it listens.
     pub(crate) addresses: Vec<String>,
-    /// The ids of its spaces.
-    pub(crate) spaces: Vec<[u8; 32]>,
+    /// Its spaces.
+    pub(crate) spaces: Vec<Held>,
     /// Its agents.
     pub(crate) agents: Vec<Agent>,
+}
+
+/// A space of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) id: [u8; 32],
+    /// The index that it has come to, if the node only observes it.
+    pub(crate) observed: Option<u64>,
 }
 
 /// An agent of a node.
@@ -69,7 +79,11 @@ impl Record {
         }
         w.array(spaces.len());
         for space in spaces {
-            w.bytes(space);
+            w.array(2).bytes(&space.id);
+            match space.observed {
+                Some(index) => w.uint(index),
+                None => w.null(),
+            };
         }
         w.array(agents.len());
         for agent in agents {
@@ -93,12 +107,19 @@ impl Record {
         let of = array(&mut r, MAX_ADDRESSES, "addresses")?;
         let addresses = (0..of).map(|_| who(&mut r)).collect::<Result<_, _>>()?;
         let of = array(&mut r, MAX_SPACES, "spaces")?;
-        let spaces = (0..of).map(|_| r.fixed()).collect::<Result<Vec<_>, _>>()?;
+        let spaces = (0..of).map(|_| held(&mut r)).collect::<Result<Vec<_>, _>>()?;
         let of = array(&mut r, MAX_AGENTS, "agents")?;
         let agents = (0..of).map(|_| agent(&mut r, spaces.len())).collect::<Result<_, _>>()?;
         r.end()?;
         Ok(Self { time, node, addresses, spaces, agents })
     }
+}
+
+fn held(r: &mut Reader<'_>) -> Result<Held, Error> {
+    r.array_of(2)?;
+    let id = r.fixed()?;
+    let observed = if r.null() { None } else { Some(r.uint()?) };
+    Ok(Held { id, observed })
 }
 
 fn agent(r: &mut Reader<'_>, spaces: usize) -> Result<Agent, Error> {
@@ -167,6 +188,18 @@ impl Directory {
         self.nodes.get(peer).filter(|heard| is_live(heard, at))
     }
 
+    /// The nodes that observe a space, with the index that each had come to.
+    pub(crate) fn observers<'a>(
+        &'a self,
+        space: &'a [u8; 32],
+        at: Duration,
+    ) -> impl Iterator<Item = (&'a [u8], &'a Heard, u64)> {
+        self.live(at).filter_map(move |(peer, heard)| {
+            let held = heard.record.spaces.iter().find(|held| held.id == *space)?;
+            Some((peer, heard, held.observed?))
+        })
+    }
+
     /// The nodes where an agent runs; in one space, if it is given. `NAME@NODE` is that node's own.
     pub(crate) fn runs(&self, name: &str, space: Option<&[u8; 32]>, at: Duration) -> Vec<Vec<u8>> {
         let runs_at = |heard: &Heard| {
@@ -174,7 +207,9 @@ impl Directory {
             let own = name.strip_suffix(node.as_str()).and_then(|name| name.strip_suffix('@'));
             let is_it = |agent: &&Agent| agent.name == name || own == Some(&*agent.name);
             let is_in = |agent: &Agent| {
-                space.is_none_or(|space| agent.space.and_then(|n| spaces.get(n)) == Some(space))
+                space.is_none_or(|space| {
+                    agent.space.and_then(|n| spaces.get(n)).map(|held| &held.id) == Some(space)
+                })
             };
             agents.iter().filter(is_it).any(|agent| agent.runs && is_in(agent))
         };
@@ -200,7 +235,7 @@ mod tests {
             time,
             node: "beta".to_owned(),
             addresses: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()],
-            spaces: vec![SPACE],
+            spaces: vec![Held { id: SPACE, observed: None }],
             agents: vec![
                 Agent { name: "bank".to_owned(), space: Some(0), runs },
                 Agent { name: "own".to_owned(), space: None, runs: true },
@@ -221,8 +256,8 @@ mod tests {
     }
 
     const GOLDEN: &str = concat!(
-        "860105646265746181622f61815820",
-        "0707070707070707070707070707070707070707070707070707070707070707",
+        "860205646265746181622f6181825820",
+        "0707070707070707070707070707070707070707070707070707070707070707f6",
         "82836462616e6b00f583636f776ef6f5",
     );
 
@@ -243,6 +278,23 @@ mod tests {
         assert!(all.of(&peer, s(10)).is_none());
         assert!(all.heard(peer.clone(), record(2, false), s(11), 0));
         assert_eq!(all.runs("bank", None, s(11)), none, "it stands by");
+    }
+
+    #[test]
+    fn who_observes_a_space_is_known_while_it_is_heard() {
+        let mut all = Directory::default();
+        let observed = Held { id: SPACE, observed: Some(7) };
+        assert!(all.heard(vec![1], record(1, true), s(0), 0));
+        let record = Record { spaces: vec![observed], ..record(1, true) };
+        assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+        assert!(all.heard(vec![2], record, s(0), 0));
+        let at = |all: &Directory, at| {
+            let observers = all.observers(&SPACE, at);
+            observers.map(|(peer, _, index)| (peer.to_vec(), index)).collect::<Vec<_>>()
+        };
+        assert_eq!(at(&all, s(9)), [(vec![2], 7)]);
+        assert_eq!(all.observers(&[8; 32], s(9)).count(), 0);
+        assert!(at(&all, s(10)).is_empty());
     }
 
     #[test]
@@ -272,19 +324,20 @@ mod tests {
     #[test]
     fn what_is_over_a_bound_is_not_told_and_not_heard() {
         let agent = |n| Agent { name: format!("a{n}"), space: Some(n), runs: true };
-        let spaces: Vec<[u8; 32]> = (0..MAX_SPACES + 1).map(|_| SPACE).collect();
+        let held = Held { id: SPACE, observed: Some(u64::MAX) };
+        let spaces = vec![held; MAX_SPACES + 1];
         let agents = (0..MAX_SPACES + 1).map(agent).collect();
         let told = Record::decode(&Record { spaces, agents, ..record(1, true) }.encode()).unwrap();
         assert_eq!((told.spaces.len(), told.agents.len()), (MAX_SPACES, MAX_AGENTS));
         assert!(told.encode().len() < synod_bridge::limits::MAX_GOSSIP);
         let mut w = Writer::new();
-        w.array(6).uint(1).uint(1).text("n").array(0).array(0).array(MAX_AGENTS + 1);
+        w.array(6).uint(2).uint(1).text("n").array(0).array(0).array(MAX_AGENTS + 1);
         for _ in 0..=MAX_AGENTS {
             w.array(3).text("a").null().bool(true);
         }
         assert!(Record::decode(w.as_slice()).unwrap_err().to_string().contains("256 agents"));
         let mut w = Writer::new();
-        w.array(6).uint(1).uint(1).text("n").array(0).array(0).array(1);
+        w.array(6).uint(2).uint(1).text("n").array(0).array(0).array(1);
         w.array(3).text("a").uint(0).bool(true);
         assert!(Record::decode(w.as_slice()).is_err(), "a space that is not there");
         let good = record(1, true).encode();

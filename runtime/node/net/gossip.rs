@@ -1,9 +1,11 @@
 //! What this node says to all and hears of them: topics of agents, and the directory.
 
-use super::directory::{self, Agent, Directory, Record};
+use super::directory::{self, Agent, Directory, Held, Record};
 use super::messages::{self, Message};
 use super::{Net, address};
 use crate::agents::Agents;
+use crate::space::Space;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,6 +40,9 @@ impl Net {
                 Err(e) => self.garbled(from, topic, &e.to_string()),
             };
         }
+        if let Some(space) = self.observed.of_topic(topic) {
+            return space.heard(from.to_bytes().into(), Bytes::copy_from_slice(bytes));
+        }
         let Some(topic) = messages::of_network(topic) else { return };
         match Message::decode(bytes) {
             Ok(Message { agent, node, term }) => self.agents.heard(topic, &agent, &node, &term),
@@ -57,9 +62,14 @@ impl Net {
     /// What this node says of itself.
     async fn record(&self, bridge: &Bridge) -> Record {
         let listening = timeout(LISTEN_PATIENCE, bridge.listening()).await.unwrap_or_default();
-        let spaces: Vec<[u8; 32]> = self.routes.all().iter().map(|(space, _)| space.id()).collect();
+        let member = |(space, _): &(Space, _)| Held { id: space.id(), observed: None };
+        let mut spaces: Vec<Held> = self.routes.all().iter().map(member).collect();
+        spaces.extend(self.observed.all().iter().map(|(space, _)| {
+            let observed = Some(space.feed().applied());
+            Held { id: space.id(), observed }
+        }));
         let agent = |(name, space, runs): (String, [u8; 32], bool)| {
-            let space = spaces.iter().position(|known| *known == space);
+            let space = spaces.iter().position(|known| known.id == space);
             Agent { name, space, runs }
         };
         let agents = self.agents.told().into_iter().map(agent).collect();

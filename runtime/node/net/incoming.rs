@@ -1,6 +1,6 @@
 //! Streams that peers open here, and how short texts go over them.
 
-use super::{Net, join, reach, snapshot};
+use super::{Net, join, observing, reach, snapshot};
 use crate::agents;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,8 @@ impl Net {
     pub(super) async fn serve(&self, peer: PeerId, name: &str, stream: Stream) {
         let served = match name {
             join::STREAM => join::serve(self, peer, stream).await,
+            join::OBSERVE => join::serve_observer(self, peer, stream).await,
+            observing::STREAM => observing::serve(self, peer, stream).await,
             snapshot::STREAM => snapshot::receive(&self.routes, peer, stream).await,
             agents::CALL => self.agents.serve_call(self, peer, stream).await,
             reach::SEND => self.receive_messages(peer, stream).await,

@@ -1,7 +1,8 @@
 //! Joining a space: who has a ticket asks a member, which has the space admit it.
 //!
 //! The stream carries one question and one answer, each as JSON. What makes a member of the asker is the
-//! log: the secret's hash must be that of an open ticket there.
+//! log: the secret's hash must be that of an open ticket there. Who only wants to follow the space asks the
+//! same on a stream of another name; nothing about that goes into the log.
 
 use super::incoming::{read_text, write_text};
 use super::rejoin::shown;
@@ -10,17 +11,21 @@ use super::{Net, NetError, address};
 use crate::hex::{fixed, hex, unhex};
 use crate::space::{Ended, Space};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 use synod_bridge::{Bridge, PeerId, Stream};
-use synod_core::apply::Outcome;
+use synod_core::apply::{Outcome, Part};
 use synod_core::command::{Admit, Command, MAX_NAME_BYTES};
+use synod_core::group::observer::{Anchor, observers_key};
 use tokio::time::timeout;
 
 /// What the stream is called.
 pub(super) const STREAM: &str = "synod/join/1";
+/// The same, for who only wants to follow the space.
+pub(super) const OBSERVE: &str = "synod/join/observer/1";
 /// How long a member is waited for that no address of the ticket leads to.
 const FOUND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a question is asked again whose answer does not come.
@@ -48,8 +53,8 @@ pub(super) struct Again {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
-    Welcome(Welcome),
+pub(super) enum Answer<W> {
+    Welcome(W),
     No { why: String },
 }
 
@@ -60,6 +65,27 @@ pub(super) struct Welcome {
     key: String,
     /// Members' ids in the network, by Raft id.
     members: BTreeMap<u64, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WelcomeObserver {
+    generation: u64,
+    key: String,
+    /// The index at which these voted.
+    index: u64,
+    /// The voters' ids in the network.
+    voters: Vec<String>,
+}
+
+/// What a node is told that may follow.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// How often the space was recovered.
+    pub(crate) generation: u64,
+    /// What observers know.
+    pub(crate) key: [u8; 32],
+    /// Whom to believe at first.
+    pub(crate) anchor: Anchor,
 }
 
 /// What a node is told that has joined.
@@ -110,6 +136,29 @@ pub(crate) async fn join(
     node: &str,
     nonce: [u8; 16],
 ) -> Result<Joined, JoinError> {
+    joined(question(net, ticket, node, nonce, STREAM).await?)
+}
+
+/// Has a member of a space let this node follow it.
+pub(crate) async fn follow(net: &Net, ticket: &Ticket, node: &str) -> Result<Followed, JoinError> {
+    let welcome: WelcomeObserver = question(net, ticket, node, [0; 16], OBSERVE).await?;
+    let wrong = || JoinError::Answer("it has no key or no voters".to_owned());
+    let key = fixed(&welcome.key).ok_or_else(wrong)?;
+    let bytes = |text: &String| Some(Bytes::from(unhex(text)?));
+    let voters = welcome.voters.iter().map(bytes).collect::<Option<BTreeSet<_>>>();
+    let voters = voters.filter(|voters| !voters.is_empty()).ok_or_else(wrong)?;
+    let WelcomeObserver { generation, index, .. } = welcome;
+    Ok(Followed { generation, key, anchor: Anchor { index, voters } })
+}
+
+/// Asks the ticket's member until it answers.
+async fn question<W: DeserializeOwned>(
+    net: &Net,
+    ticket: &Ticket,
+    node: &str,
+    nonce: [u8; 16],
+    stream: &str,
+) -> Result<W, JoinError> {
     check_network(net, ticket)?;
     let unreachable = |why: String| JoinError::Unreachable { space: ticket.name.clone(), why };
     let peer = PeerId::from_bytes(&ticket.peer).map_err(|e| JoinError::Answer(e.to_string()))?;
@@ -126,7 +175,7 @@ pub(crate) async fn join(
         reach(bridge, peer, ticket).await.map_err(unreachable)?;
         // Of two connections that were made at once, one is closed, and with it what was on its way. The
         // nonce makes it one joining, however often it is asked for.
-        match ask(bridge, peer, &question).await {
+        match ask(bridge, peer, &question, stream).await {
             Ok(answer) => break answer,
             Err(e) if Instant::now() >= until => return Err(unreachable(e.to_string())),
             Err(e) => tracing::debug!("the question to join is asked again: {e}"),
@@ -135,7 +184,7 @@ pub(crate) async fn join(
     };
     match answer {
         Answer::No { why } => Err(JoinError::Refused(why)),
-        Answer::Welcome(welcome) => joined(welcome),
+        Answer::Welcome(welcome) => Ok(welcome),
     }
 }
 
@@ -164,8 +213,13 @@ fn check_network(net: &Net, ticket: &Ticket) -> Result<(), JoinError> {
     }
 }
 
-pub(super) async fn ask(bridge: &Bridge, peer: PeerId, question: &Question) -> io::Result<Answer> {
-    let mut stream = bridge.open(peer, STREAM).await.map_err(io::Error::other)?;
+pub(super) async fn ask<W: DeserializeOwned>(
+    bridge: &Bridge,
+    peer: PeerId,
+    question: &Question,
+    stream: &str,
+) -> io::Result<Answer<W>> {
+    let mut stream = bridge.open(peer, stream).await.map_err(io::Error::other)?;
     write_text(&mut stream, question).await?;
     read_text(&mut stream).await
 }
@@ -212,6 +266,50 @@ pub(super) async fn serve(net: &Net, peer: PeerId, mut stream: Stream) -> io::Re
     write_text(&mut stream, &answer).await
 }
 
+/// Answers whoever wants to follow.
+pub(super) async fn serve_observer(net: &Net, peer: PeerId, mut stream: Stream) -> io::Result<()> {
+    let question: Question = read_text(&mut stream).await?;
+    let answer = match let_in(net, &question).await {
+        Ok(welcome) => Answer::Welcome(welcome),
+        Err(why) => Answer::No { why },
+    };
+    match &answer {
+        Answer::No { why } => {
+            tracing::warn!("{peer} ({}) was not let in to observe: {why}", question.node);
+        }
+        Answer::Welcome(_) => tracing::info!("{peer} ({}) observes a space", question.node),
+    }
+    write_text(&mut stream, &answer).await
+}
+
+async fn let_in(net: &Net, question: &Question) -> Result<WelcomeObserver, String> {
+    let garbled = || "the question cannot be read".to_owned();
+    let id: [u8; 32] = fixed(&question.space).ok_or_else(garbled)?;
+    let secret: [u8; 16] = fixed(&question.secret).ok_or_else(garbled)?;
+    let ticket = *blake3::hash(&secret).as_bytes();
+    let Some((space, key)) = net.routes.find(&id) else { return Err(NO_TICKET.to_owned()) };
+    // What was revoked or spent elsewhere counts.
+    if space.read_index().await.is_none() {
+        return Err("no quorum of the space can be reached from here: try again".to_owned());
+    }
+    let membership = space.membership();
+    let open = membership.tickets().get(&ticket);
+    if open.is_none_or(|open| open.until < super::gossip::micros()) {
+        return Err(NO_TICKET.to_owned());
+    }
+    let voters = membership.members().values().filter(|member| member.part == Part::Voter);
+    Ok(WelcomeObserver {
+        generation: membership.generation(),
+        key: hex(&observers_key(&key)),
+        index: membership.changed_at(),
+        voters: voters.map(|member| hex(&member.peer)).collect(),
+    })
+}
+
+/// A stranger is not told which spaces there are.
+const NO_TICKET: &str =
+    "its ticket is not, or no longer, good: ask for another (synod space ticket)";
+
 async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, String> {
     let garbled = || "the question cannot be read".to_owned();
     let id: [u8; 32] = fixed(&question.space).ok_or_else(garbled)?;
@@ -224,11 +322,7 @@ async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, 
         return admit_again(net, peer, (id, token), (&question.node, nonce)).await;
     }
     let secret: [u8; 16] = fixed(&question.secret).ok_or_else(garbled)?;
-    // A stranger is not told which spaces there are.
-    let no_ticket = "its ticket is not, or no longer, good: ask for another (synod space ticket)";
-    let Some((space, key)) = net.routes.find(&id) else {
-        return Err(no_ticket.to_owned());
-    };
+    let Some((space, key)) = net.routes.find(&id) else { return Err(NO_TICKET.to_owned()) };
     let ticket = *blake3::hash(&secret).as_bytes();
     let (peer, membership) = (Bytes::from(peer.to_bytes()), space.membership());
     if membership.joined(&peer, &nonce).is_some() {
@@ -236,7 +330,7 @@ async fn admit(net: &Net, peer: PeerId, question: &Question) -> Result<Welcome, 
         return welcome(&space, key, &peer, &nonce);
     }
     if !membership.tickets().contains_key(&ticket) {
-        return Err(no_ticket.to_owned());
+        return Err(NO_TICKET.to_owned());
     }
     let (node, after) = (question.node.clone(), space.feed().applied());
     let admit = Admit { peer: peer.clone(), node, nonce, ticket: Some(ticket), after };

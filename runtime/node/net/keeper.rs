@@ -2,6 +2,7 @@
 //! a member that is not connected is dialed again and again at every address that is known of it.
 
 use super::Net;
+use crate::space::Space;
 use std::collections::BTreeSet;
 use std::sync::Weak;
 use std::time::Duration;
@@ -11,6 +12,10 @@ use synod_bridge::{Bridge, Multiaddr, PeerId};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Addresses that are tried at a time, at most.
 const MAX_TRIED: usize = 16;
+
+/// Voters of a space that it only follows that a node is connected with, if there are so many: of two one
+/// does not lead.
+const VOTERS: usize = 2;
 
 /// Looks after connections for as long as the node takes part in the network.
 pub(super) async fn keep(net: Weak<Net>) {
@@ -68,6 +73,22 @@ impl Net {
                 );
             }
         }
+        missing.extend(self.observed.all().iter().flat_map(|(space, _)| self.wanted_of(space)));
         missing
+    }
+
+    /// Of a space that this node only follows: a few voters are enough, and which differs from node to node.
+    fn wanted_of(&self, space: &Space) -> Vec<PeerId> {
+        let voters = space.follows().map(|follows| follows.voters).unwrap_or_default();
+        let (there, gone): (Vec<_>, Vec<_>) =
+            voters.into_iter().partition(|peer| self.is_connected(peer));
+        let me = self.me.to_bytes();
+        let mut gone: Vec<_> = gone
+            .into_iter()
+            .map(|peer| (*blake3::hash(&[&me, &peer[..]].concat()).as_bytes(), peer))
+            .collect();
+        gone.sort_unstable();
+        let peers = gone.into_iter().filter_map(|(_, peer)| PeerId::from_bytes(&peer).ok());
+        peers.filter(|peer| *peer != self.me).take(VOTERS.saturating_sub(there.len())).collect()
     }
 }

@@ -5,10 +5,12 @@
 
 mod directory;
 mod gossip;
+mod heralding;
 mod incoming;
 mod join;
 mod keeper;
 pub(crate) mod messages;
+mod observing;
 pub(crate) mod peers;
 mod reach;
 mod rejoin;
@@ -18,10 +20,12 @@ pub(crate) mod ticket;
 
 use crate::agents::Agents;
 use crate::folder::Folder;
-use crate::space::{Lane, Links, Offer, Space};
+use crate::hex::hex;
+use crate::space::{Done, Lane, Links, Offer, Space};
 use bytes::Bytes;
 use directory::Directory;
-pub(crate) use join::{Joined, join};
+pub(crate) use join::{Joined, follow, join};
+use observing::Observed;
 pub(crate) use reach::Place;
 use reach::Post;
 pub(crate) use rejoin::{Lost, rejoin};
@@ -30,9 +34,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
+use synod_core::group::observer::Request;
 
 /// Where a node listens if it is not said, and no other port has been taken before.
 const ANYWHERE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
@@ -91,6 +97,8 @@ pub(crate) struct Net {
     me: PeerId,
     identity: Identity,
     routes: Routes,
+    /// The spaces that this node only follows.
+    observed: Observed,
     runtime: tokio::runtime::Handle,
     /// Identities that more than one node was seen to have.
     twins: Mutex<BTreeSet<PeerId>>,
@@ -104,6 +112,8 @@ pub(crate) struct Net {
     posts: Mutex<HashMap<PeerId, Post>>,
     /// What of peers was refused here, by its kind.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    /// What was last said of a space, in time: each head says a later one.
+    said: AtomicU64,
     /// Which network this is, for tickets: a private one's key shows by its fingerprint.
     pub(crate) network: Option<String>,
 }
@@ -162,6 +172,7 @@ impl Net {
             me,
             identity: identity.clone(),
             routes: Routes::new(me),
+            observed: Observed::default(),
             node: folder.name.clone(),
             agents: agents.clone(),
             started: Instant::now(),
@@ -170,6 +181,7 @@ impl Net {
             refusals: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             twins: Mutex::default(),
+            said: AtomicU64::new(0),
             network,
         });
         let ears = Arc::new(Ears(Arc::downgrade(&net)));
@@ -194,8 +206,9 @@ impl Net {
     }
 
     /// Frames of this space find it from here on.
-    pub(crate) fn add_space(&self, space: Space, key: [u8; 32]) {
+    pub(crate) fn add_space(self: &Arc<Self>, space: Space, key: [u8; 32]) {
         self.routes.add(space.clone(), key);
+        heralding::start(self, &space, &key);
         for connection in self.bridge().map(Bridge::connections).unwrap_or_default() {
             space.connected(connection.peer.to_bytes().into(), true);
         }
@@ -245,10 +258,12 @@ impl Net {
             Event::Connected { peer, address } => {
                 tracing::info!("connected with {peer} at {address}");
                 self.routes.connected(peer, true);
+                self.observed.connected(peer, true);
             }
             Event::Disconnected { peer } => {
                 tracing::info!("no longer connected with {peer}");
                 self.routes.connected(peer, false);
+                self.observed.connected(peer, false);
             }
             Event::Gossip { topic, from, bytes } => self.hear(&topic, from, &bytes),
             Event::Incoming { peer, name, stream } => {
@@ -293,6 +308,23 @@ impl Links for Net {
 
     fn is_signed_by(&self, peer: &[u8], message: &[u8], signature: &[u8]) -> bool {
         is_signed_by(peer, message, signature)
+    }
+
+    fn ask(&self, peer: &[u8], space: [u8; 32], request: Request, done: Done) {
+        self.ask_about(peer, space, request, done);
+    }
+
+    fn observers(&self, space: [u8; 32]) -> Vec<Bytes> {
+        self.connected_observers(&space)
+    }
+
+    fn is_connected(&self, peer: &[u8]) -> bool {
+        Self::is_connected(self, peer)
+    }
+
+    fn name_of(&self, peer: &[u8]) -> String {
+        let Ok(peer) = PeerId::from_bytes(peer) else { return hex(peer) };
+        self.node_of(peer).map_or_else(|| peer.to_string(), |node| format!("{node} ({peer})"))
     }
 
     fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer) {

@@ -31,7 +31,9 @@ impl Net {
     /// What `status` shows.
     pub(crate) fn info(&self) -> NetInfo {
         let peers: BTreeSet<PeerId> = self.connected();
-        NetInfo { peer: self.me.to_string(), connected: peers.len() as u64, stats: self.stats() }
+        let (served, busy) = self.served();
+        let (peer, connected) = (self.me.to_string(), peers.len() as u64);
+        NetInfo { peer, connected, served, busy, stats: self.stats() }
     }
 
     fn connected(&self) -> BTreeSet<PeerId> {
@@ -155,14 +157,14 @@ impl Net {
             let record = &heard.record;
             let agent = |agent: &super::directory::Agent| RecordedAgent {
                 name: agent.name.clone(),
-                space: agent.space.and_then(|n| record.spaces.get(n)).map(|id| hex(id)),
+                space: agent.space.and_then(|n| record.spaces.get(n)).map(|held| hex(&held.id)),
                 runs: agent.runs,
             };
             NodeRecord {
                 peer: PeerId::from_bytes(peer).map_or_else(|_| hex(peer), |peer| peer.to_string()),
                 node: record.node.clone(),
                 addresses: record.addresses.clone(),
-                spaces: record.spaces.iter().map(|id| hex(id)).collect(),
+                spaces: record.spaces.iter().map(|held| hex(&held.id)).collect(),
                 agents: record.agents.iter().map(agent).collect(),
                 clock_ahead_ms: heard.ahead / 1000,
             }

@@ -4,7 +4,7 @@
 //! It goes over the stream of joining, without a ticket: that it knows the space's key shows that it is
 //! a member, and the connection proves which one.
 
-use super::join::{Again, Answer, Joined, Question, ask, joined};
+use super::join::{Again, Answer, Joined, Question, STREAM, ask, joined};
 use super::{Net, address};
 use crate::hex::{fixed, hex};
 use bytes::Bytes;
@@ -56,7 +56,7 @@ pub(crate) async fn rejoin(
             nonce: hex(&nonce),
             again: Some(Again { token: hex(&token) }),
         };
-        match timeout(ANSWER_PATIENCE, ask(bridge, peer, &question)).await {
+        match timeout(ANSWER_PATIENCE, ask(bridge, peer, &question, STREAM)).await {
             Ok(Ok(Answer::Welcome(welcome))) => return joined(welcome).map_err(|e| e.to_string()),
             Ok(Ok(Answer::No { why })) => said.push(format!("{peer} says: {why}")),
             Ok(Err(e)) => said.push(format!("{peer}: {e}")),

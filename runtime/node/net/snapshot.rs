@@ -45,19 +45,7 @@ pub(super) async fn send(
     let token = Frame::token(frame).map_err(io::Error::other)?;
     let (space, token) = (hex(&space), hex(&token));
     write_text(&mut stream, &Offered { space, token, bytes, frame: length }).await?;
-    let (mut left, mut chunk) = (bytes, vec![0; CHUNK]);
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let read = file.read(&mut chunk[..most]).await?;
-        if read == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the snapshot has become shorter",
-            ));
-        }
-        timed(stream.write_all(&chunk[..read])).await?;
-        left -= read as u64;
-    }
+    put(&mut stream, &mut file, bytes).await?;
     timed(async {
         stream.write_all(frame).await?;
         stream.flush().await
@@ -71,6 +59,48 @@ pub(super) async fn send(
     }
 }
 
+/// Writes a file of so many bytes.
+pub(super) async fn put(
+    stream: &mut Stream,
+    file: &mut tokio::fs::File,
+    bytes: u64,
+) -> io::Result<()> {
+    let (mut left, mut chunk) = (bytes, vec![0; CHUNK]);
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let read = file.read(&mut chunk[..most]).await?;
+        if read == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the snapshot has become shorter",
+            ));
+        }
+        timed(stream.write_all(&chunk[..read])).await?;
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+/// Reads what [`put`] wrote.
+pub(super) async fn take(
+    stream: &mut Stream,
+    received: &mut ReceivedSnapshot,
+    bytes: u64,
+) -> io::Result<()> {
+    let (mut left, mut chunk) = (bytes, vec![0; CHUNK]);
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let read = timed(stream.read(&mut chunk[..most])).await?;
+        if read == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it broke off"));
+        }
+        // A chunk is written in well under a millisecond.
+        received.write(&chunk[..read])?;
+        left -= read as u64;
+    }
+    Ok(())
+}
+
 /// Takes a snapshot in.
 pub(super) async fn receive(routes: &Routes, peer: PeerId, mut stream: Stream) -> io::Result<()> {
     let offered: Offered = read_text(&mut stream).await?;
@@ -82,17 +112,7 @@ pub(super) async fn receive(routes: &Routes, peer: PeerId, mut stream: Stream) -
         return Err(io::Error::other("its frame is over the bound"));
     }
     let mut received = ReceivedSnapshot::begin(&space, offered.bytes)?;
-    let (mut left, mut chunk) = (offered.bytes, vec![0; CHUNK]);
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let read = timed(stream.read(&mut chunk[..most])).await?;
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it broke off"));
-        }
-        // A chunk is written in well under a millisecond.
-        received.write(&chunk[..read])?;
-        left -= read as u64;
-    }
+    take(&mut stream, &mut received, offered.bytes).await?;
     let mut frame = vec![0; offered.frame as usize];
     timed(stream.read_exact(&mut frame)).await?;
     let taken = tokio::task::spawn_blocking(move || received.finish()).await;

@@ -202,6 +202,7 @@ impl Node {
             node: self.0.folder.name.clone(),
             seed: crate::folder::random().map_err(|e| failed(&e))?,
             me: Me::alone(),
+            observes: None,
             marking: Marking::never(),
             links: Arc::new(NoLinks),
         };

@@ -82,6 +82,12 @@ impl Node {
             if let Err(why) = space.serves_reads(Reading::Newest) {
                 return Some(format!("the space {name}: {why}"));
             }
+            if let Some(follows) = space.follows() {
+                let is_there = space.read_index().await.is_some();
+                let why = "no voter has said how far the space is".to_owned();
+                let why = follows.trouble.or_else(|| (!is_there).then_some(why));
+                return why.map(|why| format!("the space {name}: {why}"));
+            }
             if space.leader().leader.is_none() {
                 return Some(format!("the space {name} has no leader that this node knows"));
             }

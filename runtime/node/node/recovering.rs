@@ -5,7 +5,7 @@ use super::spaces::JOIN_PATIENCE;
 use super::{Inner, Node};
 use crate::api::{ErrorBody, Members, recovery_words};
 use crate::net::Net;
-use crate::space::{Space, Unserved, error};
+use crate::space::{OBSERVES, Space, Unserved, error};
 use std::sync::Weak;
 use synod_core::apply::{Member, Part};
 
@@ -13,6 +13,9 @@ impl Node {
     /// Goes on with a space alone, when most of its voters are lost for good.
     pub async fn recover_space(&self, name: &str, understood: &str) -> Result<Members, ErrorBody> {
         let space = self.shared_space(Some(name))?;
+        if space.is_observed() {
+            return Err(error("observer", OBSERVES));
+        }
         let words = recovery_words(name);
         if understood != words {
             let text = format!(

@@ -2,7 +2,7 @@
 
 use super::recovering::renew_engines;
 use super::rejoining::{has_begun, look_after};
-use super::{LOCAL, Node, StartError, stopping};
+use super::{LOCAL, Node, StartError, observing, stopping};
 use crate::api::{ErrorBody, MemberInfo, Members, Recovered, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
 use crate::hex::{fixed, hex, unhex};
@@ -10,7 +10,7 @@ use crate::net::Net;
 use crate::net::ticket::{MAX_ADDRESSES, Ticket};
 use crate::rfc3339;
 use crate::space::{
-    Ended, FOUNDER, Leader, Marking, Me, OpenSpace, Space, Unserved, error, not_proposed,
+    Ended, FOUNDER, Leader, Marking, Me, OBSERVES, OpenSpace, Space, Unserved, error, not_proposed,
 };
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
@@ -52,7 +52,7 @@ impl Node {
                 Err(why) => return Err(StartError::Space { name, why }),
             }
         }
-        Ok(())
+        self.open_observations().await
     }
 
     pub(super) fn opening(
@@ -81,6 +81,7 @@ impl Node {
             node: self.0.folder.name.clone(),
             seed: random()?,
             me,
+            observes: None,
             marking: Marking::default(),
             links: Arc::clone(net) as Arc<dyn crate::space::Links>,
             folder,
@@ -118,7 +119,7 @@ impl Node {
         self.spaces().contains_key(name)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.0.folder.name.clone()
     }
 
@@ -197,6 +198,9 @@ impl Node {
                 return Err(Unserved::GoneOn(generation).body());
             }
             // A program that is run twice with the same ticket has what it wants.
+            if known.is_observed() {
+                return Err(observing::is_observer(known));
+            }
             let known = known.name().to_owned();
             return self.members(Some(&known)).await;
         }
@@ -226,6 +230,10 @@ impl Node {
     pub async fn leave_space(&self, name: &str) -> Result<String, ErrorBody> {
         let space = self.shared_space(Some(name))?;
         let net = self.net().await?;
+        if space.is_observed() {
+            net.remove_observed(space.id()).await;
+            return self.put_aside(name, space).await;
+        }
         // Whoever was removed, or left behind by a recovery, has nobody to ask.
         let is_gone =
             matches!(space.serves_asks(), Err(Unserved::Removed(_) | Unserved::GoneOn(_)));
@@ -246,9 +254,13 @@ impl Node {
         }
         self.agents_of(name).await?;
         net.remove_space(space.id());
+        self.put_aside(name, space).await
+    }
+
+    /// Closes a space that is left, and puts its folder away.
+    async fn put_aside(&self, name: &str, space: Space) -> Result<String, ErrorBody> {
         self.0.spaces.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        let closing = space.clone();
-        drop(spawn_blocking(move || closing.close()).await);
+        drop(spawn_blocking(move || space.close()).await);
         let _only = self.0.member_files.lock().unwrap_or_else(PoisonError::into_inner);
         let aside = self.0.folder.set_aside(name).map_err(|e| disk(&e))?;
         Ok(aside.display().to_string())
@@ -316,6 +328,7 @@ impl Node {
             }),
             gone_on: space.gone_on(),
             members: membership.members().iter().map(info).collect(),
+            observers: observing::observers(&self.0.folder.name, &space, &net, index),
         })
     }
 
@@ -327,10 +340,17 @@ impl Node {
         member: &str,
     ) -> Result<Members, ErrorBody> {
         let found = self.shared_space(space)?;
+        if found.is_observed() {
+            return Err(error("observer", OBSERVES));
+        }
         let membership = found.membership();
         let by_name = membership.members().iter().rev().find(|(_, m)| m.node == member);
         let id = member.parse().ok().or(by_name.map(|(&id, _)| id));
         let Some(id) = id else {
+            let observers = self.net().await?.observers_of(&found.id());
+            if observers.iter().any(|(node, ..)| node == member) {
+                return Err(error("observer", observing::no_member(member, found.name())));
+            }
             let text =
                 format!("{member} is no member's node or id: `synod space members` lists them");
             return Err(error("not_found", text));
@@ -365,7 +385,7 @@ impl Node {
         Ok(space)
     }
 
-    fn refuse_if_there(&self, name: &str) -> Result<(), ErrorBody> {
+    pub(super) fn refuse_if_there(&self, name: &str) -> Result<(), ErrorBody> {
         if self.spaces().contains_key(name) || self.0.folder.has_space(name) {
             let text = format!("there is a space {name} on this node: choose another name");
             return Err(error("exists", text));
@@ -403,7 +423,7 @@ pub(super) async fn open_blocking(open: OpenSpace) -> Result<Space, ErrorBody> {
     opened.map_err(|why| error("disk", format!("the space {name} cannot be opened: {why}")))
 }
 
-fn check_name(name: &str) -> Result<(), ErrorBody> {
+pub(super) fn check_name(name: &str) -> Result<(), ErrorBody> {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
         let text = format!("{name:?} is no name for a space: give it letters, digits, _ and -");

@@ -17,6 +17,8 @@ use std::sync::mpsc::{SyncSender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Tag};
+use synod_core::group::Place;
+use synod_core::log;
 use synod_core::order::{Members, Position, SnapshotMeta};
 use synod_core::retention::Kept;
 use tokio::sync::oneshot;
@@ -47,6 +49,8 @@ pub(super) enum ApplyInput {
     /// Somebody wants to know the space's index once the state contains everything up to this Raft
     /// index.
     Reach { raft_index: u64, reached: oneshot::Sender<u64> },
+    /// Somebody wants to know where the state is.
+    Place(oneshot::Sender<Place>),
     /// Take a snapshot if one is due for what is to be forgotten.
     Tend,
     /// Makes the state another than the log says, as a broken machine might.
@@ -173,6 +177,7 @@ impl ApplyThread {
                 let _ = reached.send(self.state.index());
             }
             ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
+            ApplyInput::Place(reply) => drop(reply.send(self.place())),
             ApplyInput::Tend => self.tend(),
             #[cfg(test)]
             ApplyInput::Break(command) => {
@@ -182,6 +187,11 @@ impl ApplyThread {
             ApplyInput::Stop => return true,
         }
         false
+    }
+
+    fn place(&self) -> Place {
+        let Position { index, term } = self.through;
+        Place { at: log::Position { term, index }, chain: self.state.place() }
     }
 
     fn commit(&mut self, data: &Bytes) {
@@ -220,7 +230,7 @@ impl ApplyThread {
     /// Lets *order* know how far the state has come. It looks by itself whenever it is awake, and is woken
     /// only for what cannot wait until then.
     fn tell_order(&mut self) {
-        self.shared.set_applied(self.through.index);
+        self.shared.set_applied(self.through.index, self.state.index());
         let changed = self.state.membership().changed_at();
         let is_due = self.untold_bytes >= MAX_UNTOLD || self.shared.is_closing();
         if is_due || changed != self.order_knows {

@@ -1,9 +1,11 @@
 //! What carries frames from one member of a space to another. The space says to whom, by the peer's id in
 //! the network; the transport proves to the other side who sent it.
 
+use super::observing::Answered;
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use synod_core::group::observer::{Fetched, Request};
 
 /// Whether a frame may wait behind entries on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,33 @@ pub(crate) trait Links: Debug + Send + Sync {
 
     /// Sends a snapshot's file, then the frame.
     fn offer(&self, peer: &[u8], space: [u8; 32], offer: Offer);
+
+    /// Asks a peer about a space that this node follows. `done` is told what came of it, in any case.
+    fn ask(&self, peer: &[u8], space: [u8; 32], request: Request, done: Done) {
+        let _ = (peer, space, request);
+        done(Fetched::Lost);
+    }
+
+    /// Connected peers that follow a space, too.
+    fn observers(&self, space: [u8; 32]) -> Vec<Bytes> {
+        let _ = space;
+        Vec::new()
+    }
+
+    /// Whether there is a connection to a peer.
+    fn is_connected(&self, peer: &[u8]) -> bool {
+        let _ = peer;
+        false
+    }
+
+    /// What people know a peer by.
+    fn name_of(&self, peer: &[u8]) -> String {
+        crate::hex::hex(peer)
+    }
 }
+
+/// Told what came of a question.
+pub(crate) type Done = Box<dyn FnOnce(Answered) + Send>;
 
 /// For a space that has no other members.
 #[derive(Debug)]

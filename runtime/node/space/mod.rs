@@ -16,6 +16,7 @@ mod history;
 mod links;
 mod log_writer;
 mod mailbox;
+mod observing;
 mod open;
 mod order_thread;
 mod proposal;
@@ -29,7 +30,7 @@ pub(crate) mod snapshots;
 mod tests;
 mod watching;
 
-use crate::api::{ErrorBody, SpaceInfo};
+use crate::api::{ErrorBody, ObservedInfo, SpaceInfo};
 pub(crate) use crate::hex::hex;
 use crate::near;
 use crate::past::{Past, PastError};
@@ -41,9 +42,11 @@ use bytes::Bytes;
 pub use feed::{Changes, Feed};
 pub(crate) use group::Me;
 pub use history::History;
-pub(crate) use links::{Lane, Links, NoLinks, Offer};
+pub(crate) use links::{Done, Lane, Links, NoLinks, Offer};
 pub(crate) use log_writer::closed_at;
 use mailbox::Sender;
+pub(crate) use observing::{Answered, Served};
+use observing::{Known, Observing};
 pub(crate) use open::{BEGUN, FOUNDER};
 pub use open::{OpenSpace, OpenSpaceError};
 use order_thread::OrderInput;
@@ -84,6 +87,10 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reader waits for the index that it asks for.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is said where a member could do something, and this node only follows.
+pub(crate) const OBSERVES: &str = "this node only observes the space: do it on a member, or join as one: `synod space \
+    leave` here, then `synod space join TICKET`";
+
 /// A space that is open. Cheap to clone.
 #[derive(Clone)]
 pub struct Space {
@@ -99,6 +106,10 @@ struct Inner {
     shared: Arc<Shared>,
     snapshots: Arc<Snapshots>,
     node_session: NodeSession,
+    /// For a node that is no member.
+    observing: Option<Arc<Observing>>,
+    /// Where the chain is known, for those that are none.
+    known: Known,
     threads: Mutex<Vec<JoinHandle<()>>>,
     meter: Meter,
 }
@@ -239,7 +250,12 @@ impl Space {
     }
 
     /// For how long this node has known of no leader; none if it knows one.
+    ///
+    /// A node that only observes is told by voters where they are: for how long it was not there.
     pub(crate) fn leaderless_for(&self) -> Option<Duration> {
+        if let Some(follows) = self.follows() {
+            return Some(follows.age);
+        }
         self.inner.shared.leaderless_for()
     }
 
@@ -384,6 +400,9 @@ impl Space {
     /// Waits until this node has applied all that was acknowledged anywhere before this call, and returns
     /// the index; none if no leader says how far that is.
     pub(crate) async fn read_index(&self) -> Option<u64> {
+        if let Some(observing) = &self.inner.observing {
+            return self.observed_index(observing).await;
+        }
         self.serves_reads(Reading::Newest).ok()?;
         if self.membership().members().len() <= 1 && self.leader().role == "leader" {
             // Nobody else could have acknowledged anything.
@@ -445,8 +464,25 @@ impl Space {
             max_proposal_bytes,
             refused: shared.refusals(),
             near: near.into_iter().flatten().collect(),
-            read_only: self.serves_writes().err().map(|why| why.to_string()),
+            read_only: self.why_read_only(),
+            observed: self.follows().map(|follows| ObservedInfo {
+                age_ms: u64::try_from(follows.age.as_millis()).unwrap_or(u64::MAX),
+                lag: follows.lag,
+                heads: follows.counts.heard,
+                refused: follows.counts.refused,
+                old: follows.counts.old,
+                fetched: follows.counts.fetched,
+                snapshots: follows.counts.snapshots,
+            }),
         })
+    }
+
+    /// Why nothing is written here that should be, if nothing is; of a space that is only followed, why it is not.
+    fn why_read_only(&self) -> Option<String> {
+        match self.follows() {
+            Some(follows) => follows.trouble,
+            None => self.serves_writes().err().map(|why| why.to_string()),
+        }
     }
 
     /// Notes how many commands were applied, for the rate, and lets go what has become too old.

@@ -4,11 +4,12 @@ use super::apply_thread::{ApplyInput, ApplyThread};
 use super::group::{Group, Me};
 use super::links::Links;
 use super::log_writer::{LogWriter, closed_at};
-use super::mailbox::mailbox;
-use super::order_thread::{OrderThread, Waiting, since};
+use super::mailbox::{Receiver, Sender, mailbox};
+use super::observing::{ObserverThread, Observing};
+use super::order_thread::{OrderInput, OrderThread, Waiting, since};
 use super::session::NodeSession;
 use super::snapshots::{Loaded, SnapshotError, Snapshots};
-use super::{Feed, Inner, Marking, Shared, Space};
+use super::{Feed, Inner, Leader, Marking, Shared, Space};
 use crate::past::batch_of;
 use crate::store::fs_disk::FsDisk;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::Batch;
-use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES};
+use synod_core::group::observer::{Anchor, Observer};
+use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES, Place};
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
@@ -54,6 +56,8 @@ pub struct OpenSpace {
     pub seed: [u8; 16],
     /// Who this node is among the members.
     pub(crate) me: Me,
+    /// Whom to believe at first, if this node follows the space without being a member of it.
+    pub(crate) observes: Option<Anchor>,
     /// When the state is marked, for the voters to agree on.
     pub(crate) marking: Marking,
     /// The way to the others.
@@ -156,7 +160,9 @@ impl OpenSpace {
         // memory at once.
         let hard_state = log.hard_state();
         let last = log.last().index;
-        let commit = hard_state.commit.clamp(applied.index, last.max(applied.index));
+        // A node that only observes writes nothing else.
+        let commit = if self.observes.is_some() { last } else { hard_state.commit };
+        let commit = commit.clamp(applied.index, last.max(applied.index));
         let reader = log.reader();
         // Only this node writes that it is the only member: if it ended right then, it is so.
         let mut recovered_in = 0;
@@ -212,7 +218,22 @@ impl OpenSpace {
             snapshot: (applied.index > 0).then(|| snapshot.clone()),
         };
         let started = origin();
-        let generation = self.me.generation.max(state.membership().generation());
+        let opened = Opened {
+            disk,
+            log,
+            state,
+            feed,
+            snapshots,
+            through,
+            started,
+            members,
+            snapshot_time,
+            retention,
+        };
+        if self.observes.is_some() {
+            return self.observe(opened, file.map_or(0, |_| applied.index));
+        }
+        let generation = self.me.generation.max(opened.state.membership().generation());
         let seed = seed_of(self.seed);
         let config = Config {
             generation,
@@ -223,21 +244,7 @@ impl OpenSpace {
         };
         let order = Order::new(config.clone(), recovered, since(started))?;
         let snapshot = file.map(|file| (snapshot, file));
-        self.start(Opened {
-            disk,
-            log,
-            state,
-            feed,
-            snapshots,
-            order,
-            config,
-            through,
-            started,
-            members,
-            snapshot,
-            snapshot_time,
-            retention,
-        })
+        self.start(opened, order, config, snapshot)
     }
 
     fn open_log(
@@ -274,31 +281,112 @@ impl OpenSpace {
         }
     }
 
-    fn start(mut self, opened: Opened) -> Result<Space, OpenSpaceError> {
-        let Opened { disk, log, state, feed, snapshots, order, config, through, started, .. } =
-            opened;
+    /// Goes on as a member.
+    fn start(
+        mut self,
+        opened: Opened,
+        order: Order,
+        config: Config,
+        snapshot: Option<(order::SnapshotMeta, PathBuf)>,
+    ) -> Result<Space, OpenSpaceError> {
         self.me.generation = config.generation;
-        let last = log.last().index;
+        let (last, through, started) = (opened.log.last().index, opened.through, opened.started);
         let is_alone = opened.members.is_sole_voter(self.me.member);
         let (member, boot) = (self.me.member, seed_of(self.seed));
+        let (laid, apply_thread) = self.lay_out(opened);
+        let group = Group::new(&self.me, Arc::clone(&self.links));
+        let Me { peer, contacts, .. } = self.me.clone();
+        let identity = Identity { member, peer, boot, contacts };
+        let order_thread = OrderThread {
+            id: self.id,
+            order,
+            config,
+            inputs: laid.order_inputs,
+            to_self: laid.to_order.clone(),
+            group,
+            coordinator: Coordinator::new(identity, MAX_FOREIGN_BYTES),
+            log: LogWriter::new(laid.log, Arc::clone(&laid.shared)),
+            disk: laid.disk,
+            apply: laid.to_apply.clone(),
+            snapshots: Arc::clone(&laid.snapshots),
+            shared: Arc::clone(&laid.shared),
+            started,
+            waiting: Waiting::from_snapshot(snapshot, through.index),
+            is_mute: false,
+        };
+        let threads = [
+            ("order", Box::new(move || order_thread.run()) as Work),
+            ("apply", Box::new(move || apply_thread.run())),
+        ];
+        let inner = self.inner(laid.handle, threads, None)?;
+        if is_alone {
+            // A sole voter elects itself and finds that all of its log is committed: whoever opens
+            // the space sees what was acknowledged before.
+            let (reached, waiting) = mpsc::sync_channel(1);
+            drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
+            let _ = waiting.recv();
+        }
+        Ok(Space { inner: Arc::new(inner) })
+    }
+
+    /// Goes on as a node that follows the space and is no member. `snapshot` is the last entry in the newest
+    /// one.
+    fn observe(mut self, opened: Opened, snapshot: u64) -> Result<Space, OpenSpaceError> {
+        let anchor = self.observes.take().unwrap_or_default();
+        let Opened { through, started, .. } = opened;
+        let at = log::Position { term: through.term, index: through.index };
+        let place = Place { at, chain: opened.state.place() };
+        let members = opened.members.clone();
+        self.me.generation = opened.state.membership().generation();
+        let (laid, apply_thread) = self.lay_out(opened);
+        laid.shared.set_observed();
+        laid.shared.set_applied(at.index, place.chain.index);
+        laid.shared.set_leader(Leader { role: "observer", term: at.term, leader: None });
+        let links = Arc::clone(&self.links);
+        let observing = Observing::new(Arc::clone(&links), self.id, started, &anchor);
+        let observing = Arc::new(observing);
+        let seed = seed_of(self.seed);
+        let observer_thread = ObserverThread {
+            id: self.id,
+            machine: Observer::new(self.id, anchor, place, seed, since(started)),
+            inputs: laid.order_inputs,
+            to_self: laid.to_order.clone(),
+            log: LogWriter::new(laid.log, Arc::clone(&laid.shared)),
+            disk: laid.disk,
+            apply: laid.to_apply.clone(),
+            snapshots: Arc::clone(&laid.snapshots),
+            shared: Arc::clone(&laid.shared),
+            links,
+            observing: Arc::clone(&observing),
+            started,
+            members,
+            snapshot,
+            kept: Vec::new(),
+            looked: None,
+        };
+        let threads = [
+            ("observe", Box::new(move || observer_thread.run()) as Work),
+            ("apply", Box::new(move || apply_thread.run())),
+        ];
+        let inner = self.inner(laid.handle, threads, Some(observing))?;
+        Ok(Space { inner: Arc::new(inner) })
+    }
+
+    /// What both have.
+    fn lay_out(&self, opened: Opened) -> (Laid, ApplyThread) {
+        let Opened { disk, log, state, feed, snapshots, through, members, .. } = opened;
         let membership = state.membership().clone();
         let told_membership = membership.changed_at();
-        let shared = Arc::new(Shared::new(
-            disk.clone(),
-            self.min_free,
-            membership,
-            (member, config.generation),
-        ));
+        let (member, generation) = (self.me.member, self.me.generation);
+        let ids = (member, generation);
+        let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership, ids));
         shared.set_retention(opened.retention);
-        let group = Group::new(&self.me, self.links);
-        let Me { peer, contacts, .. } = self.me;
-        let identity = Identity { member, peer, boot, contacts };
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (to_order, order_inputs) = mailbox();
         let (to_apply, apply_inputs) = mailbox();
         let apply_thread = ApplyThread {
             space: self.id,
-            marking: self.marking.begin(&state),
+            marking: self.marking.clone().begin(&state),
             state,
             inputs: apply_inputs,
             order: to_order.clone(),
@@ -311,58 +399,75 @@ impl OpenSpace {
             awaited: Vec::new(),
             reaching: Vec::new(),
             shared: Arc::clone(&shared),
-            members: opened.members,
+            members,
             me: member,
-            boot,
+            boot: seed_of(self.seed),
             told_membership,
             order_knows: told_membership,
             untold_bytes: 0,
         };
-        let order_thread = OrderThread {
-            id: self.id,
-            order,
-            config,
-            inputs: order_inputs,
-            to_self: to_order.clone(),
-            group,
-            coordinator: Coordinator::new(identity, MAX_FOREIGN_BYTES),
-            log: LogWriter::new(log, Arc::clone(&shared)),
-            disk,
+        let handle = Handle {
+            order: to_order.clone(),
             apply: to_apply.clone(),
-            snapshots: Arc::clone(&snapshots),
+            feed,
             shared: Arc::clone(&shared),
-            started,
-            waiting: Waiting::from_snapshot(opened.snapshot, through.index),
-            is_mute: false,
+            snapshots: Arc::clone(&snapshots),
         };
-        let spawn = |role: &str, run: Box<dyn FnOnce() + Send>| {
+        let laid = Laid { disk, log, shared, snapshots, order_inputs, to_order, to_apply, handle };
+        (laid, apply_thread)
+    }
+
+    /// Starts the threads.
+    fn inner(
+        self,
+        handle: Handle,
+        threads: [(&str, Work); 2],
+        observing: Option<Arc<Observing>>,
+    ) -> Result<Inner, OpenSpaceError> {
+        let spawn = |(role, run): (&str, Work)| {
             thread::Builder::new().name(format!("{role} {}", self.name)).spawn(run)
         };
-        let threads = vec![
-            spawn("order", Box::new(move || order_thread.run()))?,
-            spawn("apply", Box::new(move || apply_thread.run()))?,
-        ];
-        let inner = Inner {
+        let threads = threads.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
+        let Handle { order, apply, feed, shared, snapshots } = handle;
+        Ok(Inner {
             name: self.name,
             id: self.id,
-            order: to_order,
-            apply: to_apply,
+            order,
+            apply,
             feed,
             shared,
             snapshots,
             node_session: NodeSession::new(self.node, self.seed),
+            observing,
+            known: Default::default(),
             threads: Mutex::new(threads),
             meter: Default::default(),
-        };
-        if is_alone {
-            // A sole voter elects itself and finds that all of its log is committed: whoever opens
-            // the space sees what was acknowledged before.
-            let (reached, waiting) = mpsc::sync_channel(1);
-            drop(inner.apply.send(ApplyInput::Await { raft_index: last, reached }));
-            let _ = waiting.recv();
-        }
-        Ok(Space { inner: Arc::new(inner) })
+        })
     }
+}
+
+/// What a thread does.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// What a space's threads have in common.
+struct Laid {
+    disk: FsDisk,
+    log: Log<FsDisk>,
+    shared: Arc<Shared>,
+    snapshots: Arc<Snapshots>,
+    order_inputs: Receiver<OrderInput>,
+    to_order: Sender<OrderInput>,
+    to_apply: Sender<ApplyInput>,
+    handle: Handle,
+}
+
+/// What the handle to them has.
+struct Handle {
+    order: Sender<OrderInput>,
+    apply: Sender<ApplyInput>,
+    feed: Arc<Feed>,
+    shared: Arc<Shared>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// What a space's threads start from.
@@ -372,12 +477,9 @@ struct Opened {
     state: State,
     feed: Feed,
     snapshots: Snapshots,
-    order: Order,
-    config: Config,
     through: order::Position,
     started: Instant,
     members: Members,
-    snapshot: Option<(order::SnapshotMeta, PathBuf)>,
     snapshot_time: Option<u64>,
     retention: Retention,
 }

@@ -16,6 +16,7 @@ use super::group::Group;
 use super::links::Lane;
 use super::log_writer::LogWriter;
 use super::mailbox::{Receiver, Sender};
+use super::observing::Answered;
 use super::open::SHORTENED;
 use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
@@ -94,6 +95,16 @@ pub(super) enum OrderInput {
         file: PathBuf,
         /// All that there are now, newest first.
         kept: Vec<Kept>,
+    },
+    /// Gossip of this author, for a node that observes.
+    Heard {
+        from: Bytes,
+        bytes: Bytes,
+    },
+    /// What came of an observer's question.
+    Asked {
+        number: u64,
+        answer: Answered,
     },
     /// Let what need not be kept go, if anything need not.
     Tend,
@@ -275,8 +286,10 @@ impl OrderThread {
             }
             OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
             OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
-            // Whatever came, it is looked at how far.
-            OrderInput::Applied => return false,
+            // Whatever came, it is looked at how far. A member is told by Raft alone.
+            OrderInput::Applied | OrderInput::Heard { .. } | OrderInput::Asked { .. } => {
+                return false;
+            }
         };
         self.order.handle(self.now(), input);
         false

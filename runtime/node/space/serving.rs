@@ -17,6 +17,9 @@ pub(crate) enum Reading {
 /// Why a space does not do on this node what is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unserved {
+    /// The node follows the space without being a member of it.
+    #[error("{}", super::OBSERVES)]
+    Observed,
     /// The node was removed from the space, at this index or one before.
     #[error(
         "this node is a member of the space no longer: it was removed at index {0}, or before; what it has of \
@@ -45,6 +48,7 @@ impl Unserved {
     /// The code of an error that says so.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::Observed => "observer",
             Self::Removed(_) => "removed",
             Self::GoneOn(_) => "recovered",
             Self::Shortened(_) => "damaged",
@@ -61,6 +65,8 @@ impl Unserved {
 /// How a space stands on this node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
+    /// Whether this node only follows the space.
+    pub(crate) observed: bool,
     /// The index at which this node was removed, or one behind that.
     pub(crate) removed: Option<u64>,
     /// The generation to which the space has gone on without this node.
@@ -79,7 +85,8 @@ impl Standing {
         let Self { rebuilding, full, .. } = &self;
         let own = rebuilding.clone().map(Unserved::Rebuilding);
         let own = own.or_else(|| full.clone().map(Unserved::DiskFull));
-        self.others().or(own).map_or(Ok(()), Err)
+        let observed = self.observed.then_some(Unserved::Observed);
+        observed.or(self.others()).or(own).map_or(Ok(()), Err)
     }
 
     /// Whether the state may be read.
@@ -91,7 +98,8 @@ impl Standing {
 
     /// Whether the leader may be asked to do something that needs nothing of this node's state or disk.
     pub(super) fn asks(self) -> Result<(), Unserved> {
-        self.others().map_or(Ok(()), Err)
+        let observed = self.observed.then_some(Unserved::Observed);
+        observed.or(self.others()).map_or(Ok(()), Err)
     }
 
     /// Why nobody else has to do with this node.
@@ -124,6 +132,7 @@ mod tests {
             (shortened, "damaged", "-nwa"),
             (rebuilding, "rebuilding", "onw-"),
             (full, "full", "--w-"),
+            (Standing { observed: true, ..Standing::default() }, "observer", "--wa"),
         ];
         for (standing, code, wanted) in reasons {
             let results = [
@@ -147,6 +156,7 @@ mod tests {
     #[test]
     fn of_several_reasons_the_one_is_said_that_lasts() {
         let all = Standing {
+            observed: false,
             removed: Some(7),
             gone_on: Some(2),
             shortened: said("short"),

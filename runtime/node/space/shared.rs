@@ -86,6 +86,8 @@ pub(super) struct Shared {
     pub(super) inbox: AtomicUsize,
     /// The Raft index that the state has come to.
     applied: AtomicU64,
+    /// The index of the space that it has come to.
+    applied_index: AtomicU64,
     pub(super) under_way: UnderWay,
 }
 
@@ -124,6 +126,7 @@ impl Shared {
             refused: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
             applied: AtomicU64::new(0),
+            applied_index: AtomicU64::new(0),
             under_way: UnderWay::default(),
         }
     }
@@ -276,6 +279,11 @@ impl Shared {
         self.with_standing(|standing| *standing = hindered);
     }
 
+    /// This node follows the space, and is no member of it.
+    pub(super) fn set_observed(&self) {
+        self.with_standing(|standing| standing.observed = true);
+    }
+
     /// All that stands in the way of serving.
     pub(super) fn standing(&self) -> Standing {
         let (gone_on, full) = (self.left_behind(), self.why_full());
@@ -283,8 +291,14 @@ impl Shared {
         Standing { gone_on, full, ..known }
     }
 
-    pub(super) fn set_applied(&self, raft_index: u64) {
+    pub(super) fn set_applied(&self, raft_index: u64, index: u64) {
+        self.applied_index.store(index, Ordering::Relaxed);
         self.applied.store(raft_index, Ordering::Release);
+    }
+
+    /// The index that the state has come to.
+    pub(super) fn applied_index(&self) -> u64 {
+        self.applied_index.load(Ordering::Relaxed)
     }
 
     pub(super) fn applied(&self) -> u64 {
@@ -314,7 +328,7 @@ impl Shared {
     }
 
     /// Whether this node votes, as far as it has applied the log.
-    fn is_voter(&self) -> bool {
+    pub(super) fn is_voter(&self) -> bool {
         let membership = self.membership();
         let me = membership.members().get(&self.me);
         me.is_some_and(|member| member.part == Part::Voter)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use synod_core::apply::{Chain, Restore, RestoreError, State};
 use synod_core::cbor;
+use synod_core::group::Place;
 use synod_core::log::Position;
 use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order::{self, Members};
@@ -157,6 +158,45 @@ impl Snapshots {
         let wrong = |why| SnapshotError::Restore { path: path.to_path_buf(), why };
         let place = Restore::place_of(&first.items).map_err(wrong)?;
         Ok(Some((raft_index, place.time)))
+    }
+
+    /// Where the states of all that are whole are, newest first.
+    pub(super) fn places(&self) -> Result<Vec<Place>, SnapshotError> {
+        let mut places = Vec::new();
+        for (_, path) in snapshot::list(&self.disk, folder())? {
+            match self.place_of(&path) {
+                Ok(place) => places.extend(place),
+                Err(
+                    SnapshotError::File(FileError::Damaged { .. }) | SnapshotError::Restore { .. },
+                ) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(places)
+    }
+
+    fn place_of(&self, path: &Path) -> Result<Option<Place>, SnapshotError> {
+        let mut reader = Reader::open(&self.disk, path, Some(self.space))?;
+        let at = reader.meta().at;
+        let Some(first) = reader.next().transpose()? else { return Ok(None) };
+        let wrong = |why| SnapshotError::Restore { path: path.to_path_buf(), why };
+        let chain = Restore::place_of(&first.items).map_err(wrong)?;
+        Ok(Some(Place { at, chain }))
+    }
+
+    /// Where the state in a file is that came from elsewhere; all of it is read.
+    pub(super) fn chain_of(&self, file: &Path) -> Result<Chain, SnapshotError> {
+        let relative = file.strip_prefix(self.disk.root()).unwrap_or(file);
+        self.load(relative).map(|(state, ..)| state.place())
+    }
+
+    /// Removes a file that came from elsewhere and is of no use.
+    pub(super) fn discard(&self, file: &Path) {
+        let relative = file.strip_prefix(self.disk.root()).unwrap_or(file);
+        let removed = self.disk.remove(relative).and_then(|()| self.disk.sync_dir(folder()));
+        if let Err(e) = removed {
+            tracing::warn!("a snapshot that is of no use is left: {e}");
+        }
     }
 
     /// Removes those of states before an index.

@@ -15,6 +15,7 @@ fn open(folder: &Path) -> Space {
         node: "test".to_owned(),
         seed: [3; 16],
         me: Me::alone(),
+        observes: None,
         marking: Marking::never(),
         links: Arc::new(NoLinks),
     };

@@ -52,14 +52,14 @@ pub struct Herald {
 }
 
 impl Herald {
-    /// From when on it is to speak: `index` is the last entry that was applied here. None, if never.
+    /// From when on it is to speak: `index` is that of the last command applied here. None, if never.
     pub fn due(&self, duty: Duty, index: u64) -> Option<Time> {
         let Some((when, place)) = &self.said else {
             return (duty != Duty::None).then_some(Time::ZERO);
         };
         match duty {
             Duty::None => None,
-            Duty::Tells if index > place.at.index => Some(*when + MIN_GAP),
+            Duty::Tells if index > place.chain.index => Some(*when + MIN_GAP),
             Duty::Tells | Duty::Stands => Some(*when + IDLE),
         }
     }

@@ -35,7 +35,7 @@ impl Several {
         let path = format!("/v1/spaces/tickets?space={SPACE}");
         let ticket: TicketInfo = first.post(&path, &serde_json::json!({})).await?;
         for n in 1..count {
-            let join = JoinSpace { ticket: ticket.ticket.clone(), name: None };
+            let join = JoinSpace { ticket: ticket.ticket.clone(), name: None, observe: false };
             let _: Members = cluster.node(n)?.client.post("/v1/spaces/join", &join).await?;
         }
         cluster.all_agree().await?;

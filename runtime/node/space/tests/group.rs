@@ -89,6 +89,7 @@ impl Cluster {
             node: name.to_owned(),
             seed: [self.boots; 16],
             me: Me { member, peer: peer(name), key: KEY, generation: 0, contacts },
+            observes: None,
             marking: Marking::each(50, IDLE),
             links: Arc::new(From { net: Arc::clone(&self.net), me: peer(name) }),
         };

@@ -52,6 +52,9 @@ pub struct Anchor {
     pub voters: BTreeSet<Bytes>,
 }
 
+/// Whether a peer, by its id, has signed a message, with a signature.
+pub type IsSigned = dyn Fn(&[u8], &[u8], &[u8]) -> bool;
+
 /// What the machine looks at.
 pub struct Scene<'a> {
     /// Now.
@@ -63,7 +66,7 @@ pub struct Scene<'a> {
     /// The space's index there.
     pub applied: u64,
     /// Whether a peer has signed a message.
-    pub is_signed: &'a dyn Fn(&[u8], &[u8], &[u8]) -> bool,
+    pub is_signed: &'a IsSigned,
 }
 
 /// What happens. `F` is what a file of a snapshot is known by.

@@ -61,6 +61,11 @@ impl Places {
         }
     }
 
+    /// Whether that of the end of an entry is known.
+    pub fn contains(&self, entry: u64) -> bool {
+        self.known.contains_key(&entry)
+    }
+
     fn nearest(&self, entry: u64) -> Option<Place> {
         self.known.range(..=entry).next_back().map(|(_, place)| *place)
     }
@@ -108,7 +113,14 @@ impl Places {
             place.at = Position { term: entry.term, index: entry.index };
         }
         if entries.is_empty() {
-            return Ok(Found::Gone);
+            // What was applied is not read yet.
+            let is_there = place.at.index == before;
+            let is_same = place.chain.hash == *chain;
+            return Ok(match (is_there, is_same) {
+                (true, true) => Found::Entries(entries, place),
+                (true, false) => Found::Apart,
+                (false, _) => Found::Gone,
+            });
         }
         self.note(place);
         Ok(Found::Entries(entries, place))

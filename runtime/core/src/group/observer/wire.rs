@@ -27,7 +27,7 @@ const VERSION: u64 = 1;
 /// Bytes of an announcement's entries, at most: larger ones are fetched.
 pub const MAX_ANNOUNCED_BYTES: usize = 16 << 10;
 /// Bytes of an announcement, at most.
-pub const MAX_ANNOUNCEMENT_BYTES: usize = MAX_ANNOUNCED_BYTES + 8 * MAX_ANNOUNCED + 1024;
+pub const MAX_ANNOUNCEMENT_BYTES: usize = MAX_ANNOUNCED_BYTES + 16 * MAX_ANNOUNCED + 1024;
 /// Entries of an announcement, at most.
 pub const MAX_ANNOUNCED: usize = 256;
 /// Bytes of a piece's entries, at most, but for a single larger one.

@@ -1,0 +1,167 @@
+//! The spaces that this node follows without being a member of them.
+
+use super::spaces::{JOIN_PATIENCE, check_name, disk, open_blocking};
+use super::{Node, StartError};
+use crate::api::{ErrorBody, Members, ObserverInfo};
+use crate::folder::{FolderError, ObserverFile, random};
+use crate::hex::{fixed, hex, unhex};
+use crate::net::Net;
+use crate::net::ticket::Ticket;
+use crate::space::{Marking, Me, OpenSpace, Space, error};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use synod_core::group::observer::Anchor;
+use tokio::task::spawn_blocking;
+
+impl Node {
+    /// Opens the spaces that the data folder observes.
+    pub(super) async fn open_observations(&self) -> Result<(), StartError> {
+        for (name, observer) in self.0.folder.observations()? {
+            let net = self.net().await.map_err(|e| StartError::Net(e.message))?;
+            let (folder, id) = self.0.folder.space(&name)?;
+            let (open, key) = self.observation(&name, id, folder, &observer, &net)?;
+            let opened = spawn_blocking(move || open.open()).await;
+            let opened = opened.map_err(|e| StartError::Net(e.to_string()))?;
+            let space = opened.map_err(|why| StartError::Space { name: name.clone(), why })?;
+            self.add_observed(space, key, &net).await;
+        }
+        Ok(())
+    }
+
+    /// Follows the space of a ticket, under its name there or another, without being its member.
+    pub async fn observe_space(
+        &self,
+        ticket: &str,
+        name: Option<&str>,
+    ) -> Result<Members, ErrorBody> {
+        let ticket =
+            Ticket::parse(ticket).map_err(|why| error("ticket", format!("the ticket: {why}")))?;
+        let name = name.unwrap_or(&ticket.name).to_owned();
+        check_name(&name)?;
+        let _only = self.0.importing.lock().await;
+        if let Some(known) = self.spaces().values().find(|space| space.id() == ticket.space) {
+            if !known.is_observed() {
+                let text = format!(
+                    "this node is a member of the space, as {}, and has all that an observer has",
+                    known.name()
+                );
+                return Err(error("exists", text));
+            }
+            let known = known.name().to_owned();
+            return self.members(Some(&known)).await;
+        }
+        self.refuse_if_there(&name)?;
+        let net = self.net().await?;
+        let followed = crate::net::follow(&net, &ticket, &self.name()).await;
+        let followed = followed.map_err(|e| error("join", e.to_string()))?;
+        let observer = ObserverFile {
+            key: hex(&followed.key),
+            index: followed.anchor.index,
+            voters: followed.anchor.voters.iter().map(|peer| hex(peer)).collect(),
+        };
+        let folder = self.0.folder.adopt_space(&name, ticket.space).map_err(|e| disk(&e))?;
+        self.0.folder.become_observer(&name, &observer).map_err(|e| disk(&e))?;
+        let (open, key) =
+            self.observation(&name, ticket.space, folder, &observer, &net).map_err(|e| disk(&e))?;
+        let space = open_blocking(open).await?;
+        self.add_observed(space.clone(), key, &net).await;
+        let mut applied = space.feed().follow();
+        let begun = applied.wait_for(|index| *index >= followed.anchor.index);
+        if tokio::time::timeout(JOIN_PATIENCE, begun).await.is_err() {
+            let generation = followed.generation;
+            tracing::warn!(
+                "the space {name} (generation {generation}) is observed, and its log comes slowly or not yet"
+            );
+        }
+        self.members(Some(&name)).await
+    }
+
+    fn observation(
+        &self,
+        name: &str,
+        id: [u8; 32],
+        folder: PathBuf,
+        observer: &ObserverFile,
+        net: &Arc<Net>,
+    ) -> Result<(OpenSpace, [u8; 32]), FolderError> {
+        let damaged =
+            || FolderError::Damaged(folder.join("observer.json"), "not as written".to_owned());
+        let key = fixed(&observer.key).ok_or_else(damaged)?;
+        let voter = |text: &String| Some(Bytes::from(unhex(text)?));
+        let voters = observer.voters.iter().map(voter).collect::<Option<BTreeSet<_>>>();
+        let anchor = Anchor { index: observer.index, voters: voters.ok_or_else(damaged)? };
+        let peer = net.me().to_bytes().into();
+        // Raft gives nobody this id.
+        let me = Me { member: 0, peer, key: [0; 32], generation: 0, contacts: BTreeMap::new() };
+        let open = OpenSpace {
+            name: name.to_owned(),
+            id,
+            min_free: self.0.min_free,
+            node: self.name(),
+            seed: random()?,
+            me,
+            observes: Some(anchor),
+            marking: Marking::default(),
+            links: Arc::clone(net) as Arc<dyn crate::space::Links>,
+            folder,
+        };
+        Ok((open, key))
+    }
+
+    async fn add_observed(&self, space: Space, key: [u8; 32], net: &Arc<Net>) {
+        net.add_observed(space.clone(), key).await;
+        let mut spaces = self.0.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        spaces.insert(space.name().to_owned(), space);
+    }
+}
+
+/// What a node is told that observes a space and wants to join it.
+pub(super) fn is_observer(space: &Space) -> ErrorBody {
+    let name = space.name();
+    let text = format!(
+        "this node observes the space, as {name}: `synod space leave {name}` first, then join it"
+    );
+    error("observer", text)
+}
+
+/// What is said of an observer that is taken for a member.
+pub(super) fn no_member(node: &str, space: &str) -> String {
+    format!(
+        "{node} only observes {space}, and is no member: on that node, `synod space leave {space}`, then \
+         `synod space join TICKET`"
+    )
+}
+
+/// The nodes that observe a space, as far as this node has heard.
+pub(super) fn observers(node: &str, space: &Space, net: &Net, index: u64) -> Vec<ObserverInfo> {
+    let text = |peer: &[u8]| {
+        synod_bridge::PeerId::from_bytes(peer).map_or_else(|_| hex(peer), |peer| peer.to_string())
+    };
+    let info = |(node, peer, theirs): (String, Vec<u8>, u64)| ObserverInfo {
+        node,
+        is_connected: net.is_connected(&peer),
+        peer: text(&peer),
+        is_here: false,
+        index: theirs,
+        lag: index.saturating_sub(theirs),
+        age_ms: None,
+        trouble: None,
+    };
+    let mut all: Vec<_> = net.observers_of(&space.id()).into_iter().map(info).collect();
+    if let Some(follows) = space.follows() {
+        all.push(ObserverInfo {
+            node: node.to_owned(),
+            peer: text(&net.me().to_bytes()),
+            is_here: true,
+            is_connected: true,
+            index,
+            lag: follows.lag,
+            age_ms: Some(u64::try_from(follows.age.as_millis()).unwrap_or(u64::MAX)),
+            trouble: follows.trouble,
+        });
+    }
+    all.sort_by(|a, b| a.node.cmp(&b.node));
+    all
+}
