@@ -19,6 +19,7 @@ mod hostile_peer;
 mod letters;
 mod life;
 mod members;
+mod observers;
 mod peers;
 mod programs;
 mod random;

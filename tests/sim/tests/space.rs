@@ -28,6 +28,8 @@ mod marking;
 mod node;
 #[path = "space/open.rs"]
 mod open;
+#[path = "space/watchers.rs"]
+mod watchers;
 #[path = "space/world.rs"]
 mod world;
 
@@ -74,6 +76,7 @@ fn a_space_keeps_its_promises_through_storms() {
         let _told = Seed(seed);
         let mut world = World::new(seed);
         world.is_aloud = is_alone();
+        world.watch(seed, 3);
         world.run();
         for (what, n) in world.checker.counts {
             *counts.entry(what).or_default() += n;
@@ -112,6 +115,7 @@ fn the_same_seed_gives_the_same_trace() {
         let trace = || {
             let mut world = World::new(seed);
             world.trace = Some(String::new());
+            world.watch(seed, 3);
             world.run();
             world.trace.unwrap()
         };

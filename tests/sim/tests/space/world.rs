@@ -8,6 +8,7 @@ use super::driving::Synced;
 use super::marking::MARK_EVERY;
 use super::node::{Effect, Ended, Me, OrderInput, Running};
 use super::open::from_log;
+use super::watchers::{Watched, Watchers};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -54,6 +55,7 @@ pub(crate) enum Event {
     Link(u64, u64),
     MakeRoom(u64),
     Restart(u64),
+    Watched(Watched),
 }
 
 pub(crate) enum What {
@@ -125,6 +127,7 @@ pub(crate) struct World {
     pub(crate) last_ticket: u64,
     /// Whether states are broken, and nothing else goes wrong.
     pub(crate) breaks: bool,
+    pub(crate) watchers: Watchers,
 }
 
 impl World {
@@ -151,6 +154,7 @@ impl World {
             about_members: Vec::new(),
             last_ticket: 0,
             breaks: false,
+            watchers: Watchers::new(seed, 0),
         };
         world.found();
         world
@@ -258,6 +262,7 @@ impl World {
             }
             Event::MakeRoom(m) => self.machines[&m].disk.set_budget(u64::MAX),
             Event::Restart(m) => self.start_node(m),
+            Event::Watched(what) => self.watched(what),
         }
     }
 
@@ -570,6 +575,7 @@ impl World {
         for c in 0..self.clients.len() {
             assert!(self.clients[c].is_done, "client {c} cannot write when all is well");
         }
+        self.check_watchers();
         self.checker.check_histories();
     }
 }

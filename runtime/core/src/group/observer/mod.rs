@@ -20,6 +20,7 @@ pub use wire::{
 use super::head::{Head, Place};
 use crate::apply::{Membership, Part};
 use crate::log::{Entry, Position};
+use crate::order::EntryKind;
 use crate::time::Time;
 use bytes::Bytes;
 use sources::Sources;
@@ -421,7 +422,8 @@ impl<F> Observer<F> {
         entries.drain(..usize::try_from(ours - before).unwrap_or(usize::MAX).min(entries.len()));
         let mut place = self.place;
         for entry in &entries {
-            if entry.index != place.at.index + 1 || entry.term < place.at.term {
+            let is_known = EntryKind::from_number(u64::from(entry.kind)).is_some();
+            if entry.index != place.at.index + 1 || entry.term < place.at.term || !is_known {
                 return Err("its entries do not follow one another".to_owned());
             }
             follow(&mut place.chain, entry);

@@ -285,7 +285,8 @@ fn liars_are_found_out_told_of_once_and_cost_nothing() {
     let head = space.piece(3, first + 3, first + 4);
     follower.hear(&head);
     follower.pass(30);
-    let lies: [fn(&mut Piece); 5] = [
+    let lies: [fn(&mut Piece); 6] = [
+        |p| p.entries[0].kind = 9,
         |p| p.entries[1].data = Batch { time: 9, ..Batch::default() }.encode(),
         |p| p.entries.swap(0, 1),
         |p| p.entries[2].term = 0,
