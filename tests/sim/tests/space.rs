@@ -63,6 +63,16 @@ const LEAST: &[(&str, u64)] = &[
     ("told of its removal", 20),
     ("doubled", 1_000),
     ("checkpoints", 500),
+    ("gossip heard", 10_000),
+    ("lies", 30),
+    ("liars found out", 50),
+    ("pieces written", 5_000),
+    ("watchers checked", 100),
+    ("watchers cut off", 20),
+    ("watchers started again", 10),
+    ("watchers' answers", 100),
+    ("watchers' questions", 1_000),
+    ("watchers' snapshots", 20),
 ];
 
 fn is_alone() -> bool {
