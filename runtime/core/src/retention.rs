@@ -3,6 +3,8 @@
 //! The past is told by a snapshot and the log behind it, so a log is cut at a snapshot, which then is the
 //! first thing that is known; the snapshots before it go with the commands that led to them. The
 //! newest two snapshots and the log behind them stay in any case: one of the two may turn out to be damaged.
+//! So do a snapshot of when this state was last known to be right, and the log behind it: should it turn
+//! out to be wrong, it is made again from those.
 //! A member that needs what was cut is sent a snapshot, an agent that has not handled it gets a gap.
 
 use std::fmt;
@@ -62,11 +64,13 @@ pub enum RetentionError {
 impl Retention {
     /// The snapshot before which nothing is kept any more: all commands behind it are, and those up to it
     /// are not. None if nothing may go. `now` is in microseconds since 1970 (UTC), snapshots come newest
-    /// first, and `bytes_behind` says how much of the log lies behind an entry.
+    /// first, `bytes_behind` says how much of the log lies behind an entry, and up to `agreed` most voters
+    /// have the same state.
     pub fn cut(
         self,
         now: u64,
         snapshots: &[Kept],
+        agreed: u64,
         bytes_behind: impl Fn(u64) -> u64,
     ) -> Option<Kept> {
         let is_enough = |kept: &&Kept| match self {
@@ -74,7 +78,8 @@ impl Retention {
             Self::Bytes(bytes) => bytes_behind(kept.raft_index) >= bytes,
             Self::Age(age) => now.saturating_sub(kept.time) >= micros(age),
         };
-        snapshots.iter().skip(KEPT_SNAPSHOTS - 1).find(is_enough).copied()
+        let is_right = |kept: &&Kept| kept.index <= agreed;
+        snapshots.iter().skip(KEPT_SNAPSHOTS - 1).filter(is_right).find(is_enough).copied()
     }
 
     /// After how many bytes of commands a snapshot is taken, if it is to be after `usual` otherwise.
@@ -158,8 +163,17 @@ mod tests {
 
     fn cut(retention: Retention, n: u64) -> Option<u64> {
         let last = 10 * n;
-        let kept = retention.cut(n * MINUTE, &snapshots(n), |raft| last - raft);
+        let kept = retention.cut(n * MINUTE, &snapshots(n), u64::MAX, |raft| last - raft);
         kept.map(|kept| kept.index)
+    }
+
+    #[test]
+    fn a_state_that_was_agreed_on_stays_with_the_log_behind_it() {
+        let cut = |agreed| Retention::Bytes(0).cut(0, &snapshots(9), agreed, |_| 1);
+        assert_eq!(cut(900).map(|kept| kept.index), Some(800), "the newest two stay");
+        assert_eq!(cut(799).map(|kept| kept.index), Some(700));
+        assert_eq!(cut(700).map(|kept| kept.index), Some(700));
+        assert_eq!(cut(99), None);
     }
 
     #[test]

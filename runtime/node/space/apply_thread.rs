@@ -2,6 +2,7 @@
 //! snapshots a little at a time between commands.
 
 mod rebuilding;
+mod wanting;
 
 use super::feed::Feed;
 use super::mailbox::{Receiver, Sender};
@@ -22,6 +23,7 @@ use synod_core::log;
 use synod_core::order::{Members, Position, SnapshotMeta};
 use synod_core::retention::Kept;
 use tokio::sync::oneshot;
+use wanting::Wanted;
 
 /// Bytes of commands after which a snapshot is taken without being asked for.
 pub(crate) const SNAPSHOT_BYTES: u64 = 32 << 20;
@@ -44,6 +46,8 @@ pub(super) enum ApplyInput {
     SnapshotOfRaft { at_least: u64 },
     /// A snapshot of a leader's is safe: it becomes the state.
     Install { file: PathBuf, at: Position, members: Members },
+    /// A state has come from another member, as this one's is wrong.
+    State { file: PathBuf, at: Position, members: Members },
     /// Somebody wants to know when the state contains everything up to this Raft index.
     Await { raft_index: u64, reached: SyncSender<()> },
     /// Somebody wants to know the space's index once the state contains everything up to this Raft
@@ -91,6 +95,8 @@ pub(super) struct ApplyThread {
     /// Bytes of commands since *order* was last woken.
     pub(super) untold_bytes: usize,
     pub(super) marking: Marking,
+    /// While this state is wrong and another is awaited.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl ApplyThread {
@@ -128,6 +134,9 @@ impl ApplyThread {
 
     /// The next input; none if the time went into the snapshot.
     fn next_input(&mut self) -> Option<ApplyInput> {
+        if self.wanted.is_some() {
+            return self.next_while_wanting();
+        }
         if self.writing.is_none() {
             return self.marking.next_input(&mut self.inputs).or_else(|| {
                 self.mark();
@@ -145,6 +154,7 @@ impl ApplyThread {
 
     /// Takes one input in; says whether it was the last.
     fn take(&mut self, input: ApplyInput) -> bool {
+        let Some(input) = self.hold(input) else { return false };
         match input {
             ApplyInput::Commit { index, term, data, members } => {
                 if !data.is_empty() {
@@ -171,6 +181,8 @@ impl ApplyThread {
                     self.begin_snapshot();
                 }
             }
+            // Nobody wants one any more.
+            ApplyInput::State { file, .. } => self.forget_state(&file),
             ApplyInput::Install { file, at, members } => self.install(&file, at, members),
             ApplyInput::Await { raft_index, reached } => self.awaited.push((raft_index, reached)),
             ApplyInput::Reach { raft_index, reached } if self.through.index >= raft_index => {
@@ -202,7 +214,7 @@ impl ApplyThread {
             // Every replica reads the same bytes alike: an entry that is no batch changes nothing.
             Err(e) => return tracing::error!("a log entry is not a batch of commands: {e}"),
         };
-        self.marking.begin_batch(&batch);
+        self.marking.begin_batch(&batch, &self.state);
         let mut changes = Vec::new();
         let mut ended = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
@@ -270,7 +282,7 @@ impl ApplyThread {
                 self.state = state;
                 (self.through, self.members, self.since_snapshot) = (at, members, 0);
                 self.snapshot_time = Some(self.state.time());
-                self.marking.begin_anew(self.state.membership().checkpoint());
+                self.begin_marking_anew();
                 self.feed.restart(self.state.index());
                 self.shared.set_membership(self.state.membership().clone());
                 self.told_membership = self.state.membership().changed_at();
@@ -293,6 +305,8 @@ impl ApplyThread {
     }
 
     fn begin_snapshot(&mut self) {
+        // One that is under way is given up for it.
+        self.writing = None;
         (self.since_snapshot, self.snapshot_time) = (0, Some(self.state.time()));
         let index = self.state.begin_snapshot();
         let order = self.order.clone();

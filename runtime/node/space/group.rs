@@ -63,10 +63,10 @@ impl Group {
         peer: &Bytes,
         space: [u8; 32],
         file: PathBuf,
-        message: Bytes,
+        frame: &Frame,
         done: Box<dyn FnOnce(bool) + Send>,
     ) {
-        let frame = Frame::Raft(message).encode(&self.token(peer));
+        let frame = frame.encode(&self.token(peer));
         self.links.offer(peer, space, Offer { file, frame, done });
     }
 

@@ -381,6 +381,7 @@ impl OpenSpace {
         let ids = (member, generation);
         let shared = Arc::new(Shared::new(disk.clone(), self.min_free, membership, ids));
         shared.set_retention(opened.retention);
+        shared.set_agreed(self.marking.agreed_by(&state));
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (to_order, order_inputs) = mailbox();
         let (to_apply, apply_inputs) = mailbox();
@@ -405,6 +406,7 @@ impl OpenSpace {
             told_membership,
             order_knows: told_membership,
             untold_bytes: 0,
+            wanted: None,
         };
         let handle = Handle {
             order: to_order.clone(),

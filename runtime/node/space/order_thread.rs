@@ -84,6 +84,12 @@ pub(super) enum OrderInput {
     Mark(Mark),
     /// The state above is not what most others have, and is made anew; or it has been.
     Rebuilding(bool),
+    /// The state above cannot be made again from this node's log: ask a member for one.
+    AskState {
+        member: u64,
+    },
+    /// A state is on its way to a member no longer.
+    StateSent,
     /// What became of a snapshot on its way to a member.
     SnapshotSent {
         to: u64,
@@ -148,6 +154,10 @@ pub(super) struct Waiting {
     arrived: Arrived<PathBuf>,
     /// The snapshots that are kept, newest first.
     kept: Vec<Kept>,
+    /// Whether the state above is being made again.
+    is_rebuilding: bool,
+    /// Whether a state is on its way to a member whose own was wrong: one at a time.
+    is_sending_state: bool,
     /// How far the state had come when it was last looked at.
     seen_applied: u64,
     /// The last Raft index that was handed to *apply*.
@@ -254,6 +264,7 @@ impl OrderThread {
                 return false;
             }
             OrderInput::Rebuilding(is_so) => {
+                self.waiting.is_rebuilding = is_so;
                 if is_so {
                     // It may be as wrong as the state was.
                     self.waiting.snapshot = None;
@@ -273,6 +284,16 @@ impl OrderThread {
                 self.waiting.reads.insert(ticket, reply);
                 Input::ReadIndex { ticket }
             }
+            OrderInput::AskState { member } => {
+                self.ask_for_state(member);
+                return false;
+            }
+            OrderInput::StateSent => {
+                self.waiting.is_sending_state = false;
+                return false;
+            }
+            // It was finished just when the state was found to be wrong.
+            OrderInput::SnapshotSaved { .. } if self.waiting.is_rebuilding => return false,
             OrderInput::SnapshotSaved { meta, file, kept } => {
                 let (snapshot, first_index) = (meta.clone(), self.log.first_index());
                 self.waiting.snapshot = Some((meta, file));

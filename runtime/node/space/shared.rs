@@ -78,6 +78,8 @@ pub(super) struct Shared {
     lost: watch::Sender<bool>,
     /// What was wrong with it, if it was.
     was_wrong: Mutex<Option<String>>,
+    /// The last index at which this state was what most voters had.
+    agreed: AtomicU64,
     /// How often it was made again.
     rebuilds: watch::Sender<u64>,
     /// Messages of peers that were not listened to.
@@ -122,6 +124,7 @@ impl Shared {
             standing: Mutex::default(),
             lost: watch::Sender::new(false),
             was_wrong: Mutex::default(),
+            agreed: AtomicU64::new(0),
             rebuilds: watch::Sender::new(0),
             refused: AtomicU64::new(0),
             inbox: AtomicUsize::new(0),
@@ -351,6 +354,16 @@ impl Shared {
 
     pub(super) fn follow_lost(&self) -> watch::Receiver<bool> {
         self.lost.subscribe()
+    }
+
+    /// The last index at which this state was what most voters had; the highest that there is, where
+    /// nobody could contradict it.
+    pub(super) fn agreed(&self) -> u64 {
+        self.agreed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_agreed(&self, index: u64) {
+        self.agreed.store(index, Ordering::Relaxed);
     }
 
     /// The state was made again.

@@ -4,8 +4,9 @@
 use crate::store::fs_disk::FsDisk;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use synod_core::apply::{Chain, Restore, RestoreError, State};
 use synod_core::cbor;
 use synod_core::group::Place;
@@ -68,6 +69,8 @@ pub(crate) struct Snapshots {
     disk: FsDisk,
     space: [u8; 32],
     newest: Arc<watch::Sender<Option<Arc<Saved>>>>,
+    /// The thread that writes one, or has.
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// A snapshot that is being written.
@@ -100,7 +103,7 @@ impl Snapshots {
         // An engine's fence knows of folders that are there when it is put up.
         folders().into_iter().try_for_each(|folder| disk.create_dir(folder))?;
         let newest = Arc::new(watch::Sender::new(None));
-        let snapshots = Self { disk, space, newest };
+        let snapshots = Self { disk, space, newest, writer: Arc::default() };
         // A name that a kill has left between the rename and the folder's sync could still vanish.
         snapshots.disk.sync_dir(folder())?;
         let mut found = None;
@@ -211,7 +214,8 @@ impl Snapshots {
 
     /// Those in a folder that nobody may write to.
     pub(crate) fn read_only(disk: FsDisk, space: [u8; 32]) -> Self {
-        Self { disk, space, newest: Arc::new(watch::Sender::new(None)) }
+        let newest = Arc::new(watch::Sender::new(None));
+        Self { disk, space, newest, writer: Arc::default() }
     }
 
     /// The newest state whose place is wanted, if any is kept.
@@ -250,6 +254,15 @@ impl Snapshots {
         Ok(None)
     }
 
+    /// Waits until nothing is written any more: what was given up is gone, what was finished is there.
+    /// Whoever waits has given up or finished what it wrote.
+    pub(super) fn settle(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("a thread that wrote a snapshot had panicked");
+        }
+    }
+
     /// Removes the snapshots of states behind an index.
     pub(super) fn remove_behind(&self, index: u64) -> Result<(), SnapshotError> {
         let mut newest = None;
@@ -273,13 +286,15 @@ impl Snapshots {
         (at, members): (order::Position, &Members),
         saved: impl FnOnce(PathBuf, Vec<Kept>) + Send + 'static,
     ) -> Result<Writing, SnapshotError> {
+        // Two of the same index would write to one file.
+        self.settle();
         let at = Position { term: at.term, index: at.index };
         let members = encode_members(members);
         let meta = Meta { space: self.space, index, chain, at, members };
         let writer = Writer::create(&self.disk, folder(), &meta)?;
         let (items, queue) = mpsc::sync_channel(QUEUE);
         let (all, disk) = (self.clone(), self.disk.clone());
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("snapshot".to_owned())
             .spawn(move || match write(writer, &queue, &disk) {
                 Ok(Some(path)) => {
@@ -295,6 +310,7 @@ impl Snapshots {
                 Err(e) => tracing::warn!("the snapshot of index {index} was given up: {e}"),
             })
             .map_err(SnapshotError::Thread)?;
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         Ok(Writing { index, items, waiting: None })
     }
 
@@ -335,6 +351,19 @@ impl Snapshots {
         let saved = Saved { index: state.index(), path: file.to_path_buf() };
         self.newest.send_replace(Some(Arc::new(saved)));
         Ok(state)
+    }
+
+    /// The state in a snapshot that another member has sent, and where it stands; it is none of this
+    /// node's yet.
+    pub(super) fn look_into(&self, file: &Path) -> Result<(State, order::Position), SnapshotError> {
+        let relative = file.strip_prefix(self.disk.root()).unwrap_or(file);
+        self.load(relative).map(|(state, at, _)| (state, at))
+    }
+
+    /// Removes one that is wrong.
+    pub(super) fn remove(&self, file: &Path) -> Result<(), SnapshotError> {
+        let relative = file.strip_prefix(self.disk.root()).unwrap_or(file);
+        Ok(self.disk.remove(relative)?)
     }
 
     fn load(

@@ -8,7 +8,7 @@
 
 use crate::apply::{Membership, Part};
 use crate::cbor::Writer;
-use crate::command::{Checkpoint, Signature};
+use crate::command::{Batch, Checkpoint, Command, Signature};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,6 +64,17 @@ impl Marks {
         if self.marks.len() > MAX_MARKS {
             self.marks.pop_front();
         }
+    }
+
+    /// Whether a batch that is about to be applied to a state of this index is a checkpoint of just that
+    /// index, and no mark was taken there: who came to it late, or a moment after the voters have marked it,
+    /// takes one now.
+    pub fn wants(&self, index: u64, batch: &Batch) -> bool {
+        let [command] = &batch.commands[..] else { return false };
+        if !Checkpoint::is_likely(command) || self.marks.iter().any(|mark| mark.index == index) {
+            return false;
+        }
+        matches!(Command::decode(command), Ok(Command::Checkpoint(made)) if made.mark.index == index)
     }
 
     /// Forgets all of them: the state has been made anew.
@@ -171,7 +182,7 @@ impl Collector {
 mod tests {
     use super::*;
     use crate::apply::State;
-    use crate::command::{Admit, Command, Configure, IssueTicket};
+    use crate::command::{Admit, Configure, IssueTicket};
 
     /// Of a space with this many voters, ids from 1.
     fn state(voters: u64) -> State {
@@ -266,6 +277,30 @@ mod tests {
         assert_eq!(marks.judge(&checkpoint(mark(1, 1))), Verdict::Unknown);
         assert_eq!(marks.judge(&checkpoint(mark(99, 1))), Verdict::Agrees);
         assert_eq!(marks.judge(&checkpoint(mark(99, 2))), Verdict::Differs);
+    }
+
+    #[test]
+    fn who_has_not_marked_what_is_agreed_on_does_when_it_hears_of_it() {
+        let mut marks = Marks::default();
+        let of = |index| {
+            Command::Checkpoint(Checkpoint {
+                generation: 0,
+                mark: mark(index, 1),
+                signatures: Vec::new(),
+            })
+        };
+        let batch = |commands: &[Command]| Batch {
+            time: 0,
+            tags: Vec::new(),
+            commands: commands.iter().map(Command::encode).collect(),
+        };
+        assert!(marks.wants(9, &batch(&[of(9)])));
+        assert!(!marks.wants(10, &batch(&[of(9)])), "its state has gone on");
+        assert!(!marks.wants(9, &batch(&[])) && !marks.wants(9, &batch(&[of(8), of(9)])));
+        let release = Command::Release { agent: "a".to_owned(), epoch: 9 };
+        assert!(!marks.wants(9, &batch(&[release])));
+        marks.keep(mark(9, 2));
+        assert!(!marks.wants(9, &batch(&[of(9)])), "it has one");
     }
 
     #[test]

@@ -11,6 +11,9 @@
 //!   removed   = [2, token, 5, member, index]                      that member is one no longer
 //!   recovered = [2, token, 6, generation]                         the space went on without the receiver
 //!   mark      = [2, token, 7, index, chain, digest, bstr]         a voter's state, and its signature
+//!   want      = [2, token, 8, first]                              send a state from which the log goes
+//!                                                                 on with this entry, or a later one
+//!   state     = [2, token, 9]                                     the file before this is one
 //! ```
 //! A frame may come late, twice or never, but only to the start of the node that it was sent to, for a
 //! connection is of two processes.
@@ -42,6 +45,8 @@ const ANSWER: u64 = 4;
 const REMOVED: u64 = 5;
 const RECOVERED: u64 = 6;
 const MARK: u64 = 7;
+const WANT_STATE: u64 = 8;
+const STATE: u64 = 9;
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,13 @@ pub enum Frame {
         /// The voter's signature over [`statement`](super::statement).
         signature: Bytes,
     },
+    /// The sender's state is wrong, and its own log does not lead to another.
+    WantState {
+        /// The first entry that its log has: a snapshot of all before that will do, or a later one.
+        first: u64,
+    },
+    /// Such a snapshot has come before this, as a file.
+    State,
 }
 
 /// Why commands were not put into the log.
@@ -155,7 +167,9 @@ impl Frame {
             | Self::Answer { .. }
             | Self::Removed { .. }
             | Self::Recovered { .. }
-            | Self::Mark { .. } => 0,
+            | Self::Mark { .. }
+            | Self::WantState { .. }
+            | Self::State => 0,
         };
         let mut w = Writer::onto(Vec::with_capacity(size + 64));
         let mut head = |len: usize, kind: u64| {
@@ -210,6 +224,11 @@ impl Frame {
                 head(4, MARK);
                 w.uint(mark.index).bytes(&mark.chain).bytes(&mark.digest).bytes(signature);
             }
+            Self::WantState { first } => {
+                head(1, WANT_STATE);
+                w.uint(*first);
+            }
+            Self::State => head(0, STATE),
         }
         w.into_vec().into()
     }
@@ -239,7 +258,8 @@ impl Frame {
         let _token: [u8; 16] = r.fixed()?;
         let kind = r.uint()?;
         let items = match kind {
-            RAFT | RECOVERED => 4,
+            STATE => 3,
+            RAFT | RECOVERED | WANT_STATE => 4,
             REMOVED => 5,
             ANSWER => 6,
             PROPOSE | ASK | MARK => 7,
@@ -300,6 +320,8 @@ impl Frame {
                 Self::Mark { mark, signature }
             }
             RECOVERED => Self::Recovered { generation: r.uint()? },
+            WANT_STATE => Self::WantState { first: r.uint()? },
+            STATE => Self::State,
             _ => {
                 let (boot, number) = (r.uint()?, r.uint()?);
                 let why = if r.null() { None } else { Some(read_why(&mut r)?) };
@@ -365,6 +387,8 @@ mod tests {
                 .prop_map(|((boot, number), why)| Frame::Answer { boot, number, why }),
             any::<(u64, u64)>().prop_map(|(member, at)| Frame::Removed { member, at }),
             any::<u64>().prop_map(|generation| Frame::Recovered { generation }),
+            any::<u64>().prop_map(|first| Frame::WantState { first }),
+            Just(Frame::State),
             (any::<(u64, [u8; 32], [u8; 32])>(), vec(any::<u8>(), 0..9)).prop_map(
                 |((index, chain, digest), signature)| {
                     let mark = Mark { index, chain, digest };
@@ -417,6 +441,8 @@ mod tests {
             (Frame::Answer { boot: 9, number: 5, why: None }, format!("860250{token}040905f6")),
             (Frame::Removed { member: 4, at: 6 }, format!("850250{token}050406")),
             (Frame::Recovered { generation: 3 }, format!("840250{token}0603")),
+            (Frame::WantState { first: 5 }, format!("840250{token}0805")),
+            (Frame::State, format!("830250{token}09")),
             (
                 Frame::Mark {
                     mark: Mark { index: 9, chain: [1; 32], digest: [2; 32] },

@@ -1,7 +1,6 @@
 //! Marks of the state, and what is done where it is not what most voters have: it is made again, from a
 //! snapshot of before they last agreed and from the log.
 
-use super::super::log_writer::fatal;
 use super::super::mailbox::Receiver;
 use super::super::order_thread::OrderInput;
 use super::{ApplyInput, ApplyThread};
@@ -58,6 +57,14 @@ impl Marking {
         self.agreed = self.seen;
     }
 
+    /// Up to where a state that is opened is right, as far as is known.
+    pub(crate) fn agreed_by(&self, state: &State) -> u64 {
+        match self.every {
+            0 => u64::MAX,
+            _ => state.membership().checkpoint().map_or(0, |checkpoint| checkpoint.mark.index),
+        }
+    }
+
     /// As a space that is opened begins.
     pub(crate) fn begin(mut self, state: &State) -> Self {
         self.begin_anew(state.membership().checkpoint());
@@ -70,7 +77,10 @@ impl Marking {
     }
 
     /// A batch begins to be applied: what it does is to be marked some time.
-    pub(super) fn begin_batch(&mut self, batch: &Batch) {
+    pub(super) fn begin_batch(&mut self, batch: &Batch, state: &State) {
+        if self.every > 0 && self.marks.wants(state.index(), batch) {
+            self.marks.keep(mark_of(state));
+        }
         let is_checkpoint = |command: &Bytes| Checkpoint::is_likely(command);
         if self.every > 0 && !batch.commands.iter().all(is_checkpoint) {
             self.unmarked = Some(Instant::now());
@@ -111,7 +121,12 @@ impl ApplyThread {
         }
         self.marking.seen = index;
         match self.marking.marks.judge(checkpoint) {
-            Verdict::Agrees => self.marking.agreed = index,
+            Verdict::Agrees => {
+                self.marking.agreed = index;
+                self.shared.set_agreed(index);
+                // What was kept for that need not be any more.
+                drop(self.order.send(OrderInput::Tend));
+            }
             Verdict::Unknown => {}
             Verdict::Differs => {
                 let checkpoint = checkpoint.clone();
@@ -132,27 +147,38 @@ impl ApplyThread {
         drop(self.order.send(OrderInput::Rebuilding(true)));
         self.writing = None;
         self.state.abandon_snapshot();
+        // One that was finished is as wrong, and is removed with the others.
+        self.snapshots.settle();
         let started = Instant::now();
         match self.made_again(checkpoint) {
-            Ok(state) => self.state = state,
-            Err(_) if self.shared.is_closing() => return,
-            // Whatever is done with this state is wrong, and there is no other.
-            Err(e) => fatal(&format!(
-                "{why}, and it cannot be made again ({e}): leave the space and join it again"
-            )),
+            Ok(state) => {
+                self.state = state;
+                self.end_rebuilding(why, index, started);
+            }
+            Err(_) if self.shared.is_closing() => {}
+            Err(e) => self.want_state(checkpoint.clone(), (why, e), started),
         }
-        self.since_snapshot = 0;
+    }
+
+    /// As the state of a member that has only now come to it, as far as agreements go.
+    pub(super) fn begin_marking_anew(&mut self) {
         self.marking.begin_anew(self.state.membership().checkpoint());
+        self.shared.set_agreed(self.marking.agreed_by(&self.state));
+    }
+
+    /// The state is right again: serves as before.
+    pub(super) fn end_rebuilding(&mut self, why: String, index: u64, started: Instant) {
+        self.since_snapshot = 0;
+        self.begin_marking_anew();
         self.feed.restart(self.state.index());
         self.told_membership = self.state.membership().changed_at();
         self.shared.set_membership(self.state.membership().clone());
         self.begin_snapshot();
         let took = started.elapsed().as_millis();
         tracing::error!(
-            "the state was made again in {took} ms, and agrees with the voters at index {index}"
+            "the state was made again in {took} ms, for what the voters have at index {index}"
         );
-        self.shared
-            .rebuilt(format!("{why}; it was made again from the log: look after this machine"));
+        self.shared.rebuilt(format!("{why}; it was made again: look after this machine"));
         drop(self.order.send(OrderInput::Rebuilding(false)));
     }
 
@@ -160,9 +186,7 @@ impl ApplyThread {
     fn made_again(&self, checkpoint: &Checkpoint) -> Result<State, String> {
         // What was written since this state was last right may be as wrong as it is.
         self.snapshots.remove_behind(self.marking.agreed).map_err(|e| e.to_string())?;
-        let (sender, reader) = oneshot::channel();
-        drop(self.order.send(OrderInput::Reader(sender)));
-        let reader = reader.blocking_recv().map_err(|_| "the space is being closed")?;
+        let reader = self.reader()?;
         let mut below = u64::MAX;
         loop {
             let loaded = self.snapshots.load_before(|place| place.index < below);
@@ -172,7 +196,7 @@ impl ApplyThread {
                 None => (State::new(self.space), Position::default()),
             };
             below = state.index();
-            match replay(state, at, &reader, self.through, checkpoint)? {
+            match replay(state, at, &reader, self.through, checkpoint, false)? {
                 Some(state) => return Ok(state),
                 None if below == 0 => {}
                 None => {
@@ -184,20 +208,31 @@ impl ApplyThread {
     }
 }
 
+impl ApplyThread {
+    /// A reader of the log.
+    pub(super) fn reader(&self) -> Result<Reader<FsDisk>, String> {
+        let (sender, reader) = oneshot::channel();
+        drop(self.order.send(OrderInput::Reader(sender)));
+        reader.blocking_recv().map_err(|_| "the space is being closed".to_owned())
+    }
+}
+
 fn mark_of(state: &State) -> Mark {
     Mark { index: state.index(), chain: state.chain(), digest: state.digest() }
 }
 
-/// Goes on from a state with the log; none if it does not come by what the voters agree on.
-fn replay(
+/// Goes on from a state with the log; none if it does not come by what the voters agree on, unless it is
+/// taken to be right.
+pub(super) fn replay(
     mut state: State,
     at: Position,
     reader: &Reader<FsDisk>,
     through: Position,
     checkpoint: &Checkpoint,
+    is_right: bool,
 ) -> Result<Option<State>, String> {
     let wanted = &checkpoint.mark;
-    let mut is_right = state.index() == wanted.index && mark_of(&state) == *wanted;
+    let mut is_right = is_right || state.index() == wanted.index && mark_of(&state) == *wanted;
     let entries = reader.entries(at.index + 1, through.index + 1).map_err(|e| e.to_string())?;
     for entry in entries {
         let entry = entry.map_err(|e| e.to_string())?;

@@ -2,6 +2,7 @@
 
 use super::{OrderInput, OrderThread};
 use crate::space::apply_thread::ApplyInput;
+use crate::space::links::Lane;
 use crate::space::serving::Unserved;
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -42,7 +43,47 @@ impl OrderThread {
                 }
                 None
             }
+            Frame::WantState { first } => {
+                match self.shared.membership().of_peer(peer) {
+                    Some(_) => self.send_state(peer, first),
+                    None => self.shared.refused(),
+                }
+                None
+            }
+            // It means something behind a file, and not alone.
+            Frame::State => {
+                self.shared.refused();
+                None
+            }
             frame => Some(frame),
+        }
+    }
+
+    /// Asks a member for a state in place of this node's, which is wrong.
+    pub(super) fn ask_for_state(&mut self, member: u64) {
+        if let Some(peer) = self.coordinator.peer_of(&self.shared.membership(), member) {
+            let first = self.log.first_index();
+            self.group.send(&peer, Lane::Normal, &Frame::WantState { first });
+        }
+    }
+
+    /// Sends a member whose state is wrong the newest snapshot here, if its log goes on behind that. If
+    /// there is none, one is taken: it asks again.
+    fn send_state(&mut self, peer: &Bytes, first: u64) {
+        if self.waiting.is_rebuilding || self.waiting.is_sending_state {
+            return;
+        }
+        match &self.waiting.snapshot {
+            Some((meta, file)) if meta.position.index + 1 >= first => {
+                self.waiting.is_sending_state = true;
+                let sender = self.to_self.clone();
+                let done = Box::new(move |_| drop(sender.send(OrderInput::StateSent)));
+                self.group.offer(peer, self.id, file.clone(), &Frame::State, done);
+            }
+            _ => {
+                let at_least = first.saturating_sub(1);
+                drop(self.apply.send(ApplyInput::SnapshotOfRaft { at_least }));
+            }
         }
     }
 
@@ -54,9 +95,16 @@ impl OrderThread {
         meta: SnapshotMeta,
         frame: &Bytes,
     ) {
-        if let Ok(frame @ Frame::Raft(_)) = Frame::decode(frame) {
-            self.waiting.arrived.push(meta, file);
-            self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
+        match Frame::decode(frame) {
+            Ok(frame @ Frame::Raft(_)) => {
+                self.waiting.arrived.push(meta, file);
+                self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
+            }
+            Ok(Frame::State) => {
+                let SnapshotMeta { position: at, members } = meta;
+                drop(self.apply.send(ApplyInput::State { file, at, members }));
+            }
+            _ => self.shared.refused(),
         }
     }
 
@@ -86,7 +134,9 @@ impl OrderThread {
         let sender = self.to_self.clone();
         let done = Box::new(move |ok| drop(sender.send(OrderInput::SnapshotSent { to, ok })));
         match self.coordinator.peer_of(&self.shared.membership(), to) {
-            Some(peer) => self.group.offer(&peer, self.id, file.clone(), message, done),
+            Some(peer) => {
+                self.group.offer(&peer, self.id, file.clone(), &Frame::Raft(message), done);
+            }
             None => done(false),
         }
     }

@@ -35,7 +35,8 @@ impl OrderThread {
         let is_own = |kept: &&Kept| kept.raft_index <= newest.position.index;
         let kept: Vec<Kept> = self.waiting.kept.iter().filter(is_own).copied().collect();
         let log = &self.log;
-        let cut = self.shared.retention().cut(micros(), &kept, |index| log.bytes_behind(index));
+        let (now, agreed) = (micros(), self.shared.agreed());
+        let cut = self.shared.retention().cut(now, &kept, agreed, |index| log.bytes_behind(index));
         let Some(cut) = cut else { return };
         // The snapshots first: one without the log behind it would be the past of nothing.
         if kept.last().is_some_and(|oldest| oldest.index < cut.index) {

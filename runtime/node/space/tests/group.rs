@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Net {
     spaces: RwLock<BTreeMap<Bytes, SpaceOf>>,
     cut: Mutex<BTreeSet<(Bytes, Bytes)>>,
+    /// Who has sent whom a snapshot.
+    offered: Mutex<Vec<(Bytes, Bytes)>>,
 }
 
 struct SpaceOf(Space);
@@ -57,8 +59,22 @@ impl Links for From {
         signature == [peer, blake3::hash(message).as_bytes()].concat()
     }
 
-    fn offer(&self, _peer: &[u8], _space: [u8; 32], offer: Offer) {
-        (offer.done)(false);
+    fn offer(&self, peer: &[u8], _space: [u8; 32], offer: Offer) {
+        let to = Bytes::copy_from_slice(peer);
+        let spaces = self.net.spaces.read().unwrap();
+        let Some(space) = spaces.get(&to).map(|space| space.0.clone()) else {
+            return (offer.done)(false);
+        };
+        let (net, me) = (Arc::clone(&self.net), self.me.clone());
+        std::thread::spawn(move || {
+            let file = std::fs::read(&offer.file).unwrap();
+            let mut received = ReceivedSnapshot::begin(&space, file.len() as u64).unwrap();
+            received.write(&file).unwrap();
+            let (file, meta) = received.finish().unwrap();
+            space.receive_snapshot(me.clone(), file, meta, offer.frame);
+            net.offered.lock().unwrap().push((me, to));
+            (offer.done)(true);
+        });
     }
 }
 
@@ -66,6 +82,7 @@ struct Cluster {
     net: Arc<Net>,
     folders: BTreeMap<&'static str, TempDir>,
     boots: u8,
+    marking: Marking,
 }
 
 fn peer(name: &str) -> Bytes {
@@ -74,7 +91,8 @@ fn peer(name: &str) -> Bytes {
 
 impl Cluster {
     fn new() -> Self {
-        Self { net: Arc::default(), folders: BTreeMap::new(), boots: 0 }
+        let marking = Marking::each(50, IDLE);
+        Self { net: Arc::default(), folders: BTreeMap::new(), boots: 0, marking }
     }
 
     fn start(&mut self, name: &'static str, member: u64, contacts: &[(u64, &str)]) -> Space {
@@ -90,7 +108,7 @@ impl Cluster {
             seed: [self.boots; 16],
             me: Me { member, peer: peer(name), key: KEY, generation: 0, contacts },
             observes: None,
-            marking: Marking::each(50, IDLE),
+            marking: self.marking.clone(),
             links: Arc::new(From { net: Arc::clone(&self.net), me: peer(name) }),
         };
         let space = tokio::task::block_in_place(|| open.open()).unwrap();
@@ -135,7 +153,10 @@ impl Cluster {
     }
 
     async fn three() -> (Self, [Space; 3]) {
-        let mut cluster = Self::new();
+        Self::three_of(Self::new()).await
+    }
+
+    async fn three_of(mut cluster: Self) -> (Self, [Space; 3]) {
         let a = cluster.found().await;
         let b = cluster.join(&a, "b").await;
         let c = cluster.join(&a, "c").await;
@@ -381,4 +402,106 @@ async fn a_leader_that_is_wrong_leads_no_longer_and_is_made_right() {
     assert!(!has_module(&again).await);
     write(&again, 4, 5).await;
     agree(&[&again, other]).await;
+}
+
+/// Has a node take a snapshot of the state that it has now.
+async fn snapshot(space: &Space) {
+    let index = space.look(|state| state.index()).await.unwrap();
+    space.inner.apply.send(ApplyInput::Snapshot { at_least: index }).unwrap();
+    let mut newest = space.inner.snapshots.follow();
+    let is_there = |saved: &Option<Arc<snapshots::Saved>>| {
+        saved.as_ref().is_some_and(|saved| saved.index >= index)
+    };
+    tokio::time::timeout(PATIENCE, newest.wait_for(is_there)).await.unwrap().unwrap();
+}
+
+/// The first entry of a node's log.
+async fn first_entry(space: &Space) -> u64 {
+    let (sender, reader) = oneshot::channel();
+    space.inner.order.send(OrderInput::Reader(sender)).unwrap();
+    reader.await.unwrap().first_index()
+}
+
+/// Writes, and takes snapshots, until as little is kept as may be.
+async fn forget_the_past(spaces: &[&Space]) {
+    for space in spaces {
+        let retained = (*space).clone();
+        let retain = move || retained.retain(Retention::Bytes(0));
+        tokio::task::spawn_blocking(retain).await.unwrap().unwrap();
+    }
+    for nonce in 100..104 {
+        write(spaces[0], nonce, 20).await;
+        let last = spaces[0].feed().applied();
+        for space in spaces {
+            until("all to be agreed on", || agreed(space).0 >= last).await;
+            snapshot(space).await;
+        }
+    }
+    for space in spaces {
+        let end = Instant::now() + PATIENCE;
+        while first_entry(space).await <= 1 {
+            assert!(Instant::now() < end, "nothing is cut off the log");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_state_is_made_again_from_outlives_what_is_to_be_forgotten() {
+    let (_cluster, [a, b, c]) = Cluster::three().await;
+    forget_the_past(&[&a, &b, &c]).await;
+    break_state(&b);
+    // However many are taken of the wrong state.
+    for nonce in 1..4 {
+        write(&c, nonce, 5).await;
+        snapshot(&b).await;
+    }
+    until("it to be found", || b.was_wrong().is_some()).await;
+    assert!(!has_module(&b).await);
+    agree(&[&a, &b, &c]).await;
+    assert!(b.inner.shared.agreed() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_the_own_log_does_not_lead_to_is_had_from_who_has_signed_it() {
+    let (cluster, [a, b, c]) = Cluster::three().await;
+    forget_the_past(&[&a, &b, &c]).await;
+    break_state(&b);
+    let folder = cluster.folders["b"].path().join("snapshots");
+    for file in std::fs::read_dir(&folder).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    write(&c, 1, 60).await;
+    until("it to be made right", || b.was_wrong().is_some()).await;
+    assert!(!has_module(&b).await);
+    let sent = cluster.net.offered.lock().unwrap().clone();
+    assert!(sent.iter().any(|(from, to)| *to == peer("b") && *from != peer("b")), "{sent:?}");
+    write(&b, 2, 5).await;
+    agree(&[&a, &b, &c]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_state_that_was_sent_on_is_found_and_had_from_others() {
+    // Nothing is marked while the wrong one spreads.
+    let mut cluster = Cluster::new();
+    cluster.marking = Marking::each(10_000, Duration::from_secs(3));
+    let (mut cluster, spaces) = Cluster::three_of(cluster).await;
+    forget_the_past(&spaces.each_ref()).await;
+    let wrong = spaces.iter().find(|space| space.leader().role == "leader").unwrap();
+    break_state(wrong);
+    write(wrong, 1, 5).await;
+    snapshot(wrong).await;
+    let fourth = cluster.join(wrong, "d").await;
+    let until_there = Instant::now() + PATIENCE;
+    while !has_module(&fourth).await {
+        assert!(Instant::now() < until_there, "the wrong state did not spread");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(fourth.was_wrong().is_none() && wrong.was_wrong().is_none());
+    until("the first to be found", || wrong.was_wrong().is_some()).await;
+    until("the other to be found", || fourth.was_wrong().is_some()).await;
+    assert!(!has_module(&fourth).await && !has_module(wrong).await);
+    write(&fourth, 2, 5).await;
+    let all: Vec<&Space> = spaces.iter().chain([&fourth]).collect();
+    agree(&all).await;
 }

@@ -99,6 +99,7 @@ impl Running {
             Ok(batch) => batch,
             Err(e) => return self.effects.push(Effect::Note("no batch", e.to_string())),
         };
+        self.mark_for_checkpoint(&batch);
         let (first, mut commands) = (self.apply.state.index() + 1, Vec::new());
         for command in &batch.commands {
             let applied = self.apply.state.apply(batch.time, command);

@@ -104,10 +104,9 @@ impl Running {
             Err(e) => return self.effects.push(note("not retained", &e)),
         };
         let kept: Vec<Kept> = kept.into_iter().filter(|kept| kept.raft_index <= newest).collect();
-        let log = &self.log;
-        let Some(cut) = self.retention.cut(0, &kept, |index| log.bytes_behind(index)) else {
-            return;
-        };
+        let (log, agreed) = (&self.log, self.marking.agreed);
+        let cut = self.retention.cut(0, &kept, agreed, |index| log.bytes_behind(index));
+        let Some(cut) = cut else { return };
         if let Err(e) = remove_before(&self.disk, cut.index) {
             return self.effects.push(note("not retained", &e));
         }

@@ -118,8 +118,7 @@ impl World {
     pub(crate) fn start_node(&mut self, m: u64) {
         self.boots += 1;
         let (boot, now) = (self.boots, self.now);
-        // Who is to be made right needs the log from before it went wrong.
-        let retention = match self.breaks || self.rng.one_in(4) {
+        let retention = match self.rng.one_in(4) {
             true => Retention::Everything,
             false => Retention::Bytes(self.rng.below(6_000)),
         };

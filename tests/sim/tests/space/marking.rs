@@ -56,6 +56,12 @@ impl Running {
         self.inputs.push_back(OrderInput::Mark(mark));
     }
 
+    pub(crate) fn mark_for_checkpoint(&mut self, batch: &Batch) {
+        if self.marking.marks.wants(self.apply.state.index(), batch) {
+            self.marking.marks.keep(mark_of(&self.apply.state));
+        }
+    }
+
     pub(crate) fn take_own_mark(&mut self, mark: Mark) {
         if self.order.members().is_voter(self.me.member) {
             self.marking.marked = Some((mark, sign(&self.me.peer, &mark)));

@@ -17,7 +17,6 @@ use synod_core::apply::Part;
 use synod_core::log::Reader;
 use synod_core::log::disk::Disk as _;
 use synod_core::order::Role;
-use synod_core::retention::Retention;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
 use synod_sim::rng::Rng;
@@ -164,9 +163,6 @@ impl World {
     pub(crate) fn breaking(seed: u64) -> Self {
         let mut world = Self::new(seed);
         world.breaks = true;
-        for machine in world.machines.values_mut() {
-            machine.run.iter_mut().for_each(|run| run.retention = Retention::Everything);
-        }
         world
     }
 

@@ -351,7 +351,10 @@ impl<T, A> Coordinator<T, A> {
             | Frame::Removed { .. }
             | Frame::Raft(_) => {}
             // The shell's, which has the keys.
-            Frame::Recovered { .. } | Frame::Mark { .. } => {}
+            Frame::Recovered { .. }
+            | Frame::Mark { .. }
+            | Frame::WantState { .. }
+            | Frame::State => {}
         }
     }
 
@@ -394,7 +397,9 @@ impl<T, A> Coordinator<T, A> {
             | Frame::Answer { .. }
             | Frame::Removed { .. }
             | Frame::Recovered { .. }
-            | Frame::Mark { .. } => {}
+            | Frame::Mark { .. }
+            | Frame::WantState { .. }
+            | Frame::State => {}
         }
     }
 
