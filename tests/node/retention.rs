@@ -55,9 +55,12 @@ fn a_member_that_needs_what_was_let_go_catches_up_by_a_snapshot() {
     let leader = group.leader();
     note(group.places[leader].node(), 1..=MANY);
     for place in group.running() {
-        wait_for("the log to be cut", || first(place.node(), SPACE) > seen + 1);
-        let bytes = space(place.node(), SPACE)["log_bytes"].as_u64().unwrap();
-        assert!(bytes < MANY * LARGE as u64 / 2, "{bytes} bytes are left");
+        // No further than to where the two agree on what it leads to, which they do once it is quiet.
+        wait_for("the log to be cut", || {
+            let bytes = space(place.node(), SPACE)["log_bytes"].as_u64().unwrap();
+            bytes < MANY * LARGE as u64 / 2
+        });
+        assert!(first(place.node(), SPACE) > seen + 1);
     }
     group.places[away].start();
     group.wait_voters(3);
