@@ -239,3 +239,87 @@ fn told(error: impl std::error::Error + Send + Sync + 'static) -> (io::ErrorKind
     }
     (kind, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
+    use libp2p::futures::{AsyncReadExt as _, AsyncWriteExt as _};
+    use libp2p::{tcp, yamux};
+
+    type Stream = <yamux::Muxer<tcp::tokio::TcpStream> as StreamMuxer>::Substream;
+    type End = Driven<Stream>;
+
+    /// Both ends of a connection: who dialed, and who listened.
+    async fn ends() -> (End, End) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (dialed, came) =
+            tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+        let (dialed, came) =
+            (tcp::tokio::TcpStream(dialed.unwrap()), tcp::tokio::TcpStream(came.unwrap().0));
+        let config = yamux::Config::default;
+        let dialed = config().upgrade_outbound(dialed, "").await.unwrap();
+        let came = config().upgrade_inbound(came, "").await.unwrap();
+        (Driven::start(dialed), Driven::start(came))
+    }
+
+    async fn opened(end: &mut End) -> io::Result<Stream> {
+        poll_fn(|cx| Pin::new(&mut *end).poll_outbound(cx)).await
+    }
+
+    async fn begun(end: &mut End) -> io::Result<Stream> {
+        poll_fn(|cx| Pin::new(&mut *end).poll_inbound(cx)).await
+    }
+
+    #[tokio::test]
+    async fn more_streams_than_may_wait_come_all_the_same() {
+        let (mut dialed, mut came) = ends().await;
+        let count = u8::try_from(2 * MAX_BEGUN).unwrap();
+        let mut kept = Vec::new();
+        for n in 0..count {
+            let mut stream = opened(&mut dialed).await.unwrap();
+            stream.write_all(&[n]).await.unwrap();
+            stream.flush().await.unwrap();
+            kept.push(stream);
+        }
+        for n in 0..count {
+            let mut stream = begun(&mut came).await.unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap();
+            assert_eq!(byte, [n]);
+            stream.write_all(&[n]).await.unwrap();
+            stream.flush().await.unwrap();
+            kept[usize::from(n)].read_exact(&mut byte).await.unwrap();
+            assert_eq!(byte, [n]);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_let_go_ends_for_both_and_whoever_reads_is_woken() {
+        let (mut dialed, mut came) = ends().await;
+        let mut stream = opened(&mut dialed).await.unwrap();
+        stream.write_all(&[1]).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut other = begun(&mut came).await.unwrap();
+        let reading = tokio::spawn(async move { other.read_to_end(&mut Vec::new()).await });
+        drop(dialed);
+        assert!(begun(&mut came).await.is_err());
+        assert!(opened(&mut came).await.is_err());
+        // The first byte was there; then an end, or that the connection is gone.
+        assert!(reading.await.unwrap().map_or(true, |read| read == 1));
+        let written = async {
+            stream.write_all(&[2]).await?;
+            stream.flush().await
+        };
+        assert!(written.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn closing_is_told_to_both() {
+        let (mut dialed, mut came) = ends().await;
+        poll_fn(|cx| Pin::new(&mut dialed).poll_close(cx)).await.unwrap();
+        assert!(begun(&mut came).await.is_err());
+        assert!(opened(&mut dialed).await.is_err());
+    }
+}
