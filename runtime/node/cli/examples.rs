@@ -35,7 +35,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("agent letters", &["synod agent letters bank", "synod agent letters bank --retry --all"]),
     ("space create", &["synod space create bank"]),
     ("space ticket", &["synod space ticket bank", "synod space ticket bank --uses 2 --valid 1h"]),
-    ("space join", &["synod space join synod-ticket:..."]),
+    (
+        "space join",
+        &["synod space join synod-ticket:...", "synod space join synod-ticket:... --observe"],
+    ),
     ("space leave", &["synod space leave bank"]),
     ("space list", &["synod space list"]),
     ("space members", &["synod space members bank"]),

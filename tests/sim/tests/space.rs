@@ -18,6 +18,8 @@ mod apply;
 mod check;
 #[path = "space/clients.rs"]
 mod clients;
+#[path = "space/costs.rs"]
+mod costs;
 #[path = "space/driving.rs"]
 mod driving;
 #[path = "space/faults.rs"]
@@ -34,6 +36,7 @@ mod watchers;
 mod world;
 
 use check::Counts;
+use synod_core::time::Time;
 use synod_sim::Seed;
 use world::World;
 
@@ -133,4 +136,31 @@ fn the_same_seed_gives_the_same_trace() {
         assert!(first.lines().count() > 1_000, "only {} lines", first.lines().count());
         assert!(first == trace(), "seed {seed}");
     }
+}
+
+/// What two hundred observers cost the leader, beside three. `cargo nextest run --workspace --release
+/// --no-capture -E 'test(a_leaders_work)'` prints it.
+#[test]
+fn a_leaders_work_does_not_grow_with_those_who_follow() {
+    let [few, many] = [3, 200].map(|observers| {
+        let mut world = World::new(7);
+        world.watch(7, observers);
+        let (from, until) = (Time::from_millis(5_000), Time::from_millis(20_000));
+        let (cost, commands) = world.run_quietly(from, until);
+        let per = |n: u64| n as f64 / commands as f64;
+        let (frames, bytes) = (per(cost.frames), per(cost.bytes));
+        let micros = cost.time.as_secs_f64() * 1e6 / commands as f64;
+        println!(
+            "{observers:>3} observers: {commands} commands, each {frames:.2} frames, {bytes:.0} bytes, \
+             {micros:.1} us at the leader"
+        );
+        assert!(commands > 300, "{commands}");
+        let followed = world.checker.counts.get("pieces written").copied().unwrap_or(0);
+        assert!(followed > observers as u64 * 50, "{followed} pieces");
+        [frames, bytes, micros]
+    });
+    let ratios: Vec<f64> = few.iter().zip(many).map(|(few, many)| many / few).collect();
+    println!("frames {:.3}, bytes {:.3}, time {:.3} times", ratios[0], ratios[1], ratios[2]);
+    // Time is the machine's on which this runs, and is not judged here.
+    assert!(ratios[0] <= 1.2 && ratios[1] <= 1.2, "{ratios:?}");
 }

@@ -27,7 +27,8 @@ const HEARTBEAT_TICKS: u32 = 2;
 /// How long a leader's followers wait to hear of a commit, if no entries come with the word of it.
 const NOTICE_AFTER: Duration = Duration::from_millis(3);
 /// Segments so short that there is something to drop.
-const LIMITS: Limits = Limits { segment_bytes: 4096, pending_bytes: 1 << 20, ahead_bytes: 500 };
+pub(crate) const LIMITS: Limits =
+    Limits { segment_bytes: 4096, pending_bytes: 1 << 20, ahead_bytes: 500 };
 const BEGUN: &str = "begun";
 /// So few bytes of others' proposals may wait that some are refused as too many.
 const MAX_FOREIGN_BYTES: usize = 2_000;

@@ -4,6 +4,7 @@
 
 use super::apply::{folder, kept, load, receive};
 use super::node::{Running, SPACE};
+use super::open::LIMITS;
 use super::world::{Event, World};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,8 @@ use synod_core::group::observer::{
 };
 use synod_core::group::{Duty, Head, Herald, Place, duty};
 use synod_core::log::disk::Disk as _;
-use synod_core::log::{Entry, HardState, Limits, Log, Position};
-use synod_core::order::{self, EntryKind, Role};
+use synod_core::log::{Entry, HardState, Log, Position};
+use synod_core::order::{self, EntryKind};
 use synod_core::snapshot::Reader;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
@@ -27,8 +28,6 @@ use synod_sim::rng::Rng;
 const DEGREE: u64 = 6;
 /// How often it is looked whether a voter has something to tell.
 const LOOK: u64 = 5_000;
-/// Segments so short that there is something to drop.
-const LIMITS: Limits = Limits { segment_bytes: 4096, pending_bytes: 1 << 20 };
 /// What watchers are called among members, for the checker.
 const MEMBERS: u64 = 1_000;
 
@@ -85,13 +84,6 @@ struct Telling {
     said: u64,
 }
 
-/// What the leader has sent and heard for those that follow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
-    pub(crate) frames: u64,
-    pub(crate) bytes: u64,
-}
-
 pub(crate) struct Watchers {
     all: BTreeMap<usize, Watcher>,
     count: usize,
@@ -102,8 +94,6 @@ pub(crate) struct Watchers {
     boots: u64,
     /// Whether nothing goes wrong.
     pub(crate) is_quiet: bool,
-    /// At who leads, for those that follow.
-    pub(crate) at_leader: Cost,
 }
 
 fn peer_of(w: usize) -> Bytes {
@@ -145,7 +135,6 @@ impl Watchers {
             numbers: 0,
             boots: 0,
             is_quiet: false,
-            at_leader: Cost::default(),
         }
     }
 
@@ -236,7 +225,6 @@ impl World {
             }
         }
         telling.herald.spoke(now, place);
-        let is_leader = run.leader.0 == Role::Leader;
         let mut watchers = std::mem::replace(&mut self.watchers, Watchers::new(0, 0));
         let head = watchers.head(m, run, place);
         let before = place.at.index - entries.len() as u64;
@@ -246,11 +234,8 @@ impl World {
         let number = watchers.numbers;
         let mut to = watchers.neighbours(m as usize % watchers.count.max(1));
         to.truncate(DEGREE as usize);
-        if is_leader {
-            watchers.at_leader.frames += to.len() as u64;
-            watchers.at_leader.bytes += (to.len() * bytes.len()) as u64;
-        }
         self.watchers = watchers;
+        to.iter().for_each(|_| self.costs.of(m, bytes.len()));
         self.checker.count("announcements", 1);
         to.into_iter().for_each(|w| self.gossip(w, &from, number, &bytes));
     }
@@ -534,16 +519,17 @@ impl World {
         let mut watchers = std::mem::replace(&mut self.watchers, Watchers::new(0, 0));
         let answer = match &self.machines[&m].run {
             Some(run) if may_sign(run) => {
+                let begun = std::time::Instant::now();
                 let answer = answer_of(&mut watchers, m, run, request);
-                if run.leader.0 == Role::Leader {
-                    watchers.at_leader.frames += 2;
-                    let bytes = match &answer {
-                        Fetched::Answer(answer) => answer.encode().len(),
-                        Fetched::Snapshot(_, file) => file.len(),
-                        Fetched::Bad(_) | Fetched::Lost => 0,
-                    };
-                    watchers.at_leader.bytes += bytes as u64 + 64;
-                }
+                let bytes = match &answer {
+                    Fetched::Answer(answer) => answer.encode().len(),
+                    Fetched::Snapshot(_, file) => file.len(),
+                    Fetched::Bad(_) | Fetched::Lost => 0,
+                };
+                // The question, too.
+                self.costs.of(m, 64);
+                self.costs.of(m, bytes);
+                self.costs.spent(m, begun);
                 answer
             }
             Some(_) => Fetched::Answer(Answer::Busy),

@@ -4,6 +4,7 @@
 use super::apply;
 use super::check::Checker;
 use super::clients::{Asked, Client};
+use super::costs::Costs;
 use super::driving::Synced;
 use super::marking::MARK_EVERY;
 use super::node::{Effect, Ended, Me, OrderInput, Running};
@@ -12,7 +13,7 @@ use super::watchers::{Watched, Watchers};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synod_core::apply::Part;
 use synod_core::log::Reader;
 use synod_core::log::disk::Disk as _;
@@ -127,6 +128,7 @@ pub(crate) struct World {
     /// Whether states are broken, and nothing else goes wrong.
     pub(crate) breaks: bool,
     pub(crate) watchers: Watchers,
+    pub(crate) costs: Costs,
 }
 
 impl World {
@@ -154,6 +156,7 @@ impl World {
             last_ticket: 0,
             breaks: false,
             watchers: Watchers::new(seed, 0),
+            costs: Costs::default(),
         };
         world.found();
         world
@@ -212,7 +215,18 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    /// The next event, if it happens before a time.
+    pub(crate) fn next_before(&mut self, until: Time) -> Option<Event> {
+        let ((at, _), event) = self.events.pop_first()?;
+        if at > until {
+            self.plan(at.since(self.now).as_micros() as u64, event);
+            return None;
+        }
+        self.now = at;
+        Some(event)
+    }
+
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Of(m, boot, what) => {
                 self.busy.remove(&(m, boot, what.name()));
@@ -230,6 +244,7 @@ impl World {
                     return;
                 }
                 if !self.cuts.contains(&(from, to)) {
+                    self.costs.of(to, bytes.len());
                     self.step(to, |run| run.inputs.push_back(OrderInput::Frame { peer, bytes }));
                 }
             }
@@ -335,7 +350,9 @@ impl World {
         let local = now.since(machine.started).as_micros() as u64 * rate / 1000;
         let Some(run) = &mut machine.run else { return };
         (run.now, run.wall) = (Time::from_micros(local), 1_000_000_000 + wall);
+        let begun = Instant::now();
         act(run);
+        self.costs.spent(m, begun);
         let effects = std::mem::take(&mut run.effects);
         if machine.disk.free_space().is_err() {
             // The power went meanwhile: nothing of this came out.
@@ -449,6 +466,7 @@ impl World {
         let is_raft = bytes.get(19) == Some(&0);
         let boots = [from, to].map(|m| self.machines[&m].run.as_ref().map_or(0, |run| run.boot));
         let boots = (!is_raft).then_some(boots);
+        self.costs.of(from, bytes.len());
         let copies = 1 + u64::from(self.rng.below(1000) < self.double);
         self.checker.count("doubled", copies - 1);
         for _ in 0..copies {

@@ -1,0 +1,79 @@
+//! What a member's work comes to: frames and bytes that it sends and takes, and the time of its machines.
+
+use super::world::{Event, World};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use synod_core::order::Role;
+use synod_core::time::Time;
+
+/// What one member has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
+}
+
+#[derive(Default)]
+pub(crate) struct Costs {
+    all: BTreeMap<u64, Cost>,
+}
+
+impl Costs {
+    /// A frame that a machine has sent or taken.
+    pub(crate) fn of(&mut self, m: u64, bytes: usize) {
+        let cost = self.all.entry(m).or_default();
+        cost.frames += 1;
+        cost.bytes += bytes as u64;
+    }
+
+    /// Time that it has spent since.
+    pub(crate) fn spent(&mut self, m: u64, begun: Instant) {
+        self.all.entry(m).or_default().time += begun.elapsed();
+    }
+
+    fn get(&self, m: u64) -> Cost {
+        self.all.get(&m).copied().unwrap_or_default()
+    }
+}
+
+impl World {
+    fn leader(&self) -> Option<u64> {
+        let leads = |m: &&u64| {
+            let run = self.machines[*m].run.as_ref();
+            run.is_some_and(|run| run.order.role() == Role::Leader)
+        };
+        self.machines.keys().find(leads).copied()
+    }
+
+    /// Runs while nothing goes wrong, from when all have joined; gives the leader's cost, and how many
+    /// commands there were.
+    pub(crate) fn run_quietly(&mut self, from: Time, until: Time) -> (Cost, u64) {
+        self.watchers.is_quiet = true;
+        self.begin_clients();
+        self.run_until(from);
+        let leader = self.leader().expect("somebody leads");
+        let (before, first) = (self.costs.get(leader), self.checker.last());
+        self.run_until(until);
+        assert_eq!(self.leader(), Some(leader), "it leads all the while");
+        let after = self.costs.get(leader);
+        let cost = Cost {
+            frames: after.frames - before.frames,
+            bytes: after.bytes - before.bytes,
+            time: after.time - before.time,
+        };
+        (cost, self.checker.last() - first)
+    }
+
+    fn run_until(&mut self, until: Time) {
+        while let Some(event) = self.next_before(until) {
+            self.happen(event);
+        }
+    }
+
+    fn begin_clients(&mut self) {
+        for c in 0..self.clients.len() {
+            self.plan(1_000_000 + c as u64, Event::Client(c));
+        }
+    }
+}
