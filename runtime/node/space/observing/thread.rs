@@ -8,7 +8,7 @@ use super::super::mailbox::{Receiver, Sender};
 use super::super::order_thread::{OrderInput, since};
 use super::super::shared::Shared;
 use super::super::snapshots::Snapshots;
-use super::{Observing, Taken};
+use super::{Answered, Observing, Taken};
 use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use synod_core::group::observer::{Action, Input, Observer, Scene};
+use synod_core::group::observer::{Action, Fetched, Input, Observer, Request, Scene};
 use synod_core::group::{Head, Place};
 use synod_core::log::{self, Position};
 use synod_core::order::{self, EntryKind, HardState, Members, Persist};
@@ -26,6 +26,8 @@ use synod_core::retention::{Kept, Retention};
 const MAX_TAKEN: usize = 256;
 /// How often it is looked who is there to be asked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The number of a question that is not the machine's: its own begin with 1.
+const STATE: u64 = 0;
 /// Segments that are removed at a time.
 const SEGMENTS: usize = 4;
 
@@ -94,6 +96,7 @@ impl ObserverThread {
                 self.shared.inbox.fetch_sub(bytes.len(), Ordering::Relaxed);
                 self.tell(Input::Heard { from, bytes })
             }
+            OrderInput::Asked { number: STATE, answer } => self.take_state(answer),
             OrderInput::Asked { number, answer } => self.tell(Input::Fetched { number, answer }),
             OrderInput::Applied => self.tell(Input::Tick),
             OrderInput::Reader(reply) => {
@@ -117,6 +120,7 @@ impl ObserverThread {
                 false
             }
             OrderInput::Stop => true,
+            OrderInput::AskState { member } => self.ask_for_state(member),
             OrderInput::Ask(_, reply) | OrderInput::Recover(_, reply) => {
                 drop(reply.send(Err(super::super::OBSERVES.to_owned())));
                 false
@@ -132,8 +136,35 @@ impl ObserverThread {
             | OrderInput::Fetched { .. }
             | OrderInput::Mark(_)
             | OrderInput::Rebuilding(_)
+            | OrderInput::StateSent
             | OrderInput::SnapshotSent { .. } => false,
         }
+    }
+
+    /// Asks a voter for a state in place of this node's, which is wrong and which its own log does not lead to.
+    fn ask_for_state(&self, member: u64) -> bool {
+        let membership = self.shared.membership();
+        if let Some(member) = membership.members().get(&member) {
+            let to_self = self.to_self.clone();
+            let done = Box::new(move |answer| {
+                drop(to_self.send(OrderInput::Asked { number: STATE, answer }));
+            });
+            self.links.ask(&member.peer, self.id, Request::Snapshot, done);
+        }
+        false
+    }
+
+    /// What came of that: *apply* looks whether the state will do.
+    fn take_state(&self, answer: Answered) -> bool {
+        let Fetched::Snapshot(head, (file, members)) = answer else { return false };
+        let is_voter = self.observing.seen().voters.contains(&head.voter);
+        let is_signed = || self.links.is_signed_by(&head.voter, &head.statement(), &head.signature);
+        if head.space == self.id && is_voter && is_signed() {
+            let Position { term, index } = head.place.at;
+            let at = order::Position { term, index };
+            drop(self.apply.send(ApplyInput::State { file, at, members }));
+        }
+        false
     }
 
     /// Tells the machine; never a reason to stop.
@@ -285,11 +316,10 @@ impl ObserverThread {
     fn retain(&mut self) {
         let kept: Vec<Kept> =
             self.kept.iter().filter(|kept| kept.raft_index <= self.snapshot).copied().collect();
-        let (log, now) = (&self.log, micros());
-        let Some(cut) = self.shared.retention().cut(now, &kept, |index| log.bytes_behind(index))
-        else {
-            return;
-        };
+        let log = &self.log;
+        let (now, agreed) = (micros(), self.shared.agreed());
+        let cut = self.shared.retention().cut(now, &kept, agreed, |index| log.bytes_behind(index));
+        let Some(cut) = cut else { return };
         if kept.last().is_some_and(|oldest| oldest.index < cut.index) {
             if let Err(e) = self.snapshots.remove_before(cut.index) {
                 return tracing::warn!("snapshots that need not be kept stay: {e}");

@@ -358,6 +358,10 @@ impl<F> Observer<F> {
         self.counts.heard += 1;
         self.believe(scene, head);
         let place = head.place;
+        if self.unapplied_bytes > MAX_UNAPPLIED_BYTES {
+            // It is fetched once there is room.
+            return self.look_how_far(scene, &place);
+        }
         match self.take(piece) {
             Ok(true) => self.go_on(scene),
             Ok(false) => {}

@@ -436,6 +436,10 @@ fn what_waits_and_what_is_not_applied_is_bounded() {
     follower.machine.unapplied_bytes += MAX_UNAPPLIED_BYTES + 1;
     follower.pass(3_000);
     assert!(follower.fetches.is_empty(), "nothing more is asked for");
+    let at = follower.at();
+    let piece = space.piece(2, at, at + 1);
+    follower.hear(&piece);
+    assert_eq!(follower.at(), at, "nor taken");
 }
 
 #[test]
