@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
-use synod_core::group::{self, Arrived, Ask, Coordinator, Frame, Mark};
+use synod_core::group::{self, Arrived, Ask, Claims, Coordinator, Frame, Mark};
 use synod_core::log::Reader;
 use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order::{self, Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
@@ -158,6 +158,8 @@ pub(super) struct Waiting {
     is_rebuilding: bool,
     /// Whether a state is on its way to a member whose own was wrong: one at a time.
     is_sending_state: bool,
+    /// Who says that this log has lost something.
+    claims: Claims,
     /// How far the state had come when it was last looked at.
     seen_applied: u64,
     /// The last Raft index that was handed to *apply*.
@@ -419,7 +421,7 @@ impl OrderThread {
             Output::Refused { from, why } => {
                 self.shared.refused();
                 if let Refusal::BeyondLog { theirs, ours } = why {
-                    self.is_short(theirs, ours);
+                    self.is_short(from, theirs, ours);
                 }
                 tracing::debug!("a message of member {from} was not listened to: {why}");
             }
@@ -444,8 +446,10 @@ impl OrderThread {
     /// A leader takes for granted that this log has what it has not: what was acknowledged is lost here,
     /// and whom this node has voted for may be, too. It votes no more, not after a restart either, and
     /// joins anew.
-    fn is_short(&mut self, theirs: u64, ours: u64) {
-        if self.is_mute || self.order.role() == Role::Leader {
+    fn is_short(&mut self, from: u64, theirs: u64, ours: u64) {
+        let (now, leader) = (self.now(), self.order.leader());
+        let is_leader = self.order.role() == Role::Leader;
+        if self.is_mute || is_leader || !self.waiting.claims.heard(now, from, leader) {
             return;
         }
         self.is_mute = true;

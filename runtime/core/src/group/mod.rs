@@ -4,6 +4,7 @@
 //! observers, which follow the space without being members.
 
 mod checkpoints;
+mod claims;
 mod coordinator;
 mod frame;
 mod head;
@@ -13,6 +14,7 @@ mod proposals;
 mod steward;
 
 pub use checkpoints::{Agreement, Collector, MARK_EVERY, Mark, Marks, Verdict, statement};
+pub use claims::{Claims, PATIENCE};
 pub use coordinator::{
     Action, Arrived, Coordinator, Identity, Input, MAX_ARRIVED, MAX_FOREIGN_BYTES, Scene, Standing,
     Unseen,

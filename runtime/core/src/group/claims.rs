@@ -1,0 +1,80 @@
+//! Whether to believe a member that says that this log has lost what it gave its word for.
+//!
+//! Whoever believes it votes no more and joins anew, which is right where a data folder was restored from an old copy,
+//! and would let a member that has gone mad take a quorum's votes from it by saying so to all. So nobody is believed
+//! against the leader that is known. With none known, as it is for a member that can take nothing from its leader, who
+//! says so has to go on with it.
+
+use crate::time::Time;
+use std::time::Duration;
+
+/// How long a member has to say so, while no leader is known.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// What is silent for so long begins anew.
+const GAP: Duration = Duration::from_secs(1);
+
+/// Who says that this log is too short, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claims(Option<Claim>);
+
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    from: u64,
+    since: Time,
+    last: Time,
+}
+
+impl Claims {
+    /// A member says so. Whether it is to be believed, where `leader` is whom this node takes for the leader.
+    pub fn heard(&mut self, now: Time, from: u64, leader: Option<u64>) -> bool {
+        if let Some(leader) = leader {
+            self.0 = None;
+            return leader == from;
+        }
+        let goes_on = |claim: &Claim| claim.from == from && now.since(claim.last) < GAP;
+        let since = self.0.filter(goes_on).map_or(now, |claim| claim.since);
+        self.0 = Some(Claim { from, since, last: now });
+        now.since(since) >= PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EACH: u64 = 200;
+
+    /// The first time at which who says so every 200 ms is believed, if any is within ten seconds.
+    fn believed(from: impl Fn(u64) -> u64, leader: Option<u64>) -> Option<u64> {
+        let mut claims = Claims::default();
+        let mut times = (0..10_000).step_by(EACH as usize);
+        times.find(|&at| claims.heard(Time::from_millis(at), from(at), leader))
+    }
+
+    #[test]
+    fn the_leader_is_believed_at_once_and_nobody_against_it() {
+        assert_eq!(believed(|_| 2, Some(2)), Some(0));
+        assert_eq!(believed(|_| 2, Some(3)), None);
+        assert_eq!(believed(|_| 2, Some(1)), None, "this node leads");
+    }
+
+    #[test]
+    fn with_no_leader_one_member_has_to_go_on_with_it() {
+        assert_eq!(believed(|_| 2, None), Some(2_000));
+        assert_eq!(believed(|at| 2 + at / EACH % 2, None), None, "two members in turns");
+        let mut claims = Claims::default();
+        for at in (0..20_000).step_by(1_000) {
+            assert!(!claims.heard(Time::from_millis(at), 2, None), "it is silent in between");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_turns_up_ends_it() {
+        let mut claims = Claims::default();
+        for at in (0..1_900).step_by(EACH as usize) {
+            assert!(!claims.heard(Time::from_millis(at), 2, None));
+        }
+        assert!(!claims.heard(Time::from_millis(1_900), 2, Some(3)));
+        assert!(!claims.heard(Time::from_millis(2_100), 2, None));
+    }
+}
