@@ -3,6 +3,7 @@
 //!
 //! `CHAOS_SECONDS` says for how long (40), `CHAOS_SEED` with what numbers, `CHAOS_NODES` among how many.
 
+mod clock;
 mod linear;
 mod nemesis;
 mod net;
@@ -11,6 +12,7 @@ mod work;
 
 use crate::support;
 use crate::world::{Node, Over, World, ask, wait_for};
+use clock::Clocks;
 use nemesis::Nemesis;
 use net::Net;
 use serde_json::{Value, json};
@@ -28,6 +30,11 @@ const TEST: &str = "chaos::nodes_keep_their_word_whatever_befalls_them";
 /// The disk of the node whose disk is filled.
 const DISK: &str = "size=256m,mode=0700";
 
+/// In seconds.
+const A_DAY: i64 = 24 * 3600;
+/// Commands that a node is asked for at a time.
+const PAGE: u64 = 500;
+
 /// A node of the group, which may not be running.
 pub(crate) struct Member {
     pub(crate) world: World,
@@ -39,16 +46,22 @@ pub(crate) struct Member {
 pub(crate) struct Field {
     pub(crate) net: Net,
     pub(crate) members: Vec<Member>,
+    pub(crate) clocks: Clocks,
 }
 
 impl Field {
-    fn new(net: Net, count: usize) -> Self {
+    fn new(net: Net, clocks: Clocks, count: usize) -> Self {
         let member = |n: usize| Member {
             world: World::new(),
             name: format!("n{n}"),
             node: Mutex::new(None),
         };
-        let field = Self { net, members: (0..count).map(member).collect() };
+        let field = Self { net, members: (0..count).map(member).collect(), clocks };
+        for (n, member) in field.members.iter().enumerate() {
+            // One is a day ahead from its beginning.
+            let is_ahead = n + 1 == field.members.len();
+            field.clocks.set(member.world.path(), if is_ahead { A_DAY } else { 0 });
+        }
         field.mount("mount", &["-t", "tmpfs", "-o", DISK, "tmpfs"]);
         field
     }
@@ -80,6 +93,7 @@ impl Field {
         let mut command = self.net.inside(n, crate::world::SYNOD);
         command.args(["up", "--no-mdns", "--min-free", "16MiB", "--node", &member.name]);
         command.args(["--listen", &Net::address(n)]).env("SYNOD_DATA", &member.world.data);
+        self.clocks.give(&mut command, member.world.path());
         command.stdin(std::process::Stdio::null());
         *node = Some(Node::start(command, &member.world.data));
     }
@@ -154,6 +168,26 @@ impl Field {
     }
 }
 
+impl Field {
+    /// Whether time goes back anywhere in the log, or never was what a clock says: then none was wrong.
+    fn check_times(&self) -> Vec<String> {
+        let last = self.yes(0, "/v1/spaces/members", &Value::Null)["index"].as_u64().unwrap();
+        let (mut wrong, mut before) = (Vec::new(), 0);
+        for from in (1..=last).step_by(PAGE as usize) {
+            let to = last.min(from + PAGE - 1);
+            let page = self.yes(0, &format!("/v1/log?from={from}&to={to}"), &Value::Null);
+            for entry in page.as_array().unwrap() {
+                let time = entry["micros"].as_u64().unwrap();
+                if time < before {
+                    wrong.push(format!("time goes back from {before} at {}", entry["index"]));
+                }
+                before = time;
+            }
+        }
+        wrong
+    }
+}
+
 impl Drop for Field {
     fn drop(&mut self) {
         (0..self.members.len()).for_each(|n| drop(self.lock(n).take()));
@@ -179,7 +213,10 @@ fn nodes_keep_their_word_whatever_befalls_them() {
     let seed: u64 = setting("CHAOS_SEED", now.as_secs());
     let time = Duration::from_secs(setting("CHAOS_SECONDS", 40));
     eprintln!("CHAOS_SEED={seed} CHAOS_NODES={count} CHAOS_SECONDS={}", time.as_secs());
-    let field = Field::new(net, count);
+    let Some(clocks) = Clocks::new() else {
+        return support::skip(TEST, "libfaketime is not installed: the clocks cannot be put wrong");
+    };
+    let field = Field::new(net, clocks, count);
     let history = History::default();
     field.begin();
     let from = field.yes(0, "/v1/spaces/members", &Value::Null)["index"].as_u64().unwrap();
@@ -207,6 +244,7 @@ fn nodes_keep_their_word_whatever_befalls_them() {
     });
     history.note("healed".to_owned());
     let mut wrong = field.agree();
+    wrong.extend(field.check_times());
     for n in 0..count {
         wrong.extend(history.check(n, |goal| {
             let goal = json!({"goal": goal, "agent": "work"});

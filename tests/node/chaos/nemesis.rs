@@ -24,7 +24,7 @@ impl<'a> Nemesis<'a> {
         let victim = self.random.below(count as u64) as usize;
         let other = (victim + 1 + self.random.below(count as u64 - 1) as usize) % count;
         let field = self.field;
-        let what = match self.random.below(9) {
+        let what = match self.random.below(11) {
             0 | 1 => {
                 field.kill(victim);
                 self.last();
@@ -71,6 +71,15 @@ impl<'a> Nemesis<'a> {
                 self.last();
                 let removed = std::fs::remove_file(&filler);
                 format!("the disk of n{} was filled: {filled:?}, {removed:?}", count - 1)
+            }
+            8 | 9 => {
+                // Hours ahead or behind, for good: until it is put wrong again.
+                let seconds = (1 + self.random.below(30 * 3600)) as i64;
+                let seconds = if self.random.below(2) == 0 { seconds } else { -seconds };
+                let world = &field.members[victim].world;
+                field.clocks.set(world.path(), seconds);
+                self.last();
+                format!("the clock of n{victim} went wrong by {seconds} s")
             }
             _ => {
                 field.kill(victim);
