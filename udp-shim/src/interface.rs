@@ -53,6 +53,11 @@ impl Interfaces {
         Ok(Self(found.into_values().collect()))
     }
 
+    /// Their addresses.
+    pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.0.iter().flat_map(|one| one.addresses.iter().copied()).collect()
+    }
+
     /// The one that is meant, if it is there; none is meant [by route](Interface::ByRoute).
     pub(crate) fn find(&self, wanted: &Interface) -> Option<&Found> {
         self.0.iter().find(|one| match wanted {

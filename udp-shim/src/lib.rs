@@ -1,8 +1,12 @@
-//! Capture of UDP multicast: datagrams in, with the address that each came from.
+//! Capture and injection of UDP multicast: datagrams in, with the address that each came from, and out,
+//! from addresses that stand in for others.
 //!
-//! One capture stands here, [`Join`]: membership of a group on one interface. It needs no privilege,
-//! shares its port with the applications it listens beside, and takes nothing from them. Several
-//! groups are several `Join`s, so the kernel's bound on groups a socket does not apply.
+//! - [`Join`] is membership of a group on one interface. It needs no privilege, shares its port with the
+//!   applications it listens beside, and takes nothing from them. Several groups are several `Join`s,
+//!   so the kernel's bound on groups a socket does not apply.
+//! - [`network`] is a tunnel's part of this host: capture by such memberships or by redirection, the
+//!   sockets that send, and what the kernel is told for that, put in and taken out again.
+//! - [`tunnel`] decides what is carried, as whose, and to whom. It has no socket and no clock.
 //!
 //! ```no_run
 //! use synod_udp_shim::{Join, MAX_DATAGRAM_BYTES};
@@ -18,7 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is not here: any meaning of the bytes, any of the project's other crates, any thread or
+//! What is not here: how frames get from node to node, any meaning of the bytes, any of the project's other crates, any thread or
 //! runtime. A driver waits with [`Join::recv`], or on the descriptor with a reactor of its own.
 //! Linux only: the options it relies on have no portable form.
 
@@ -26,6 +30,7 @@
 
 mod interface;
 mod join;
+pub mod network;
 mod spec;
 mod sys;
 pub mod tunnel;

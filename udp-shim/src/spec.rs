@@ -50,6 +50,11 @@ pub enum ParseJoinSpecError {
 }
 
 impl JoinSpec {
+    /// A group that is known to be one.
+    pub(crate) fn new(group: SocketAddrV4, interface: Interface) -> Self {
+        Self { group, interface }
+    }
+
     /// The group and its port.
     pub fn group(&self) -> SocketAddrV4 {
         self.group

@@ -1,0 +1,85 @@
+//! One group and port of a tunnel, as its datagrams come.
+
+use crate::join::{Join, MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
+use crate::sys;
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Datagrams to one group and port.
+#[derive(Debug)]
+pub struct Capture {
+    to: SocketAddrV4,
+    by: By,
+}
+
+#[derive(Debug)]
+enum By {
+    Join(Join),
+    Redirect(UdpSocket),
+}
+
+impl Capture {
+    pub(super) fn of(join: Join) -> Self {
+        Self { to: join.spec().group(), by: By::Join(join) }
+    }
+
+    /// A socket that datagrams to a group are redirected to. It shares its port with nobody: with
+    /// `SO_REUSEADDR` whoever binds it later would take what comes.
+    pub(super) fn redirected(to: SocketAddrV4) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+        sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)?;
+        Ok(Self { to, by: By::Redirect(socket.into()) })
+    }
+
+    /// What was captured was sent there.
+    pub fn to(&self) -> SocketAddrV4 {
+        self.to
+    }
+
+    /// Whether it was taken from the applications here, and is to be put back.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.by, By::Redirect(_))
+    }
+
+    /// Takes the next datagram: its length, and where it came from. If there is none, that is the
+    /// error [`WouldBlock`](io::ErrorKind::WouldBlock).
+    pub fn try_recv(
+        &self,
+        buffer: &mut [u8; MAX_DATAGRAM_BYTES],
+    ) -> io::Result<(usize, SocketAddrV4)> {
+        let (len, source) = match &self.by {
+            By::Join(join) => join.try_recv(buffer).map(|got| (got.bytes.len(), got.source)),
+            By::Redirect(socket) => socket.recv_from(buffer),
+        }?;
+        match source {
+            SocketAddr::V4(source) => Ok((len, source)),
+            SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// How many the kernel has dropped here, modulo 2^32.
+    pub fn dropped(&self) -> u32 {
+        sys::dropped(self.as_fd()).unwrap_or(0)
+    }
+
+    /// The port that is redirected to.
+    pub(super) fn port(&self) -> io::Result<u16> {
+        match &self.by {
+            By::Join(_) => Ok(self.to.port()),
+            By::Redirect(socket) => Ok(socket.local_addr()?.port()),
+        }
+    }
+}
+
+impl AsFd for Capture {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.by {
+            By::Join(join) => join.as_fd(),
+            By::Redirect(socket) => socket.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What redirecting puts into the kernel, as the commands that put it in and take it out. Pure.
+//!
+//! All rules are in a table (nftables) or in chains (iptables) of our own, whose name says whose they
+//! are; nothing else is touched but the one jump that leads into each chain.
+//!
+//! - What carries our mark is not tracked: a datagram that is put back has the same addresses as the one
+//!   that was redirected, and tracking would redirect it again, whatever the rule says of marks.
+//! - Each group and port is redirected to a port of its own. So the destination is known by the socket,
+//!   and two flows of one source never meet in one tuple, where the kernel would change a source port.
+
+use std::fmt::Write as _;
+use std::net::SocketAddrV4;
+
+/// The mark of what this program sends: no rule of ours captures it.
+pub const MARK: u32 = 0x0053_594e;
+/// Characters of a name, at most: a chain of iptables has 28.
+pub(super) const MAX_TABLE_BYTES: usize = 20;
+
+/// What the kernel's rules are changed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `iptables`, of either kind.
+    Iptables,
+    /// `nft`.
+    Nft,
+}
+
+/// A command with what it reads, and whether it may fail: what is not there cannot be taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) program: &'static str,
+    pub(super) arguments: Vec<String>,
+    pub(super) input: String,
+    pub(super) may_fail: bool,
+}
+
+impl Tool {
+    /// Its command.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nft => "nft",
+        }
+    }
+
+    /// Puts the rules in: each destination is redirected to a port of 127.0.0.1.
+    pub(super) fn put_in(self, table: &str, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
+        match self {
+            Self::Nft => vec![nft(nft_table(table, redirects))],
+            Self::Iptables => iptables_in(table, redirects),
+        }
+    }
+
+    /// Takes them out; whoever has none to take out has no error.
+    pub(super) fn take_out(self, table: &str) -> Vec<Step> {
+        match self {
+            // Made first, for what is not there cannot be deleted.
+            Self::Nft => vec![nft(format!("table ip {table}\ndelete table ip {table}\n"))],
+            Self::Iptables => iptables_out(table),
+        }
+    }
+}
+
+fn nft(input: String) -> Step {
+    Step { program: "nft", arguments: vec!["-f".into(), "-".into()], input, may_fail: false }
+}
+
+/// In one transaction. The priorities are those of `raw` and of `dstnat`, which nft has no name for here.
+fn nft_table(table: &str, redirects: &[(SocketAddrV4, u16)]) -> String {
+    let mut script = format!(
+        "table ip {table} {{\n\
+         chain unmarked {{ type filter hook output priority -300; policy accept;\n\
+         meta mark {MARK} notrack\n}}\n\
+         chain captured {{ type nat hook output priority -100; policy accept;\n\
+         meta mark {MARK} accept\n"
+    );
+    for (to, port) in redirects {
+        let (group, at) = (to.ip(), to.port());
+        let _ = writeln!(script, "ip daddr {group} udp dport {at} redirect to :{port}");
+    }
+    script.push_str("}\n}\n");
+    script
+}
+
+fn iptables(line: &str, may_fail: bool) -> Step {
+    let arguments = ["-w"].into_iter().chain(line.split(' ')).map(str::to_owned).collect();
+    Step { program: "iptables", arguments, input: String::new(), may_fail }
+}
+
+fn iptables_in(chain: &str, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut add = |line: String| steps.push(iptables(&line, false));
+    add(format!("-t raw -N {chain}"));
+    add(format!("-t raw -A {chain} -m mark --mark {MARK} -j NOTRACK"));
+    add(format!("-t raw -I OUTPUT -p udp -j {chain}"));
+    add(format!("-t nat -N {chain}"));
+    add(format!("-t nat -A {chain} -m mark --mark {MARK} -j RETURN"));
+    for (to, port) in redirects {
+        let (group, at) = (to.ip(), to.port());
+        add(format!(
+            "-t nat -A {chain} -p udp -d {group} --dport {at} -j REDIRECT --to-ports {port}"
+        ));
+    }
+    add(format!("-t nat -I OUTPUT -p udp -j {chain}"));
+    steps
+}
+
+fn iptables_out(chain: &str) -> Vec<Step> {
+    let lines = ["nat", "raw"].into_iter().flat_map(|table| {
+        [
+            format!("-t {table} -D OUTPUT -p udp -j {chain}"),
+            format!("-t {table} -F {chain}"),
+            format!("-t {table} -X {chain}"),
+        ]
+    });
+    lines.map(|line| iptables(&line, true)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: [(&str, u16); 2] = [("239.0.0.2:20005", 4001), ("239.0.0.2:20006", 4002)];
+
+    fn redirects() -> Vec<(SocketAddrV4, u16)> {
+        TO.iter().map(|(to, port)| (to.parse().unwrap(), *port)).collect()
+    }
+
+    fn lines(steps: &[Step]) -> Vec<String> {
+        steps.iter().map(|step| step.arguments.join(" ")).collect()
+    }
+
+    #[test]
+    fn nft_has_a_table_of_its_own() {
+        let steps = Tool::Nft.put_in("synod_1", &redirects());
+        assert_eq!(
+            steps[0].input,
+            "table ip synod_1 {\n\
+             chain unmarked { type filter hook output priority -300; policy accept;\n\
+             meta mark 5462350 notrack\n}\n\
+             chain captured { type nat hook output priority -100; policy accept;\n\
+             meta mark 5462350 accept\n\
+             ip daddr 239.0.0.2 udp dport 20005 redirect to :4001\n\
+             ip daddr 239.0.0.2 udp dport 20006 redirect to :4002\n\
+             }\n}\n"
+        );
+        assert_eq!(steps.len(), 1, "all of it or nothing");
+        let out = Tool::Nft.take_out("synod_1");
+        assert_eq!(out[0].input, "table ip synod_1\ndelete table ip synod_1\n");
+    }
+
+    #[test]
+    fn iptables_has_chains_of_its_own_and_takes_out_what_it_put_in() {
+        let steps = lines(&Tool::Iptables.put_in("synod_1", &redirects()));
+        let nat =
+            "-w -t nat -A synod_1 -p udp -d 239.0.0.2 --dport 20006 -j REDIRECT --to-ports 4002";
+        assert!(steps.contains(&nat.to_owned()), "{steps:?}");
+        assert_eq!(steps.last().unwrap(), "-w -t nat -I OUTPUT -p udp -j synod_1");
+        let out = lines(&Tool::Iptables.take_out("synod_1"));
+        for table in ["nat", "raw"] {
+            // Each jump that is put in is taken out, then the chain.
+            assert!(steps.contains(&format!("-w -t {table} -I OUTPUT -p udp -j synod_1")));
+            assert!(out.contains(&format!("-w -t {table} -D OUTPUT -p udp -j synod_1")));
+            assert!(out.contains(&format!("-w -t {table} -X synod_1")));
+        }
+        assert!(out.iter().chain(&steps).all(|line| line.contains("synod_1")));
+    }
+}
