@@ -5,6 +5,7 @@ mod facts;
 mod log;
 mod peers;
 mod space;
+mod tunnels;
 
 pub use crate::codes::CODES;
 pub use doctor::Finding;
@@ -21,6 +22,7 @@ pub use space::{
     CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo,
     RecoverSpace, Recovered, RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
+pub use tunnels::{TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
 
 /// A term to be broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]

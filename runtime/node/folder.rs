@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/version        the format's number
 //! DATA/lock           locked by the process that runs the node, and says which
+//! DATA/tunnels.json   the tunnels, and DATA/network what they have put into the kernel (`tunnels`)
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
 //! DATA/spaces/NAME/   genesis.json, member.json or observer.json (but for `local`), log/, snapshots/, as-of/
@@ -410,7 +411,7 @@ pub(crate) fn make(folder: &Path) -> Result<(), FolderError> {
         .map_err(|e| FolderError::Io(folder.to_path_buf(), e))
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, FolderError> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, FolderError> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|e| FolderError::Damaged(path.to_path_buf(), e.to_string()))?;
     bytes.push(b'\n');

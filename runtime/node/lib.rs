@@ -21,4 +21,5 @@ pub mod scratch;
 pub mod space;
 pub(crate) mod stand_in;
 pub mod store;
+pub mod tunnels;
 pub mod verify;

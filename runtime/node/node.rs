@@ -10,6 +10,7 @@ mod spaces;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 mod warden;
 
 pub use crate::agents::SolveKind;
@@ -26,6 +27,7 @@ use crate::space::{
     Ended, Marking, Me, NoLinks, NotProposed, OBSERVES, OpenSpace, Reply, Space, error,
     not_proposed,
 };
+use crate::tunnels::Tunnels;
 use bytes::Bytes;
 pub(crate) use log::told;
 pub use start::{NodeConfig, StartError};
@@ -57,6 +59,7 @@ struct Inner {
     /// Bytes that must stay free on the disk.
     min_free: u64,
     agents: Agents,
+    tunnels: Arc<Tunnels>,
     net_config: NetConfig,
     net: OnceCell<Arc<Net>>,
     /// How many logs may still be read at once.
@@ -81,7 +84,7 @@ impl Node {
             let e = std::io::Error::other(e.to_string());
             StartError::Folder(FolderError::Io(PathBuf::new(), e))
         })??;
-        if wants_net {
+        if wants_net || node.0.tunnels.are_wanted() {
             node.net().await.map_err(|e| StartError::Net(e.message))?;
         }
         node.open_memberships().await?;
@@ -93,6 +96,9 @@ impl Node {
             node.0.folder.name,
             node.0.folder.root().display()
         );
+        if let Some(net) = node.0.net.get() {
+            node.0.tunnels.open_kept(net).await;
+        }
         node.0.agents.start_kept(|name| spaces.get(name).cloned());
         Ok(node)
     }
@@ -116,11 +122,13 @@ impl Node {
         let local = opened.map_err(|why| StartError::Space { name: LOCAL.to_owned(), why })?;
         let spaces = BTreeMap::from([(LOCAL.to_owned(), local)]);
         let agents = Agents::new(folder.name.clone(), config.executable, folder.agents());
+        let tunnels = Arc::new(Tunnels::of(folder.root()));
         Ok(Self(Arc::new(Inner {
             folder,
             spaces: RwLock::new(spaces),
             min_free: config.min_free,
             agents,
+            tunnels,
             net_config: config.net,
             net: OnceCell::new(),
             told: Arc::new(Semaphore::new(log::MAX_TOLD)),
@@ -144,6 +152,7 @@ impl Node {
         let full =
             spaces.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.read_only.as_ref()?)));
         let mut warnings: Vec<String> = full.collect();
+        warnings.extend(self.0.tunnels.warnings());
         let near = |name: &str, near: &[String]| -> Vec<String> {
             near.iter().map(|near| format!("{name}: {near}")).collect()
         };
@@ -409,6 +418,7 @@ impl Node {
     /// Goes down in order: agents end, logs are closed.
     pub async fn shutdown(&self) {
         self.0.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.tunnels.shut_down().await;
         self.0.agents.shut_down().await;
         let spaces: Vec<Space> = self.spaces().into_values().collect();
         let closed = spawn_blocking(move || spaces.iter().for_each(Space::close));
@@ -438,7 +448,8 @@ impl Node {
 
     /// The network, which is taken part in from the first time that somebody asks.
     pub(crate) async fn net(&self) -> Result<Arc<Net>, ErrorBody> {
-        let start = || Net::start(&self.0.folder, &self.0.net_config, &self.0.agents);
+        let start =
+            || Net::start(&self.0.folder, &self.0.net_config, &self.0.agents, &self.0.tunnels);
         let net = self.0.net.get_or_try_init(start).await;
         net.cloned().map_err(|e| error("net", e.to_string()))
     }

@@ -30,5 +30,6 @@ mod replay;
 mod retention;
 mod signed;
 mod stream;
+mod tunnels;
 mod versions;
 mod world;

@@ -22,8 +22,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is not here: how frames get from node to node, any meaning of the bytes, any of the project's other crates, any thread or
-//! runtime. A driver waits with [`Join::recv`], or on the descriptor with a reactor of its own.
+//! What is not here: how frames get from node to node, any meaning of the bytes, any of the project's
+//! other crates, any thread or runtime. A driver waits with [`Join::recv`], or on the descriptor with a reactor of its own.
 //! Linux only: the options it relies on have no portable form.
 
 #![deny(unsafe_code)]

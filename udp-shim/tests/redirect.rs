@@ -375,7 +375,7 @@ fn without_privilege_it_says_what_is_missing_and_joins() {
         mine.effective.remove(rustix::thread::CapabilitySet::NET_RAW);
         rustix::thread::set_capabilities(None, mine).unwrap();
         let error = Network::open(&spec(name)).unwrap_err().to_string();
-        assert!(error.contains("CAP_NET_RAW") && error.contains("setpriv"), "{error}");
+        assert!(error.contains("CAP_NET_RAW") && error.contains("setcap"), "{error}");
         let auto = NetworkSpec { capture: None, ..spec(name) };
         let mut network = Network::open(&auto).unwrap();
         assert_eq!(network.mode(), Mode::Join);

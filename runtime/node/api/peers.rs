@@ -173,6 +173,9 @@ pub struct NodeRecord {
     pub spaces: Vec<String>,
     /// Its agents.
     pub agents: Vec<RecordedAgent>,
+    /// The names of its tunnels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<String>,
     /// By how many milliseconds its clock is ahead of this node's, as far as a message's way lets it
     /// be known.
     pub clock_ahead_ms: i64,

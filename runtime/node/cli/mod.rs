@@ -41,6 +41,7 @@ mod spaces;
 mod status;
 mod table;
 mod transact;
+mod tunnel;
 mod units;
 mod up;
 mod upload;
@@ -59,8 +60,7 @@ Prolog programs as distributed agents that agree.
 Usage: synod VERB ... [--data DIR] [--json] [-v]
 Run     run FILE           run a program as an agent, here or in a running node
         up, down           start the node of a data folder, stop it
-        status             show it, its spaces and agents
-        agent ...          list, stop, restart, reload; logs, letters
+        status, agent ...  show it; agents: list, stop, restart, logs, letters
 Ask     query, call, facts answers of a goal, here or elsewhere; facts alone
         repl               a Prolog toplevel on an agent's program and facts
 Tell    broadcast TERM     put an event in a space's order
@@ -69,6 +69,7 @@ Tell    broadcast TERM     put an event in a space's order
         publish, subscribe gossip under a topic, on all nodes
 Share   space ...          create, ticket, join, leave, members, ...: many nodes
         peer ...           id, known, connections, add, key, ...: the network
+        tunnel ...         add, list, rm: multicast, carried between nodes
 Keep    log ...            show, tail, export, import, verify: what was done
         replay, module ... facts as of then; shared code
 Tools   doctor, bench ...  what is wrong with this setup; measure
@@ -135,6 +136,8 @@ enum Verb {
     #[command(subcommand)]
     Space(spaces::Space),
     #[command(subcommand)]
+    Tunnel(tunnel::Tunnel),
+    #[command(subcommand)]
     Log(log::Log),
     Replay(replay::Replay),
     #[command(subcommand)]
@@ -192,6 +195,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Peer(peer) => client::block_on(peer.run(&global)),
         Verb::Agent(agent) => client::block_on(agent.run(&global)),
         Verb::Space(space) => client::block_on(space.run(&global)),
+        Verb::Tunnel(tunnel) => client::block_on(tunnel.run(&global)),
         Verb::Log(log) => client::block_on(log.run(&global)),
         Verb::Replay(replay) => client::block_on(replay.run(&global)),
         Verb::Module(module) => client::block_on(module.run(&global)),

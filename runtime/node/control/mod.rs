@@ -75,6 +75,7 @@ mod publishing;
 mod routes;
 mod socket;
 mod spaces;
+mod tunnels;
 
 use crate::node::Node;
 use hyper::server::conn::http1;

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::goals::{answer_events, answer_goal, answer_lines};
 use super::limits::{MAX_REQUESTS, MAX_TAIL, admit};
 use super::lingering::linger;
-use super::{cbor, facts, log, metrics, peers, propose, spaces};
+use super::{cbor, facts, log, metrics, peers, propose, spaces, tunnels};
 use crate::api::{
     AgentInfo, BroadcastRequest, GoalRequest, LetterInfo, LettersRequest, ModuleInfo, ModuleText,
     Outcome, PredicateInfo, Problem, PublishRequest, Published, Reloaded, RetriedLetter,
@@ -62,6 +62,7 @@ pub(super) fn router(node: Node) -> Router {
         .merge(facts::router())
         .merge(spaces::router())
         .merge(peers::router())
+        .merge(tunnels::router())
         .layer(from_fn_with_state(places, admit));
     Router::new()
         .route("/v1/status", get(status))

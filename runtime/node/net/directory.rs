@@ -3,6 +3,7 @@
 //! ```text
 //! record = [2, time: uint, node: tstr, [* address: tstr], [* [space: bstr .size 32, observed: uint / null]],
 //!           [* [name: tstr, space: uint / null, runs: bool]]]
+//!        / [3, …as above…, [* tunnel: tstr]]             by who has tunnels
 //! ```
 //!
 //! A space that the node only observes goes with the index that the node has come to.
@@ -30,7 +31,11 @@ const MAX_ADDRESSES: usize = 8;
 const MAX_SPACES: usize = 256;
 /// Agents of a node that it tells of, at most.
 const MAX_AGENTS: usize = 256;
+/// Tunnels of a node that it tells of, at most.
+const MAX_TUNNELS: usize = 64;
 const VERSION: u64 = 2;
+/// That of a record with tunnels: who knows of none goes on reading the others.
+const WITH_TUNNELS: u64 = 3;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub(crate) struct Record {
     pub(crate) spaces: Vec<Held>,
     /// Its agents.
     pub(crate) agents: Vec<Agent>,
+    /// The names of its tunnels.
+    pub(crate) tunnels: Vec<String>,
 }
 
 /// A space of a node.
@@ -73,7 +80,12 @@ impl Record {
         let spaces = &self.spaces[..self.spaces.len().min(MAX_SPACES)];
         let is_told = |agent: &&Agent| agent.space.is_none_or(|space| space < spaces.len());
         let agents: Vec<_> = self.agents.iter().filter(is_told).take(MAX_AGENTS).collect();
-        w.array(6).uint(VERSION).uint(self.time).text(&self.node).array(addresses.len());
+        let tunnels = &self.tunnels[..self.tunnels.len().min(MAX_TUNNELS)];
+        match tunnels.is_empty() {
+            true => w.array(6).uint(VERSION),
+            false => w.array(7).uint(WITH_TUNNELS),
+        };
+        w.uint(self.time).text(&self.node).array(addresses.len());
         for address in addresses {
             w.text(address);
         }
@@ -94,15 +106,23 @@ impl Record {
             };
             w.bool(agent.runs);
         }
+        if !tunnels.is_empty() {
+            w.array(tunnels.len());
+            for tunnel in tunnels {
+                w.text(tunnel);
+            }
+        }
         w.into_vec()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut r = Reader::new(bytes);
-        r.array_of(6)?;
-        if r.uint()? != VERSION {
-            return Err(r.invalid("another version of records"));
-        }
+        let (items, version) = (r.array()?, r.uint()?);
+        let has_tunnels = match (items, version) {
+            (6, VERSION) => false,
+            (7, WITH_TUNNELS) => true,
+            _ => return Err(r.invalid("another version of records")),
+        };
         let (time, node) = (r.uint()?, who(&mut r)?);
         let of = array(&mut r, MAX_ADDRESSES, "addresses")?;
         let addresses = (0..of).map(|_| who(&mut r)).collect::<Result<_, _>>()?;
@@ -110,8 +130,10 @@ impl Record {
         let spaces = (0..of).map(|_| held(&mut r)).collect::<Result<Vec<_>, _>>()?;
         let of = array(&mut r, MAX_AGENTS, "agents")?;
         let agents = (0..of).map(|_| agent(&mut r, spaces.len())).collect::<Result<_, _>>()?;
+        let of = if has_tunnels { array(&mut r, MAX_TUNNELS, "tunnels")? } else { 0 };
+        let tunnels = (0..of).map(|_| who(&mut r)).collect::<Result<_, _>>()?;
         r.end()?;
-        Ok(Self { time, node, addresses, spaces, agents })
+        Ok(Self { time, node, addresses, spaces, agents, tunnels })
     }
 }
 
@@ -240,6 +262,7 @@ mod tests {
                 Agent { name: "bank".to_owned(), space: Some(0), runs },
                 Agent { name: "own".to_owned(), space: None, runs: true },
             ],
+            tunnels: Vec::new(),
         }
     }
 
@@ -253,6 +276,11 @@ mod tests {
         let bytes = small.encode();
         assert_eq!(hex(&bytes), GOLDEN);
         assert_eq!(Record::decode(&bytes).unwrap(), small);
+        // With tunnels it is of another version, and says the same before them.
+        let with = Record { tunnels: vec!["t".to_owned()], ..small };
+        let bytes = with.encode();
+        assert_eq!(hex(&bytes), format!("8703{}816174", &GOLDEN[4..]));
+        assert_eq!(Record::decode(&bytes).unwrap(), with);
     }
 
     const GOLDEN: &str = concat!(
@@ -327,8 +355,11 @@ mod tests {
         let held = Held { id: SPACE, observed: Some(u64::MAX) };
         let spaces = vec![held; MAX_SPACES + 1];
         let agents = (0..MAX_SPACES + 1).map(agent).collect();
-        let told = Record::decode(&Record { spaces, agents, ..record(1, true) }.encode()).unwrap();
-        assert_eq!((told.spaces.len(), told.agents.len()), (MAX_SPACES, MAX_AGENTS));
+        let tunnels = (0..=MAX_TUNNELS).map(|n| format!("{n:064}")).collect();
+        let record_of_many = Record { spaces, agents, tunnels, ..record(1, true) };
+        let told = Record::decode(&record_of_many.encode()).unwrap();
+        let counts = (told.spaces.len(), told.agents.len(), told.tunnels.len());
+        assert_eq!(counts, (MAX_SPACES, MAX_AGENTS, MAX_TUNNELS));
         assert!(told.encode().len() < synod_bridge::limits::MAX_GOSSIP);
         let mut w = Writer::new();
         w.array(6).uint(2).uint(1).text("n").array(0).array(0).array(MAX_AGENTS + 1);

@@ -2,7 +2,7 @@
 
 use super::directory::{self, Agent, Directory, Held, Record};
 use super::messages::{self, Message};
-use super::{Net, address};
+use super::{Net, Place, address};
 use crate::agents::Agents;
 use crate::space::Space;
 use bytes::Bytes;
@@ -74,7 +74,8 @@ impl Net {
         };
         let agents = self.agents.told().into_iter().map(agent).collect();
         let addresses = listening.iter().map(Multiaddr::to_string).collect();
-        Record { time: micros(), node: self.node.clone(), addresses, spaces, agents }
+        let tunnels = self.tunnels.told();
+        Record { time: micros(), node: self.node.clone(), addresses, spaces, agents, tunnels }
     }
 
     /// Where a peer says that it listens.
@@ -87,6 +88,20 @@ impl Net {
             false => address(&format!("{text}/p2p/{peer}")),
         };
         heard.record.addresses.iter().filter_map(|text| with_peer(text).ok()).collect()
+    }
+
+    /// The nodes that say they have a tunnel of this name.
+    pub(crate) fn places_of_tunnel(&self, name: &str) -> Vec<Place> {
+        let at = self.started.elapsed();
+        let directory = self.directory();
+        let has =
+            |heard: &directory::Heard| heard.record.tunnels.iter().any(|tunnel| tunnel == name);
+        let live = directory.live(at).filter(|(_, heard)| has(heard));
+        let place = |(peer, heard): (&[u8], &directory::Heard)| {
+            let peer = PeerId::from_bytes(peer).ok()?;
+            Some(Place { peer, node: heard.record.node.clone() })
+        };
+        live.filter_map(place).collect()
     }
 
     /// The name of a peer's node, if it is known.

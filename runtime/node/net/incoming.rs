@@ -1,7 +1,7 @@
 //! Streams that peers open here, and how short texts go over them.
 
 use super::{Net, join, observing, reach, snapshot};
-use crate::agents;
+use crate::{agents, tunnels};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -22,6 +22,7 @@ impl Net {
             join::OBSERVE => join::serve_observer(self, peer, stream).await,
             observing::STREAM => observing::serve(self, peer, stream).await,
             snapshot::STREAM => snapshot::receive(&self.routes, peer, stream).await,
+            tunnels::STREAM => self.tunnels.serve(peer, stream).await,
             agents::CALL => self.agents.serve_call(self, peer, stream).await,
             reach::SEND => self.receive_messages(peer, stream).await,
             _ => Err(io::Error::other("there is nothing of that name here")),

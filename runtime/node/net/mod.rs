@@ -22,6 +22,7 @@ use crate::agents::Agents;
 use crate::folder::Folder;
 use crate::hex::hex;
 use crate::space::{Done, Lane, Links, Offer, Space};
+use crate::tunnels::Tunnels;
 use bytes::Bytes;
 use directory::Directory;
 pub(crate) use join::{Joined, follow, join};
@@ -105,6 +106,7 @@ pub(crate) struct Net {
     /// This node's name.
     node: String,
     agents: Agents,
+    tunnels: Arc<Tunnels>,
     started: Instant,
     /// What other nodes say of themselves.
     directory: Mutex<Directory>,
@@ -141,6 +143,7 @@ impl Net {
         folder: &Folder,
         config: &NetConfig,
         agents: &Agents,
+        tunnels: &Arc<Tunnels>,
     ) -> Result<Arc<Self>, NetError> {
         let identity = Identity::of_folder(folder.root())?;
         let me = identity.id();
@@ -175,6 +178,7 @@ impl Net {
             observed: Observed::default(),
             node: folder.name.clone(),
             agents: agents.clone(),
+            tunnels: Arc::clone(tunnels),
             started: Instant::now(),
             directory: Mutex::default(),
             posts: Mutex::default(),

@@ -166,6 +166,7 @@ impl Net {
                 addresses: record.addresses.clone(),
                 spaces: record.spaces.iter().map(|held| hex(&held.id)).collect(),
                 agents: record.agents.iter().map(agent).collect(),
+                tunnels: record.tunnels.clone(),
                 clock_ahead_ms: heard.ahead / 1000,
             }
         };

@@ -30,14 +30,19 @@ use crate::join::{Join, JoinError};
 use crate::spec::{Interface, JoinSpec};
 use crate::tunnel::Groups;
 use rules::Step;
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{
+    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+};
 use std::fmt;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// What redirecting needs.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
 
 /// What is wanted of a tunnel here.
 #[derive(Clone, Debug)]
@@ -217,11 +222,9 @@ pub fn restore(state: &Path) -> Result<bool, NetworkError> {
 /// Whether redirecting is possible, and with what; else why not, and what would help.
 fn can_redirect() -> Result<Tool, String> {
     let mine = capabilities(None).map(|mine| mine.effective).unwrap_or(CapabilitySet::empty());
-    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
-    if !mine.contains(needed) {
-        return Err("it needs CAP_NET_ADMIN and CAP_NET_RAW, which `sudo setpriv --reuid $USER \
-                    --init-groups --inh-caps +net_admin,+net_raw --ambient-caps +net_admin,+net_raw \
-                    synod up` gives"
+    if !mine.contains(NEEDED) {
+        return Err("it needs CAP_NET_ADMIN and CAP_NET_RAW, which \
+                    `sudo setcap cap_net_admin,cap_net_raw+ep $(command -v synod)` gives"
             .to_owned());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -303,13 +306,13 @@ fn lo() -> Result<u32, NetworkError> {
 fn run(step: &Step) -> Result<(), NetworkError> {
     let command = || [&[step.program.to_owned()][..], &step.arguments].concat().join(" ");
     let failed = |said: String| NetworkError::Command { command: command(), said };
-    let mut child = Command::new(step.program)
+    let mut command_line = Command::new(step.program);
+    command_line
         .args(&step.arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
+        .stderr(Stdio::piped());
+    let mut child = with_privileges(&mut command_line).map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // Whoever does not read it fails, and says why.
         let _ = stdin.write_all(step.input.as_bytes());
@@ -319,6 +322,24 @@ fn run(step: &Step) -> Result<(), NetworkError> {
         return Ok(());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Starts a command that has this process's privileges over the network, which are not handed on
+/// by themselves. On a thread of its own, for they are a thread's: no other child gets them.
+fn with_privileges(command: &mut Command) -> io::Result<Child> {
+    let start = || {
+        let mut mine = capabilities(None)?;
+        mine.inheritable |= NEEDED & mine.permitted;
+        set_capabilities(None, mine)?;
+        for one in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
+            configure_capability_in_ambient_set(one, true)?;
+        }
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        let started = scope.spawn(start).join();
+        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it has died")))
+    })
 }
 
 fn write_durably(path: &Path, text: &str) -> io::Result<()> {

@@ -13,8 +13,8 @@ use std::net::SocketAddrV4;
 
 /// The mark of what this program sends: no rule of ours captures it.
 pub const MARK: u32 = 0x0053_594e;
-/// Characters of a name, at most: a chain of iptables has 28.
-pub(super) const MAX_TABLE_BYTES: usize = 20;
+/// Characters of a name, at most: a chain of iptables has no more.
+pub(super) const MAX_TABLE_BYTES: usize = 28;
 
 /// What the kernel's rules are changed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub enum Reason {
     NoFlow,
     /// It is for a group or a port that the tunnel does not carry.
     NotCarried,
+    /// It was heard by membership, and is for another host's node to capture.
+    OtherHost,
     /// Nobody may send so much.
     Rate,
     /// Nobody sends from such an address.
@@ -47,6 +49,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::NoFlow => "unknown_source",
             Self::NotCarried => "not_carried",
+            Self::OtherHost => "other_host",
             Self::Queue => "queue",
             Self::Rate => "rate",
             Self::Source => "source",

@@ -154,6 +154,20 @@ pub(super) fn ports(tcp: Option<String>, udp: Option<String>) -> Finding {
     }
 }
 
+pub(super) fn nothing_left() -> Finding {
+    finding("network", OK, "no node has left anything in the kernel", None)
+}
+
+pub(super) fn left_over(file: &str, restored: Result<bool, String>) -> Finding {
+    match restored {
+        Ok(_) => finding("network", OK, format!("taken out: what {file} says"), None),
+        Err(why) => {
+            let how = mend("try again as root: sudo synod doctor --fix-network --data DIR");
+            finding("network", BAD, format!("{file}: {why}"), how)
+        }
+    }
+}
+
 pub(super) fn no_node(data: &str) -> Finding {
     let how = mend(format!("start it with: synod up --data {data}"));
     finding("node", WARN, "it does not run, so its peers were not looked at", how)

@@ -33,13 +33,21 @@ const PEER_TIME: Duration = Duration::from_secs(5);
 /// clocks are compared with this one's, and each known peer is dialed.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Doctor {}
+pub(crate) struct Doctor {
+    /// Only take out what a killed node has left in the kernel: routes, rules, tracked flows
+    #[arg(long, env = "SYNOD_FIX_NETWORK", hide_env = true,
+          value_parser = super::units::switch())]
+    fix_network: bool,
+}
 
 impl Doctor {
     pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
         let data = global.data()?;
         let client = Client::new(&data);
         let mut out = global.out();
+        if self.fix_network {
+            return fix_network(&data, &client, &mut out).await;
+        }
         let mut is_well = true;
         let mut tell = |out: &mut Out, finding: Finding| {
             is_well &= finding.state != judge::BAD;
@@ -64,6 +72,25 @@ impl Doctor {
         }
         Ok(if is_well { Verdict::Yes } else { Verdict::No })
     }
+}
+
+/// A node that runs sees to its own.
+async fn fix_network(data: &Path, client: &Client, out: &mut Out) -> Result<Verdict, Failure> {
+    if client.is_up().await? {
+        let text = "the node runs, and takes out what is its own when it stops: `synod down`";
+        return Err(Failure::error(text));
+    }
+    let found = synod::tunnels::restore(data);
+    if found.is_empty() {
+        print(out, &judge::nothing_left())?;
+    }
+    let mut is_well = true;
+    for (file, restored) in found {
+        let finding = judge::left_over(&file, restored);
+        is_well &= finding.state != judge::BAD;
+        print(out, &finding)?;
+    }
+    Ok(if is_well { Verdict::Yes } else { Verdict::No })
 }
 
 fn print(out: &mut Out, finding: &Finding) -> Result<(), Failure> {

@@ -1,0 +1,89 @@
+//! Tunnels: multicast groups and ports that nodes carry to each other.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// What a tunnel is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelRequest {
+    /// Its name: nodes whose tunnels have the same name carry to each other.
+    pub name: String,
+    /// The groups.
+    pub groups: Vec<Ipv4Addr>,
+    /// The ports of each: `20005`, or `5004-5007`.
+    pub ports: Vec<String>,
+    /// `redirect` or `join`; the best that is possible, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<String>,
+    /// The time-to-live of what is delivered here: 0, so that it cannot leave, unless an application
+    /// looks at it.
+    #[serde(default)]
+    pub ttl: u8,
+    /// The only peers, by their ids, with which it carries; all that have a tunnel of the name, if
+    /// left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+}
+
+/// A tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelInfo {
+    /// Its name.
+    pub name: String,
+    /// The groups.
+    pub groups: Vec<Ipv4Addr>,
+    /// The ports of each.
+    pub ports: Vec<String>,
+    /// How it captures: `redirect`, `join`, or `none` if it could not be opened.
+    pub capture: String,
+    /// The time-to-live of what is delivered here.
+    pub ttl: u8,
+    /// This node's address on its peers' hosts.
+    pub address: Ipv4Addr,
+    /// With whom it carries.
+    pub peers: Vec<TunnelPeer>,
+    /// What was captured here.
+    pub captured: TunnelTraffic,
+    /// What came from peers and was accepted.
+    pub received: TunnelTraffic,
+    /// Datagrams that were dropped, by the reason's name.
+    pub drops: BTreeMap<String, u64>,
+    /// Sockets that stand in for sources of other nodes.
+    pub stand_ins: u64,
+    /// Sources of this host that may be answered.
+    pub sources: u64,
+    /// For how long a datagram was in this node, from its capture until it was written to a peer, in
+    /// microseconds: half of them no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<u64>,
+    /// And all but one in a hundred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<u64>,
+    /// What a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+/// A peer of a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelPeer {
+    /// Its id in the network.
+    pub peer: String,
+    /// Its node's name.
+    pub node: String,
+    /// Its address here: that of its sources' stand-ins.
+    pub address: Ipv4Addr,
+    /// Whether datagrams can go to it now.
+    pub open: bool,
+}
+
+/// Datagrams and the bytes that they carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelTraffic {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Bytes.
+    pub bytes: u64,
+}

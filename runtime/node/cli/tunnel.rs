@@ -1,0 +1,181 @@
+//! `synod tunnel add|list|rm`
+
+use super::client::{Client, encode};
+use super::table::{Table, bytes};
+use super::{Failure, Global, Verdict};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+use synod::api::{TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
+
+/// Carry multicast groups between nodes
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tunnel {
+    /// Carry groups and ports to all nodes that have a tunnel of the same name
+    ///
+    /// Applications stay as they are. What one sends to a group on this host is heard by those on the
+    /// other nodes' hosts; each source has a stand-in there, which can be answered by unicast. The
+    /// tunnel stays until it is removed.
+    Add(Add),
+    /// List the tunnels: peers, traffic, what was dropped and why
+    List,
+    /// Carry no longer, and leave the host as it was
+    Rm(Rm),
+}
+
+/// What to carry.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Its name, which is the same on all nodes
+    name: String,
+    /// A multicast group; may be repeated
+    #[arg(
+        long,
+        required = true,
+        env = "SYNOD_GROUP",
+        hide_env = true,
+        value_name = "G",
+        value_delimiter = ','
+    )]
+    group: Vec<Ipv4Addr>,
+    /// A port of each group, or several: 5004-5007; may be repeated
+    #[arg(
+        long,
+        required = true,
+        env = "SYNOD_PORT",
+        hide_env = true,
+        value_name = "P[-Q]",
+        value_delimiter = ','
+    )]
+    port: Vec<String>,
+    /// redirect (needs CAP_NET_ADMIN and CAP_NET_RAW) or join [default: what is possible]
+    #[arg(long, env = "SYNOD_CAPTURE", hide_env = true, value_name = "HOW", default_value = "auto",
+          hide_default_value = true, value_parser = ["auto", "redirect", "join"])]
+    capture: String,
+    /// The time-to-live of what is delivered here, for applications that look at it (mDNS: 255)
+    #[arg(long, env = "SYNOD_TTL", hide_env = true, value_name = "N", default_value_t = 0)]
+    ttl: u8,
+    /// Carry to this peer alone, by its id; may be repeated [default: all that have the tunnel]
+    #[arg(
+        long,
+        env = "SYNOD_TUNNEL_PEER",
+        hide_env = true,
+        value_name = "ID",
+        value_delimiter = ','
+    )]
+    peer: Vec<String>,
+}
+
+/// Which.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Its name
+    name: String,
+}
+
+impl Tunnel {
+    pub(crate) async fn run(self, global: &Global) -> Result<Verdict, Failure> {
+        let data = global.data()?;
+        let client = Client::new(&data);
+        match self {
+            Self::Add(add) => add.run(&client, global).await,
+            Self::List => list(&client, global).await,
+            Self::Rm(Rm { name }) => rm(&client, &name, global).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, client: &Client, global: &Global) -> Result<Verdict, Failure> {
+        let request = TunnelRequest {
+            name: self.name,
+            groups: self.group,
+            ports: self.port,
+            capture: (self.capture != "auto").then_some(self.capture),
+            ttl: self.ttl,
+            peers: self.peer,
+        };
+        let info: TunnelInfo = client.post("/v1/tunnels", &request).await?;
+        let mut out = global.out();
+        if out.is_json() {
+            out.json(&info)?;
+        } else {
+            out.line(format_args!("tunnel {} captures by {}", info.name, info.capture))?;
+        }
+        remarks(&info);
+        Ok(Verdict::Yes)
+    }
+}
+
+async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
+    let tunnels: Vec<TunnelInfo> = client.get("/v1/tunnels").await?;
+    let mut out = global.out();
+    if out.is_json() {
+        tunnels.iter().try_for_each(|tunnel| out.json(tunnel))?;
+        return Ok(Verdict::Yes);
+    }
+    let mut table = Table::new([
+        "TUNNEL",
+        "CAPTURE",
+        "GROUPS",
+        "PORTS",
+        "PEERS",
+        "OUT",
+        "IN",
+        "DROPPED",
+        "STAND-INS",
+        "P50",
+        "P99",
+    ]);
+    for tunnel in &tunnels {
+        table.marked_row(tunnel.capture == "none", row(tunnel));
+    }
+    table.print(&mut out)?;
+    tunnels.iter().for_each(remarks);
+    Ok(Verdict::Yes)
+}
+
+fn row(tunnel: &TunnelInfo) -> [String; 11] {
+    let peer = |peer: &TunnelPeer| match peer.open {
+        true => peer.node.clone(),
+        false => format!("{} (away)", peer.node),
+    };
+    let all = |texts: Vec<String>| match texts.is_empty() {
+        true => "-".to_owned(),
+        false => texts.join(", "),
+    };
+    let drops = tunnel.drops.iter().map(|(reason, n)| format!("{n} {}", reason.replace('_', " ")));
+    let traffic = |of: TunnelTraffic| format!("{} ({})", of.datagrams, bytes(of.bytes));
+    let time = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us} us"));
+    [
+        tunnel.name.clone(),
+        tunnel.capture.clone(),
+        all(tunnel.groups.iter().map(ToString::to_string).collect()),
+        tunnel.ports.join(", "),
+        all(tunnel.peers.iter().map(peer).collect()),
+        traffic(tunnel.captured),
+        traffic(tunnel.received),
+        all(drops.collect()),
+        tunnel.stand_ins.to_string(),
+        time(tunnel.p50_us),
+        time(tunnel.p99_us),
+    ]
+}
+
+fn remarks(tunnel: &TunnelInfo) {
+    for remark in &tunnel.remarks {
+        super::say::say(format_args!("synod: tunnel {}: {remark}", tunnel.name));
+    }
+}
+
+async fn rm(client: &Client, name: &str, global: &Global) -> Result<Verdict, Failure> {
+    let path = format!("/v1/tunnels/{}/remove", encode(name));
+    if let Err(error) = client.post::<Value>(&path, &json!({})).await {
+        return error.or_no();
+    }
+    let mut out = global.out();
+    if out.is_json() {
+        out.json(&json!({ "removed": name }))?;
+    }
+    Ok(Verdict::Yes)
+}

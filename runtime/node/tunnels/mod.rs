@@ -1,0 +1,412 @@
+//! The tunnels of this node: multicast groups and ports that are carried between nodes whose tunnels
+//! have the same name.
+//!
+//! ```text
+//! DATA/tunnels.json     what they are to be, and how often the node has started with them
+//! DATA/network/N.state  what a tunnel has put into the kernel
+//! ```
+//!
+//! A peer takes part if its record in the directory names the tunnel. Frames (`udp-shim/frame.cddl`) go
+//! to each over a stream of its own.
+
+mod latency;
+mod link;
+mod running;
+
+use crate::api::{ErrorBody, TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
+use crate::folder::{random, write_json};
+use crate::hex::hex;
+use crate::net::{Net, peer_id};
+use crate::space::error;
+pub(crate) use link::STREAM;
+use running::Shared;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use synod_bridge::{PeerId, Stream};
+use synod_udp_shim::network::{self, Network, NetworkSpec};
+use synod_udp_shim::tunnel::{
+    Groups, MAX_FRAME_BYTES, MAX_NAME_BYTES, Ports, Tunnel, read_frame, virtual_address,
+};
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::task::{AbortHandle, spawn_blocking};
+
+/// Tunnels of a node, at most.
+const MAX_TUNNELS: usize = 64;
+/// What a stream is read by.
+const READ_BYTES: usize = 128 << 10;
+/// The folder of what is in the kernel.
+const NETWORK: &str = "network";
+
+/// The node's tunnels.
+pub(crate) struct Tunnels {
+    root: PathBuf,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// Held while one is added or removed.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// One of them.
+struct Running {
+    request: TunnelRequest,
+    /// None where it could not be opened; then why.
+    open: Result<Open, String>,
+}
+
+struct Open {
+    shared: Arc<Shared>,
+    network: Network,
+    tasks: Vec<AbortHandle>,
+}
+
+/// `tunnels.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct File {
+    /// Rises with each start.
+    boot: u64,
+    /// A few letters that tell this folder's rules from others'.
+    tag: String,
+    tunnels: Vec<TunnelRequest>,
+}
+
+impl Tunnels {
+    /// Those of a data folder. What a node has left in the kernel is taken out.
+    pub(crate) fn of(root: &Path) -> Self {
+        for (state, restored) in restore(root) {
+            match restored {
+                Ok(true) => {
+                    tracing::warn!("what a killed node left in the kernel is taken out: {state}")
+                }
+                Ok(false) => {}
+                Err(e) => tracing::error!("what a killed node left in the kernel stays there: {e}"),
+            }
+        }
+        let (running, changing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { root: root.to_owned(), running, changing }
+    }
+
+    /// Whether there are any to be opened.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.read().is_ok_and(|file| !file.tunnels.is_empty())
+    }
+
+    /// Opens those that are kept; one that cannot be opened says why, and is tried again at the next
+    /// start.
+    pub(crate) async fn open_kept(&self, net: &Arc<Net>) {
+        let changing = self.changing.lock().await;
+        let file = match self.read() {
+            Ok(mut file) => {
+                file.boot = later_than(file.boot);
+                self.write(&file).map(|()| file)
+            }
+            Err(e) => Err(e),
+        };
+        let file = match file {
+            Ok(file) => file,
+            Err(e) => return tracing::error!("no tunnel is opened: {}", e.message),
+        };
+        for request in &file.tunnels {
+            let open = self.open(net, request, &file).await.map_err(|e| e.message);
+            if let Err(why) = &open {
+                tracing::error!("tunnel {}: {why}", request.name);
+            }
+            let running = Running { request: request.clone(), open };
+            self.lock().insert(request.name.clone(), running);
+        }
+        drop(changing);
+    }
+
+    /// Adds a tunnel, which stays until it is removed.
+    pub(crate) async fn add(
+        &self,
+        net: &Arc<Net>,
+        request: TunnelRequest,
+    ) -> Result<TunnelInfo, ErrorBody> {
+        let _changing = self.changing.lock().await;
+        let groups = check(&request)?;
+        for (name, running) in &*self.lock() {
+            if *name == request.name {
+                return Err(error("exists", format!("there is a tunnel {name} already")));
+            }
+            let others = check(&running.request)?.destinations();
+            if let Some(to) = others.into_iter().find(|to| groups.contains(*to)) {
+                return Err(error(
+                    "exists",
+                    format!("{to} is carried by the tunnel {name} already"),
+                ));
+            }
+        }
+        let mut file = self.read()?;
+        if file.tunnels.len() >= MAX_TUNNELS {
+            return Err(error("busy", format!("a node has at most {MAX_TUNNELS} tunnels")));
+        }
+        if file.tag.is_empty() {
+            let tag = random().map_err(|e| error("internal", e.to_string()))?;
+            file.tag = hex(&tag[..4]);
+        }
+        if file.boot == 0 {
+            file.boot = later_than(0);
+        }
+        let open = self.open(net, &request, &file).await?;
+        file.tunnels.push(request.clone());
+        if let Err(e) = self.write(&file) {
+            close(vec![open]).await;
+            return Err(e);
+        }
+        let name = request.name.clone();
+        let running = Running { request, open: Ok(open) };
+        let info = info(&running);
+        self.lock().insert(name, running);
+        Ok(info)
+    }
+
+    /// Removes a tunnel, and what it has put into the kernel.
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), ErrorBody> {
+        let _changing = self.changing.lock().await;
+        let mut file = self.read()?;
+        let before = file.tunnels.len();
+        file.tunnels.retain(|request| request.name != name);
+        if file.tunnels.len() == before {
+            let text =
+                format!("there is no tunnel {name}: `synod tunnel list` shows those that are");
+            return Err(error("not_found", text));
+        }
+        self.write(&file)?;
+        let removed = self.lock().remove(name);
+        close(removed.into_iter().filter_map(|running| running.open.ok()).collect()).await;
+        Ok(())
+    }
+
+    pub(crate) fn list(&self) -> Vec<TunnelInfo> {
+        self.lock().values().map(info).collect()
+    }
+
+    /// The names of those that run, for the directory.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let running = self.lock();
+        let open = running.iter().filter(|(_, running)| running.open.is_ok());
+        open.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What a person should look at.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let running = self.lock();
+        let failed = running.iter().filter_map(|(name, running)| {
+            running.open.as_ref().err().map(|why| format!("tunnel {name}: {why}"))
+        });
+        failed.collect()
+    }
+
+    /// Ends all of them; they are opened again at the next start.
+    pub(crate) async fn shut_down(&self) {
+        let _changing = self.changing.lock().await;
+        let running = std::mem::take(&mut *self.lock());
+        close(running.into_values().filter_map(|running| running.open.ok()).collect()).await;
+    }
+
+    /// Takes a peer's frames.
+    pub(crate) async fn serve(&self, peer: PeerId, stream: Stream) -> io::Result<()> {
+        let mut stream = BufReader::with_capacity(READ_BYTES, stream);
+        let (mut of, mut bytes): (Option<Arc<Shared>>, _) = (None, Vec::new());
+        loop {
+            let len = stream.read_u32().await? as usize;
+            if len > MAX_FRAME_BYTES {
+                return Err(io::Error::other("a frame that is too long"));
+            }
+            bytes.resize(len, 0);
+            stream.read_exact(&mut bytes).await?;
+            let frame = match read_frame(&bytes) {
+                Ok(frame) => frame,
+                Err(e) => {
+                    of.iter().for_each(|shared| shared.malformed());
+                    return Err(io::Error::other(e));
+                }
+            };
+            if of.is_none() {
+                of = Some(self.welcome(peer, frame.head.tunnel).map_err(io::Error::other)?);
+            }
+            if let Some(shared) = of.as_ref().filter(|shared| shared.is(frame.head.tunnel)) {
+                shared.received(peer, &frame);
+            }
+        }
+    }
+
+    fn welcome(&self, peer: PeerId, name: &str) -> Result<Arc<Shared>, String> {
+        let running = self.lock();
+        let open = running.get(name).and_then(|running| running.open.as_ref().ok());
+        let shared = &open.ok_or("there is no such tunnel here")?.shared;
+        if !shared.admits(peer) {
+            return Err("it is not among the peers of the tunnel".to_owned());
+        }
+        shared.welcome(peer).map(|()| Arc::clone(shared))
+    }
+
+    async fn open(
+        &self,
+        net: &Arc<Net>,
+        request: &TunnelRequest,
+        file: &File,
+    ) -> Result<Open, ErrorBody> {
+        let groups = check(request)?;
+        let only = request.peers.iter().map(|peer| peer_id(peer));
+        let only: BTreeSet<PeerId> =
+            only.collect::<Result<_, _>>().map_err(|e| error("address", e.to_string()))?;
+        let me = net.me().to_bytes();
+        let folder = self.root.join(NETWORK);
+        let spec = NetworkSpec {
+            groups: groups.clone(),
+            address: virtual_address(&me),
+            capture: request
+                .capture
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(|e: String| error("bad_request", e))?,
+            ttl: request.ttl,
+            tag: format!("{}{}", file.tag, short(&request.name)),
+            state: folder.join(format!("{}.state", request.name)),
+        };
+        let opened = spawn_blocking(move || {
+            crate::folder::make(&folder).map_err(|e| e.to_string())?;
+            Network::open(&spec).map_err(|e| e.to_string())
+        });
+        let opened = opened.await.map_err(|e| error("internal", e.to_string()))?;
+        let mut network = opened.map_err(|e| error("multicast", e))?;
+        for remark in network.remarks() {
+            tracing::warn!("tunnel {}: {remark}", request.name);
+        }
+        let tunnel = Tunnel::new(groups, &me, file.boot);
+        let injector = Arc::clone(network.injector());
+        let shared = Arc::new(Shared::new(&request.name, only, injector, net, tunnel));
+        let captures = network.take_captures().into_iter();
+        let mut tasks: Vec<AbortHandle> = captures
+            .map(|one| tokio::spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
+            .collect();
+        tasks.push(tokio::spawn(running::keep(Arc::clone(&shared))).abort_handle());
+        Ok(Open { shared, network, tasks })
+    }
+
+    fn read(&self) -> Result<File, ErrorBody> {
+        let path = self.path();
+        let damaged = |e: String| error("disk", format!("{}: {e}", path.display()));
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(File::default()),
+            Err(e) => Err(damaged(e.to_string())),
+        }
+    }
+
+    fn write(&self, file: &File) -> Result<(), ErrorBody> {
+        write_json(&self.path(), file).map(drop).map_err(|e| error("disk", e.to_string()))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.root.join("tunnels.json")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes out what a node of this data folder, which does not run, has left in the kernel. Gives the
+/// files that say so, and whether it went well.
+pub fn restore(root: &Path) -> Vec<(String, Result<bool, String>)> {
+    let files = std::fs::read_dir(root.join(NETWORK)).into_iter().flatten().flatten();
+    let paths =
+        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "state"));
+    let restore = |path: PathBuf| {
+        let restored = network::restore(&path).map_err(|e| e.to_string());
+        (path.display().to_string(), restored)
+    };
+    paths.map(restore).collect()
+}
+
+/// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
+async fn close(open: Vec<Open>) {
+    let closed = spawn_blocking(move || {
+        for Open { network, tasks, .. } in open {
+            drop(network);
+            tasks.iter().for_each(AbortHandle::abort);
+        }
+    });
+    drop(closed.await);
+}
+
+fn check(request: &TunnelRequest) -> Result<Groups, ErrorBody> {
+    let name = &request.name;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
+        let text = format!(
+            "{name:?} is no name for a tunnel: give it letters, digits, _ and -, up to {MAX_NAME_BYTES}"
+        );
+        return Err(error("name", text));
+    }
+    let wrong = |e: String| error("bad_request", e);
+    let ports = request.ports.iter().map(|text| text.parse::<Ports>());
+    let ports = ports.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
+    Groups::new(request.groups.clone(), ports).map_err(|e| wrong(e.to_string()))
+}
+
+/// A start's number: later than the last, by the clock too, should the file be lost.
+fn later_than(last: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(0).max(last.saturating_add(1))
+}
+
+/// What a name is in the names of rules, which are short.
+fn short(name: &str) -> String {
+    hex(&blake3::hash(name.as_bytes()).as_bytes()[..4])
+}
+
+fn info(running: &Running) -> TunnelInfo {
+    let TunnelRequest { name, groups, ports, ttl, .. } = running.request.clone();
+    let mut info = TunnelInfo {
+        name,
+        groups,
+        ports,
+        capture: "none".to_owned(),
+        ttl,
+        address: std::net::Ipv4Addr::UNSPECIFIED,
+        peers: Vec::new(),
+        captured: TunnelTraffic::default(),
+        received: TunnelTraffic::default(),
+        drops: BTreeMap::new(),
+        stand_ins: 0,
+        sources: 0,
+        p50_us: None,
+        p99_us: None,
+        remarks: Vec::new(),
+    };
+    let Open { shared, network, .. } = match &running.open {
+        Ok(open) => open,
+        Err(why) => return TunnelInfo { remarks: vec![why.clone()], ..info },
+    };
+    let seen = shared.seen();
+    let traffic = |traffic: synod_udp_shim::tunnel::Traffic| TunnelTraffic {
+        datagrams: traffic.datagrams,
+        bytes: traffic.bytes,
+    };
+    info.capture = network.mode().to_string();
+    info.address = seen.address;
+    info.captured = traffic(seen.counters.out);
+    info.received = traffic(seen.counters.received);
+    let drops = seen.counters.drops.iter();
+    info.drops = drops.map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
+    info.stand_ins = seen.stand_ins as u64;
+    info.sources = seen.sources as u64;
+    info.p50_us = shared.latency.quantile(0.5);
+    info.p99_us = shared.latency.quantile(0.99);
+    info.remarks = network.remarks().iter().cloned().chain(seen.refused).collect();
+    let peer = |(place, address, open): (crate::net::Place, _, _)| TunnelPeer {
+        peer: place.peer.to_string(),
+        node: place.node,
+        address,
+        open,
+    };
+    info.peers = seen.peers.into_iter().map(peer).collect();
+    info
+}

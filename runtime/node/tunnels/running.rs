@@ -1,0 +1,403 @@
+//! One tunnel as it runs: what is captured becomes frames for its peers, what they send is delivered
+//! from stand-ins. What is carried is decided by [`Tunnel`]; here sockets and streams are moved.
+
+use super::latency::Latency;
+use super::link::{Link, Queued};
+use crate::net::{Net, Place};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use synod_bridge::PeerId;
+use synod_udp_shim::MAX_DATAGRAM_BYTES;
+use synod_udp_shim::network::{Capture, Injector, LocalAddresses};
+use synod_udp_shim::tunnel::{
+    Carried, Frame, FrameWriter, Head, Reason, StandIn, Tunnel, TunnelCounters,
+};
+use tokio::io::Interest;
+use tokio::task::AbortHandle;
+
+/// Datagrams that are captured at once, and their bytes, at most: the others have their turn, too.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 << 10;
+/// How often it is looked who takes part.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often this host's addresses are asked for, at most.
+const ASK: Duration = Duration::from_secs(1);
+
+/// What the tasks of a tunnel share.
+pub(super) struct Shared {
+    name: String,
+    /// The only ones that take part, if there are any.
+    only: BTreeSet<PeerId>,
+    injector: Arc<Injector>,
+    net: Weak<Net>,
+    started: Instant,
+    pub(super) latency: Arc<Latency>,
+    state: Mutex<State>,
+}
+
+struct State {
+    tunnel: Tunnel,
+    sockets: BTreeMap<StandIn, StandInSocket>,
+    links: BTreeMap<Ipv4Addr, Link>,
+    /// Why somebody does not take part.
+    refused: BTreeMap<PeerId, String>,
+}
+
+/// A socket that stands in for a source, and the task that hears what is sent to it.
+struct StandInSocket {
+    socket: Arc<UdpSocket>,
+    ears: AbortHandle,
+}
+
+impl Drop for StandInSocket {
+    fn drop(&mut self) {
+        self.ears.abort();
+    }
+}
+
+/// What `tunnel list` shows of what changes.
+pub(super) struct Seen {
+    pub(super) counters: TunnelCounters,
+    pub(super) address: Ipv4Addr,
+    pub(super) stand_ins: usize,
+    pub(super) sources: usize,
+    pub(super) peers: Vec<(Place, Ipv4Addr, bool)>,
+    pub(super) refused: Vec<String>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        name: &str,
+        only: BTreeSet<PeerId>,
+        injector: Arc<Injector>,
+        net: &Arc<Net>,
+        tunnel: Tunnel,
+    ) -> Self {
+        let state = State {
+            tunnel,
+            sockets: BTreeMap::new(),
+            links: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        };
+        Self {
+            name: name.to_owned(),
+            only,
+            injector,
+            net: Arc::downgrade(net),
+            started: Instant::now(),
+            latency: Arc::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let mut state = self.lock();
+        let State { tunnel, links, refused, .. } = &mut *state;
+        let dropped = links.values().map(Link::take_dropped).sum();
+        tunnel.count_drops(Reason::Queue, dropped);
+        let peer =
+            |(address, link): (&Ipv4Addr, &Link)| (link.place.clone(), *address, link.is_open());
+        Seen {
+            counters: tunnel.counters().clone(),
+            address: tunnel.address(),
+            stand_ins: tunnel.stand_ins(),
+            sources: tunnel.sources(),
+            peers: links.iter().map(peer).collect(),
+            refused: refused.values().cloned().collect(),
+        }
+    }
+
+    /// Whether this is its name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// Whether a peer may take part.
+    pub(super) fn admits(&self, peer: PeerId) -> bool {
+        self.only.is_empty() || self.only.contains(&peer)
+    }
+
+    /// A peer has opened a stream: it takes part.
+    pub(super) fn welcome(&self, peer: PeerId) -> Result<(), String> {
+        let added = self.lock().tunnel.add_peer(self.now(), &peer.to_bytes());
+        added.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// What came of a peer was no frame.
+    pub(super) fn malformed(&self) {
+        self.lock().tunnel.count_drops(Reason::Malformed, 1);
+    }
+
+    /// A frame of a peer has come: it is delivered.
+    pub(super) fn received(self: &Arc<Self>, peer: PeerId, frame: &Frame<'_>) {
+        let id = peer.to_bytes();
+        let now = self.now();
+        let mut deliveries = Vec::with_capacity(frame.datagrams.len());
+        {
+            let mut state = self.lock();
+            for (nth, carried) in frame.datagrams.iter().enumerate() {
+                let delivery = state.tunnel.received(now, &id, &frame.head, nth as u64, carried);
+                let Some(delivery) = delivery else { continue };
+                if let Some(closed) = delivery.close {
+                    state.sockets.remove(&closed);
+                }
+                if let Some(at) = delivery.open {
+                    match self.open(delivery.stand_in, at) {
+                        Ok(socket) => drop(state.sockets.insert(delivery.stand_in, socket)),
+                        Err(e) => {
+                            tracing::warn!("tunnel {}: no socket at {at}: {e}", self.name);
+                            state.tunnel.remove_stand_in(delivery.stand_in);
+                        }
+                    }
+                }
+                match state.sockets.get(&delivery.stand_in) {
+                    Some(found) => {
+                        deliveries.push((Arc::clone(&found.socket), delivery.to, carried.bytes));
+                    }
+                    None => state.tunnel.count_drops(Reason::Undelivered, 1),
+                }
+            }
+        }
+        // One that nobody waits for any more is refused once, by the answer to the one before it.
+        let send = |socket: &UdpSocket, to: SocketAddrV4, bytes: &[u8]| {
+            socket.send_to(bytes, to).or_else(|_| socket.send_to(bytes, to)).is_ok()
+        };
+        let failed =
+            deliveries.iter().filter(|(socket, to, bytes)| !send(socket, *to, bytes)).count();
+        if failed > 0 {
+            self.lock().tunnel.count_drops(Reason::Undelivered, failed as u64);
+        }
+    }
+
+    fn open(self: &Arc<Self>, stand_in: StandIn, at: SocketAddrV4) -> io::Result<StandInSocket> {
+        let socket = self.injector.stand_in(at)?;
+        let heard = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+        let ears = tokio::spawn(hear(Arc::downgrade(self), stand_in, heard)).abort_handle();
+        Ok(StandInSocket { socket: Arc::new(socket), ears })
+    }
+
+    /// Applications have sent to a group.
+    fn captured(&self, to: SocketAddrV4, batch: &Batch) {
+        let mut state = self.lock();
+        let State { tunnel, links, .. } = &mut *state;
+        let mut writer: Option<FrameWriter> = None;
+        let send = |writer: Option<FrameWriter>| {
+            let Some(writer) = writer else { return };
+            let datagrams = writer.len() as u64;
+            let frame = Queued { bytes: writer.into_vec().into(), datagrams, at: batch.at };
+            links.values().for_each(|link| link.send(frame.clone()));
+        };
+        let now = self.now();
+        for (source, bytes) in batch.datagrams() {
+            let Some(captured) = tunnel.captured(now, source, to, bytes.len()) else { continue };
+            if links.is_empty() {
+                continue;
+            }
+            let head = || self.head(tunnel, captured.sequence);
+            let frame = writer.get_or_insert_with(|| FrameWriter::new(&head()));
+            frame.push(&Carried { source: captured.source, to, bytes });
+            if frame.is_full() {
+                send(writer.take());
+            }
+        }
+        send(writer);
+    }
+
+    /// An application has sent to a stand-in.
+    fn answered(&self, stand_in: StandIn, source: SocketAddrV4, bytes: &[u8]) {
+        let at = Instant::now();
+        let mut state = self.lock();
+        let State { tunnel, links, .. } = &mut *state;
+        let Some(answer) = tunnel.answered(self.now(), stand_in, source, bytes.len()) else {
+            return;
+        };
+        let Some(link) = links.get(&answer.capturer) else {
+            return tunnel.count_drops(Reason::Queue, 1);
+        };
+        let mut writer = FrameWriter::new(&self.head(tunnel, answer.sequence));
+        writer.push(&Carried { source: answer.source, to: answer.to, bytes });
+        link.send(Queued { bytes: writer.into_vec().into(), datagrams: 1, at });
+    }
+
+    fn head(&self, tunnel: &Tunnel, sequence: u64) -> Head<'_> {
+        Head { capturer: tunnel.address(), boot: tunnel.boot(), tunnel: &self.name, sequence }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn look(&self, net: &Arc<Net>) {
+        let wanted = net.places_of_tunnel(&self.name);
+        let wanted: Vec<Place> =
+            wanted.into_iter().filter(|place| self.admits(place.peer)).collect();
+        let now = self.now();
+        let mut state = self.lock();
+        let State { tunnel, links, refused, sockets } = &mut *state;
+        let gone = |link: &Link| !wanted.iter().any(|place| place.peer == link.place.peer);
+        let gone: Vec<(Ipv4Addr, PeerId)> = links
+            .iter()
+            .filter(|(_, link)| gone(link))
+            .map(|(address, link)| (*address, link.place.peer))
+            .collect();
+        for (address, peer) in gone {
+            links.remove(&address);
+            tunnel.remove_peer(&peer.to_bytes());
+        }
+        refused.retain(|peer, _| wanted.iter().any(|place| place.peer == *peer));
+        for place in wanted {
+            match tunnel.add_peer(now, &place.peer.to_bytes()) {
+                Ok(address) => {
+                    let start = || Link::start(self.net.clone(), place, Arc::clone(&self.latency));
+                    links.entry(address).or_insert_with(start);
+                }
+                Err(why) => {
+                    let text = format!("{} does not take part: {why}", place.node);
+                    refused.insert(place.peer, text);
+                }
+            }
+        }
+        for stand_in in tunnel.expire(now) {
+            sockets.remove(&stand_in);
+        }
+    }
+}
+
+/// Looks who takes part, for as long as the tunnel is there.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(net) = shared.net.upgrade() else { return };
+        shared.look(&net);
+    }
+}
+
+/// Datagrams that were captured together.
+struct Batch {
+    at: Instant,
+    buffer: Box<[u8; MAX_DATAGRAM_BYTES]>,
+    bytes: Vec<u8>,
+    /// Each one's source, and where it ends.
+    ends: Vec<(SocketAddrV4, usize)>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        let buffer = Box::new([0; MAX_DATAGRAM_BYTES]);
+        Self { at: Instant::now(), buffer, bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Takes what is there; an error if that is nothing.
+    fn fill(&mut self, capture: &Capture) -> io::Result<()> {
+        self.bytes.clear();
+        self.ends.clear();
+        self.at = Instant::now();
+        while self.ends.len() < BATCH && self.bytes.len() < BATCH_BYTES {
+            match capture.try_recv(&mut self.buffer) {
+                Ok((len, source)) => {
+                    self.bytes.extend_from_slice(&self.buffer[..len]);
+                    self.ends.push((source, self.bytes.len()));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return if self.ends.is_empty() { Err(e) } else { Ok(()) };
+                }
+                // It tells of something that was sent before.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        let each = self.ends.iter().zip(starts);
+        each.map(|((source, end), start)| (*source, &self.bytes[start..*end]))
+    }
+
+    /// Leaves out what is others' to capture.
+    fn retain(&mut self, mut is_ours: impl FnMut(SocketAddrV4) -> bool) -> u64 {
+        if self.ends.iter().all(|(source, _)| is_ours(*source)) {
+            return 0;
+        }
+        let kept: Vec<(SocketAddrV4, Vec<u8>)> = self
+            .datagrams()
+            .filter(|(source, _)| is_ours(*source))
+            .map(|(source, bytes)| (source, bytes.to_vec()))
+            .collect();
+        let left_out = self.ends.len() - kept.len();
+        self.bytes.clear();
+        self.ends.clear();
+        for (source, bytes) in kept {
+            self.bytes.extend_from_slice(&bytes);
+            self.ends.push((source, self.bytes.len()));
+        }
+        left_out as u64
+    }
+}
+
+/// Takes what is captured, for as long as the tunnel is there.
+pub(super) async fn capture(shared: Arc<Shared>, capture: Capture) {
+    let socket = capture.as_fd().try_clone_to_owned().map(UdpSocket::from);
+    let socket = match socket.and_then(tokio::net::UdpSocket::from_std) {
+        Ok(socket) => socket,
+        Err(e) => return tracing::error!("tunnel {}: {e}", shared.name),
+    };
+    let (mut batch, mut dropped) = (Batch::new(), capture.dropped());
+    let (mut local, mut asked) = (LocalAddresses::now().unwrap_or_default(), Instant::now());
+    let to = capture.to();
+    loop {
+        let filled = socket.async_io(Interest::READABLE, || batch.fill(&capture)).await;
+        if filled.is_err() {
+            continue;
+        }
+        if capture.is_taken() {
+            for (source, bytes) in batch.datagrams() {
+                if let Err(e) = shared.injector.put_back(source, to, bytes) {
+                    tracing::debug!("tunnel {}: not put back: {e}", shared.name);
+                    shared.lock().tunnel.count_drops(Reason::Undelivered, 1);
+                }
+            }
+        } else {
+            // A membership hears other hosts, too; each captures its own.
+            let others = batch.retain(|source| {
+                if !local.contains(*source.ip()) && asked.elapsed() >= ASK {
+                    local = LocalAddresses::now().unwrap_or_default();
+                    asked = Instant::now();
+                }
+                local.contains(*source.ip())
+            });
+            if others > 0 {
+                shared.lock().tunnel.count_drops(Reason::OtherHost, others);
+            }
+        }
+        shared.captured(to, &batch);
+        let now = capture.dropped();
+        if now != dropped {
+            let more = u64::from(now.wrapping_sub(dropped));
+            shared.lock().tunnel.count_drops(Reason::Kernel, more);
+            dropped = now;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Hears what is sent to a stand-in, for as long as it is there.
+async fn hear(shared: Weak<Shared>, stand_in: StandIn, socket: tokio::net::UdpSocket) {
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    loop {
+        // An error tells of something that was sent before, to somebody who is gone.
+        let Ok((len, source)) = socket.recv_from(&mut buffer).await else { continue };
+        let (Some(shared), SocketAddr::V4(source)) = (shared.upgrade(), source) else { return };
+        shared.answered(stand_in, source, &buffer[..len]);
+    }
+}

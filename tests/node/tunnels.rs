@@ -1,0 +1,319 @@
+//! Nodes on networks of their own carry multicast for applications that know nothing of it.
+
+mod sites;
+
+use crate::support::{installed, skip};
+use crate::world::{Node, PATIENCE, Process, World, wait_for};
+use serde_json::{Value, json};
+use sites::Sites;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 2);
+const TO: SocketAddrV4 = SocketAddrV4::new(GROUP, 20005);
+/// The largest payload of a datagram.
+const LARGEST: usize = 65_507;
+
+/// Hosts with a node each.
+struct Hosts {
+    sites: Sites,
+    worlds: Vec<World>,
+    nodes: Vec<Option<Node>>,
+}
+
+/// Hosts with nodes that know each other, or the test is skipped.
+fn hosts(test: &str, count: usize) -> Option<Hosts> {
+    for program in ["ip", "nft"] {
+        if !installed(program) {
+            skip(test, &format!("`{program}` is not installed"));
+            return None;
+        }
+    }
+    let sites = match Sites::new(count) {
+        Ok(sites) => sites,
+        Err(why) => {
+            skip(test, &why);
+            return None;
+        }
+    };
+    let worlds = (0..count).map(|_| World::new()).collect();
+    let mut hosts = Hosts { sites, worlds, nodes: (0..count).map(|_| None).collect() };
+    (0..count).for_each(|n| hosts.start(n));
+    Some(hosts)
+}
+
+impl Hosts {
+    fn start(&mut self, n: usize) {
+        let world = &self.worlds[n];
+        let mut command = self.sites.inside(n, crate::world::SYNOD);
+        command.args(["up", "--node", &format!("n{n}"), "--listen", &Sites::address(n)]);
+        command.args(["--no-mdns"]).env("SYNOD_DATA", &world.data);
+        for peer in (0..self.worlds.len()).filter(|peer| *peer != n) {
+            command.args(["--peer", &Sites::address(peer)]);
+        }
+        self.nodes[n] = Some(Node::start(command, &world.data));
+    }
+
+    fn node(&self, n: usize) -> &Node {
+        self.nodes[n].as_ref().unwrap()
+    }
+
+    fn add(&self, n: usize, more: Value) -> Value {
+        let mut request = json!({"name": "t", "groups": [GROUP], "ports": ["20005-20006"]});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.node(n).post("/v1/tunnels", &request)
+    }
+
+    fn tunnel(&self, n: usize) -> Value {
+        self.node(n).get("/v1/tunnels")[0].clone()
+    }
+
+    /// Adds the tunnel everywhere, and waits until each has all others.
+    fn add_everywhere(&self, more: &Value) {
+        let all = 0..self.worlds.len();
+        all.clone().for_each(|n| drop(self.add(n, more.clone())));
+        all.for_each(|n| self.wait_open(n));
+    }
+
+    fn wait_open(&self, n: usize) {
+        wait_for("the peers of the tunnel", || {
+            let tunnel = self.tunnel(n);
+            let peers = tunnel["peers"].as_array().unwrap();
+            peers.len() + 1 == self.worlds.len() && peers.iter().all(|peer| peer["open"] == true)
+        });
+    }
+
+    /// An application's socket that is a member of the group, as SWI-Prolog opens its public one.
+    fn member(&self, n: usize) -> UdpSocket {
+        self.sites.on(n, || {
+            let kind = socket2::Type::DGRAM;
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, TO.port()).into()).unwrap();
+            socket.join_multicast_v4(&GROUP, &Ipv4Addr::UNSPECIFIED).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.into()
+        })
+    }
+
+    /// An application's socket that is bound to this.
+    fn socket(&self, n: usize, at: &str) -> UdpSocket {
+        let socket = self.sites.on(n, || UdpSocket::bind(at).unwrap());
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+}
+
+fn heard(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; LARGEST];
+    let (len, source) = socket.recv_from(&mut buffer).unwrap();
+    (buffer[..len].to_vec(), source)
+}
+
+fn silent(socket: &UdpSocket) -> bool {
+    socket.set_nonblocking(true).unwrap();
+    let is_silent = socket.recv_from(&mut [0; 9]).is_err();
+    socket.set_nonblocking(false).unwrap();
+    is_silent
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n % 251) as u8).collect()
+}
+
+#[test]
+fn requests_cross_and_answers_come_back_by_unicast() {
+    let test = "tunnels::requests_cross_and_answers_come_back_by_unicast";
+    for capture in ["redirect", "join"] {
+        let Some(hosts) = hosts(test, 2) else { return };
+        if capture == "join" {
+            // A program that chooses nothing needs a route, which is there.
+            hosts.add_everywhere(&json!({"capture": "join"}));
+        } else {
+            hosts.add_everywhere(&json!({}));
+        }
+        assert_eq!(hosts.tunnel(0)["capture"], capture);
+        let members = [hosts.member(0), hosts.member(1)];
+        // The same port on both sides, and, with redirect, the same address.
+        let at = if capture == "redirect" { "172.21.0.2:5000" } else { "0.0.0.0:5000" };
+        let private = [hosts.socket(0, at), hosts.socket(1, at)];
+        let mut sources = Vec::new();
+        for (n, other) in [(0, 1), (1, 0)] {
+            let mut source = None;
+            for len in [0, 1, 1471, 1472, 1473, 60_000, LARGEST, 5] {
+                private[n].send_to(&pattern(len), TO).unwrap();
+                let (bytes, from) = heard(&members[other]);
+                assert_eq!(bytes, pattern(len), "{len} bytes by {capture}");
+                assert_eq!(*source.get_or_insert(from), from, "a source stays what it is");
+                // And it is heard where it was sent, once.
+                assert_eq!(heard(&members[n]).0, pattern(len));
+            }
+            sources.push(source.unwrap());
+        }
+        assert!(silent(&members[0]) && silent(&members[1]), "nothing comes twice");
+        // Each answers the other's source, and the answer's source is the same as the request's.
+        for round in 0..3 {
+            for (n, other) in [(0, 1), (1, 0)] {
+                let text = format!("answer {round} of {n}");
+                private[n].send_to(text.as_bytes(), sources[other]).unwrap();
+                assert_eq!(heard(&private[other]), (text.into_bytes(), sources[n]), "{capture}");
+            }
+        }
+        for n in [0, 1] {
+            let tunnel = hosts.tunnel(n);
+            assert_eq!(tunnel["stand_ins"], 1, "{tunnel}");
+            assert_eq!(tunnel["captured"]["datagrams"], 8 + 3, "{tunnel}");
+            assert_eq!(tunnel["received"]["datagrams"], 8 + 3, "{tunnel}");
+            assert!(tunnel["p99_us"].as_u64().is_some(), "{tunnel}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_is_as_it_was_after_a_stop_and_after_a_kill() {
+    let test = "tunnels::the_kernel_is_as_it_was_after_a_stop_and_after_a_kill";
+    let Some(mut hosts) = hosts(test, 1) else { return };
+    let before = hosts.sites.kernel(0);
+    hosts.add(0, json!({}));
+    assert_ne!(hosts.sites.kernel(0), before);
+    hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    assert_eq!(hosts.sites.kernel(0), before);
+    assert_eq!(hosts.node(0).get("/v1/tunnels"), json!([]));
+
+    hosts.add(0, json!({}));
+    hosts.nodes[0].take().unwrap().down();
+    assert_eq!(hosts.sites.kernel(0), before);
+
+    // It is there again with the node, and a kill leaves it.
+    hosts.start(0);
+    assert_eq!(hosts.tunnel(0)["capture"], "redirect");
+    hosts.nodes[0].take().unwrap().kill();
+    assert_ne!(hosts.sites.kernel(0), before);
+    let mut doctor = hosts.sites.inside(0, crate::world::SYNOD);
+    doctor.args(["doctor", "--fix-network"]).env("SYNOD_DATA", &hosts.worlds[0].data);
+    let output = doctor.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.starts_with("ok   network: taken out"), "{said}");
+    assert_eq!(hosts.sites.kernel(0), before);
+
+    // So does the next start.
+    hosts.start(0);
+    hosts.nodes[0].take().unwrap().kill();
+    hosts.start(0);
+    let tables = hosts.sites.kernel(0).matches("table ip synod_").count();
+    assert_eq!(tables, 1);
+    hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    assert_eq!(hosts.sites.kernel(0), before);
+}
+
+#[test]
+fn a_host_that_leaves_and_comes_back_is_heard_again_as_the_same() {
+    let test = "tunnels::a_host_that_leaves_and_comes_back_is_heard_again_as_the_same";
+    let Some(mut hosts) = hosts(test, 2) else { return };
+    hosts.add_everywhere(&json!({}));
+    let member = hosts.member(1);
+    let private = hosts.socket(0, "0.0.0.0:5000");
+    private.send_to(b"before", TO).unwrap();
+    let (bytes, source) = heard(&member);
+    assert_eq!(bytes, b"before");
+
+    hosts.nodes[0].take().unwrap().kill();
+    hosts.start(0);
+    hosts.wait_open(0);
+    private.send_to(b"after a kill", TO).unwrap();
+    assert_eq!(heard(&member), (b"after a kill".to_vec(), source));
+
+    // The cable of the other one is out for a while.
+    hosts.sites.cable(1, false);
+    std::thread::sleep(Duration::from_millis(300));
+    hosts.sites.cable(1, true);
+    member.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    wait_for("a datagram after the cable is in again", || {
+        private.send_to(b"after the cable", TO).unwrap();
+        member.recv_from(&mut [0; 99]).is_ok_and(|(_, from)| from == source)
+    });
+}
+
+#[test]
+fn only_the_peers_that_are_named_take_part() {
+    let test = "tunnels::only_the_peers_that_are_named_take_part";
+    let Some(hosts) = hosts(test, 3) else { return };
+    let peer = hosts.node(1).get("/v1/peers/id")["peer"].clone();
+    hosts.add(0, json!({"peers": [peer]}));
+    hosts.add(1, json!({}));
+    hosts.add(2, json!({}));
+    hosts.wait_open(1);
+    hosts.wait_open(2);
+    let members = [hosts.member(0), hosts.member(1), hosts.member(2)];
+    let private = hosts.socket(2, "0.0.0.0:0");
+    private.send_to(b"of a stranger", TO).unwrap();
+    assert_eq!(heard(&members[1]).0, b"of a stranger");
+    let friend = hosts.socket(1, "0.0.0.0:0");
+    friend.send_to(b"of a friend", TO).unwrap();
+    assert_eq!(heard(&members[0]).0, b"of a friend");
+    assert!(silent(&members[0]));
+}
+
+/// What makes a swipl take part in a quorum over the group, and answer what is asked of it.
+const PAXOS: &str = ":- use_module(library(udp_broadcast)).
+:- use_module(library(paxos)).
+:- multifile paxos:paxos_message_hook/3.
+paxos:paxos_message_hook(P, -, udp(paxos, P)) :- !.
+paxos:paxos_message_hook(P, TMO, udp(paxos, P, TMO)).
+say(T) :- print(T), nl, flush_output.
+start(N) :-
+    udp_broadcast_initialize(ip(239,0,0,2), [method(multicast), scope(paxos)]),
+    listen(demo, name(N), true),
+    listen(demo, hello(From), say(hello(From))),
+    paxos_initialize([node(N)]), say(ready).
+until(G) :- ( catch(G, _, fail) -> true ; sleep(0.02), until(G) ).
+quorum(N) :- paxos_property(quorum(Q)), N is popcount(Q).
+serve(N) :- start(N), until((paxos_get(count, V), V == 300)), say(agreed), thread_get_message(never).
+lead(N) :-
+    start(N), until(quorum(3)), say(quorum),
+    forall(between(1, 300, V), ( paxos_set(count, V) -> true ; say(failed(V)), halt(1) )),
+    say(set),
+    until((paxos_get(count, V), V == 300)), say(agreed),
+    findall(A-F, broadcast_request(udp(paxos, name(A):F, 1)), AFs),
+    findall(A, member(A-_, AFs), As), msort(As, Sorted), say(answers(Sorted)),
+    forall(member(_-F, AFs), broadcast(udp(paxos, hello(N):F))),
+    thread_get_message(never).
+";
+
+/// A stock SWI-Prolog on a host.
+fn swipl(hosts: &Hosts, n: usize, goal: &str) -> Process {
+    let file = hosts.worlds[n].program("paxos.pl", PAXOS);
+    let mut command = hosts.sites.inside(n, "swipl");
+    command.args(["-q", "-g", goal, "-t", "halt", &file]);
+    Process::start(command, true)
+}
+
+#[test]
+fn stock_swi_prologs_on_three_hosts_form_one_quorum() {
+    let test = "tunnels::stock_swi_prologs_on_three_hosts_form_one_quorum";
+    if !installed("swipl") {
+        return skip(test, "swipl is not installed (Debian's swi-prolog-nox)");
+    }
+    let Some(hosts) = hosts(test, 3) else { return };
+    hosts.add_everywhere(&json!({}));
+    let mut others = [1, 2].map(|n| {
+        let mut process = swipl(&hosts, n, &format!("serve({n})"));
+        process.until("ready");
+        process
+    });
+    let mut first = swipl(&hosts, 0, "lead(3)");
+    for step in ["quorum", "set", "agreed"] {
+        first.until(step);
+    }
+    // Everybody answers, the one that asks too; and what is sent to whom they were arrives.
+    first.until("answers([1,2,3])");
+    for process in &mut others {
+        process.until("agreed");
+        process.until("hello(3)");
+    }
+    for n in 0..3 {
+        let tunnel = hosts.tunnel(n);
+        assert_eq!(tunnel["stand_ins"], 2, "one for each of the others: {tunnel}");
+        assert_eq!(tunnel["drops"], json!({}), "{tunnel}");
+    }
+}
