@@ -23,13 +23,21 @@ struct Hosts {
 
 /// Hosts with nodes that know each other, or the test is skipped.
 fn hosts(test: &str, count: usize) -> Option<Hosts> {
+    hosts_on(test, count, Sites::new)
+}
+
+fn hosts_on(
+    test: &str,
+    count: usize,
+    make: impl FnOnce(usize) -> Result<Sites, String>,
+) -> Option<Hosts> {
     for program in ["ip", "nft"] {
         if !installed(program) {
             skip(test, &format!("`{program}` is not installed"));
             return None;
         }
     }
-    let sites = match Sites::new(count) {
+    let sites = match make(count) {
         Ok(sites) => sites,
         Err(why) => {
             skip(test, &why);
@@ -46,10 +54,10 @@ impl Hosts {
     fn start(&mut self, n: usize) {
         let world = &self.worlds[n];
         let mut command = self.sites.inside(n, crate::world::SYNOD);
-        command.args(["up", "--node", &format!("n{n}"), "--listen", &Sites::address(n)]);
+        command.args(["up", "--node", &format!("n{n}"), "--listen", &self.sites.address(n)]);
         command.args(["--no-mdns"]).env("SYNOD_DATA", &world.data);
         for peer in (0..self.worlds.len()).filter(|peer| *peer != n) {
-            command.args(["--peer", &Sites::address(peer)]);
+            command.args(["--peer", &self.sites.address(peer)]);
         }
         self.nodes[n] = Some(Node::start(command, &world.data));
     }
@@ -235,6 +243,30 @@ fn a_host_that_leaves_and_comes_back_is_heard_again_as_the_same() {
 }
 
 #[test]
+fn hosts_of_one_segment_hear_each_datagram_once() {
+    let test = "tunnels::hosts_of_one_segment_hear_each_datagram_once";
+    for capture in ["join", "redirect"] {
+        let Some(hosts) = hosts_on(test, 2, Sites::lan) else { return };
+        hosts.add_everywhere(&json!({ "capture": capture }));
+        let members = [hosts.member(0), hosts.member(1)];
+        let private = [hosts.socket(0, "0.0.0.0:0"), hosts.socket(1, "0.0.0.0:0")];
+        // With join they hear each other anyway, and the nodes find that out.
+        wait_for("the nodes to hear each other's beacons", || {
+            let near = [0, 1].map(|n| hosts.tunnel(n)["peers"][0]["near"] == true);
+            near == [capture == "join"; 2]
+        });
+        for n in 0..20_u8 {
+            private[usize::from(n % 2)].send_to(&[n], TO).unwrap();
+            for member in &members {
+                assert_eq!(heard(member).0, [n], "{capture}");
+            }
+        }
+        let received = [0, 1].map(|n| hosts.tunnel(n)["received"]["datagrams"] == 10);
+        assert_eq!(received, [capture == "redirect"; 2]);
+    }
+}
+
+#[test]
 fn only_the_peers_that_are_named_take_part() {
     let test = "tunnels::only_the_peers_that_are_named_take_part";
     let Some(hosts) = hosts(test, 3) else { return };
@@ -252,6 +284,68 @@ fn only_the_peers_that_are_named_take_part() {
     friend.send_to(b"of a friend", TO).unwrap();
     assert_eq!(heard(&members[0]).0, b"of a friend");
     assert!(silent(&members[0]));
+}
+
+#[test]
+fn a_burst_crosses_whole_and_so_do_many_sources() {
+    let test = "tunnels::a_burst_crosses_whole_and_so_do_many_sources";
+    let Some(hosts) = hosts(test, 2) else { return };
+    hosts.add_everywhere(&json!({}));
+    let member = hosts.member(1);
+    let room = rustix::net::sockopt::set_socket_recv_buffer_size_force(&member, 16 << 20);
+    if let Err(why) = room {
+        return skip(test, &format!("no receive buffer of that size: {why}"));
+    }
+    let private = hosts.socket(0, "0.0.0.0:0");
+    for n in 0..2000_u32 {
+        let mut bytes = pattern(1400);
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        private.send_to(&bytes, TO).unwrap();
+    }
+    for n in 0..2000_u32 {
+        let (bytes, _) = heard(&member);
+        assert_eq!((bytes.len(), &bytes[..4]), (1400, &n.to_be_bytes()[..]));
+    }
+    let sources = 40;
+    let sockets: Vec<UdpSocket> = (0..sources).map(|_| hosts.socket(0, "0.0.0.0:0")).collect();
+    let mut stand_ins = Vec::new();
+    for (n, socket) in sockets.iter().enumerate() {
+        socket.send_to(&[n as u8], TO).unwrap();
+        let (bytes, source) = heard(&member);
+        assert_eq!(bytes, [n as u8]);
+        assert!(!stand_ins.contains(&source));
+        stand_ins.push(source);
+    }
+    // Each is answered by itself.
+    for (socket, stand_in) in sockets.iter().zip(&stand_ins) {
+        member.send_to(stand_in.to_string().as_bytes(), stand_in).unwrap();
+        assert_eq!(heard(socket).0, stand_in.to_string().as_bytes());
+    }
+    assert_eq!(hosts.tunnel(1)["stand_ins"], sources + 1);
+    assert_eq!((&hosts.tunnel(0)["drops"], &hosts.tunnel(1)["drops"]), (&json!({}), &json!({})));
+}
+
+#[test]
+fn a_tunnel_that_one_side_has_removed_carries_nothing_there() {
+    let test = "tunnels::a_tunnel_that_one_side_has_removed_carries_nothing_there";
+    let Some(hosts) = hosts(test, 2) else { return };
+    hosts.add_everywhere(&json!({}));
+    let member = hosts.member(1);
+    let private = hosts.socket(0, "0.0.0.0:0");
+    private.send_to(b"before", TO).unwrap();
+    assert_eq!(heard(&member).0, b"before");
+    hosts.node(1).post("/v1/tunnels/t/remove", &json!({}));
+    wait_for("the peer to be gone", || {
+        private.send_to(b"after", TO).unwrap();
+        hosts.tunnel(0)["peers"] == json!([])
+    });
+    assert!(silent(&member));
+    // And it is there again.
+    hosts.add(1, json!({}));
+    hosts.wait_open(0);
+    hosts.wait_open(1);
+    private.send_to(b"again", TO).unwrap();
+    assert_eq!(heard(&member).0, b"again");
 }
 
 /// What makes a swipl take part in a quorum over the group, and answer what is asked of it.

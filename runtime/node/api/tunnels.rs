@@ -77,6 +77,8 @@ pub struct TunnelPeer {
     pub address: Ipv4Addr,
     /// Whether datagrams can go to it now.
     pub open: bool,
+    /// Whether it is on the segment that this node captures on, and so has heard what was sent there.
+    pub near: bool,
 }
 
 /// Datagrams and the bytes that they carried.

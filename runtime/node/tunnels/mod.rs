@@ -9,17 +9,19 @@
 //! A peer takes part if its record in the directory names the tunnel. Frames (`udp-shim/frame.cddl`) go
 //! to each over a stream of its own.
 
+mod beacons;
 mod latency;
 mod link;
 mod running;
 
-use crate::api::{ErrorBody, TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
+use crate::api::{ErrorBody, TunnelInfo, TunnelRequest, TunnelTraffic};
 use crate::folder::{random, write_json};
 use crate::hex::hex;
 use crate::net::{Net, peer_id};
 use crate::space::error;
 pub(crate) use link::STREAM;
 use running::Shared;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -38,6 +40,8 @@ use tokio::task::{AbortHandle, spawn_blocking};
 const MAX_TUNNELS: usize = 64;
 /// What a stream is read by.
 const READ_BYTES: usize = 128 << 10;
+/// Files that may be open in a node with tunnels, if the system lets it.
+const OPEN_FILES: u64 = 65_536;
 /// The folder of what is in the kernel.
 const NETWORK: &str = "network";
 
@@ -208,29 +212,29 @@ impl Tunnels {
     }
 
     /// Takes a peer's frames.
+    ///
+    /// The first of them says of which tunnel; one that is none ends the stream.
     pub(crate) async fn serve(&self, peer: PeerId, stream: Stream) -> io::Result<()> {
         let mut stream = BufReader::with_capacity(READ_BYTES, stream);
-        let (mut of, mut bytes): (Option<Arc<Shared>>, _) = (None, Vec::new());
-        loop {
-            let len = stream.read_u32().await? as usize;
-            if len > MAX_FRAME_BYTES {
-                return Err(io::Error::other("a frame that is too long"));
-            }
-            bytes.resize(len, 0);
-            stream.read_exact(&mut bytes).await?;
-            let frame = match read_frame(&bytes) {
-                Ok(frame) => frame,
-                Err(e) => {
-                    of.iter().for_each(|shared| shared.malformed());
-                    return Err(io::Error::other(e));
-                }
-            };
-            if of.is_none() {
-                of = Some(self.welcome(peer, frame.head.tunnel).map_err(io::Error::other)?);
-            }
-            if let Some(shared) = of.as_ref().filter(|shared| shared.is(frame.head.tunnel)) {
+        let mut bytes = Vec::new();
+        read(&mut stream, &mut bytes).await?;
+        let first = read_frame(&bytes).map_err(io::Error::other)?;
+        let shared = self.welcome(peer, first.head.tunnel).map_err(io::Error::other)?;
+        shared.received(peer, &first);
+        let receive = async {
+            loop {
+                read(&mut stream, &mut bytes).await?;
+                let frame = read_frame(&bytes).ok().filter(|frame| shared.is(frame.head.tunnel));
+                let Some(frame) = frame else {
+                    shared.malformed();
+                    return Err(io::Error::other("what it sent is no frame of the tunnel"));
+                };
                 shared.received(peer, &frame);
             }
+        };
+        tokio::select! {
+            ended = receive => ended,
+            () = shared.closed() => Ok(()),
         }
     }
 
@@ -270,6 +274,8 @@ impl Tunnels {
             state: folder.join(format!("{}.state", request.name)),
         };
         let opened = spawn_blocking(move || {
+            let files = raise_open_files();
+            tracing::debug!("{files:?} files may be open");
             crate::folder::make(&folder).map_err(|e| e.to_string())?;
             Network::open(&spec).map_err(|e| e.to_string())
         });
@@ -286,6 +292,11 @@ impl Tunnels {
             .map(|one| tokio::spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
             .collect();
         tasks.push(tokio::spawn(running::keep(Arc::clone(&shared))).abort_handle());
+        if let Some(socket) = network.take_beacons() {
+            let (shared, net) = (Arc::clone(&shared), Arc::downgrade(net));
+            let exchange = beacons::exchange(shared, socket, net, file.boot);
+            tasks.push(tokio::spawn(exchange).abort_handle());
+        }
         Ok(Open { shared, network, tasks })
     }
 
@@ -328,12 +339,34 @@ pub fn restore(root: &Path) -> Vec<(String, Result<bool, String>)> {
 /// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
 async fn close(open: Vec<Open>) {
     let closed = spawn_blocking(move || {
-        for Open { network, tasks, .. } in open {
+        for Open { shared, network, tasks } in open {
             drop(network);
+            shared.close();
             tasks.iter().for_each(AbortHandle::abort);
         }
     });
     drop(closed.await);
+}
+
+/// Each stand-in is a socket, and what a process may open is often less than it could have.
+fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).ok()?;
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+/// The next frame's bytes.
+async fn read(stream: &mut BufReader<Stream>, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let len = stream.read_u32().await? as usize;
+    if len > MAX_FRAME_BYTES {
+        return Err(io::Error::other("a frame that is too long"));
+    }
+    bytes.resize(len, 0);
+    stream.read_exact(bytes).await.map(drop)
 }
 
 fn check(request: &TunnelRequest) -> Result<Groups, ErrorBody> {
@@ -401,12 +434,6 @@ fn info(running: &Running) -> TunnelInfo {
     info.p50_us = shared.latency.quantile(0.5);
     info.p99_us = shared.latency.quantile(0.99);
     info.remarks = network.remarks().iter().cloned().chain(seen.refused).collect();
-    let peer = |(place, address, open): (crate::net::Place, _, _)| TunnelPeer {
-        peer: place.peer.to_string(),
-        node: place.node,
-        address,
-        open,
-    };
-    info.peers = seen.peers.into_iter().map(peer).collect();
+    info.peers = seen.peers;
     info
 }

@@ -3,6 +3,7 @@
 
 use super::latency::Latency;
 use super::link::{Link, Queued};
+use crate::api::TunnelPeer;
 use crate::net::{Net, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use synod_bridge::PeerId;
 use synod_udp_shim::MAX_DATAGRAM_BYTES;
 use synod_udp_shim::network::{Capture, Injector, LocalAddresses};
+use synod_udp_shim::tunnel::segment::{Beacon, Segment};
 use synod_udp_shim::tunnel::{
     Carried, Frame, FrameWriter, Head, Reason, StandIn, Tunnel, TunnelCounters,
 };
 use tokio::io::Interest;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// Datagrams that are captured at once, and their bytes, at most: the others have their turn, too.
@@ -37,6 +40,9 @@ pub(super) struct Shared {
     started: Instant,
     pub(super) latency: Arc<Latency>,
     state: Mutex<State>,
+    /// Who hears this node's segment, where it captures by membership.
+    segment: Mutex<Segment>,
+    is_closed: watch::Sender<bool>,
 }
 
 struct State {
@@ -65,7 +71,7 @@ pub(super) struct Seen {
     pub(super) address: Ipv4Addr,
     pub(super) stand_ins: usize,
     pub(super) sources: usize,
-    pub(super) peers: Vec<(Place, Ipv4Addr, bool)>,
+    pub(super) peers: Vec<TunnelPeer>,
     pub(super) refused: Vec<String>,
 }
 
@@ -77,6 +83,7 @@ impl Shared {
         net: &Arc<Net>,
         tunnel: Tunnel,
     ) -> Self {
+        let segment = Mutex::new(Segment::new(&net.me().to_bytes()));
         let state = State {
             tunnel,
             sockets: BTreeMap::new(),
@@ -91,7 +98,20 @@ impl Shared {
             started: Instant::now(),
             latency: Arc::default(),
             state: Mutex::new(state),
+            segment,
+            is_closed: watch::Sender::new(false),
         }
+    }
+
+    /// Ends what peers have going here.
+    pub(super) fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+
+    /// Resolves once it is closed.
+    pub(super) async fn closed(&self) {
+        // It cannot fail, since the sender is here.
+        drop(self.is_closed.subscribe().wait_for(|is_closed| *is_closed).await);
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -99,8 +119,14 @@ impl Shared {
         let State { tunnel, links, refused, .. } = &mut *state;
         let dropped = links.values().map(Link::take_dropped).sum();
         tunnel.count_drops(Reason::Queue, dropped);
-        let peer =
-            |(address, link): (&Ipv4Addr, &Link)| (link.place.clone(), *address, link.is_open());
+        let (now, segment) = (self.now(), self.segment());
+        let peer = |(address, link): (&Ipv4Addr, &Link)| TunnelPeer {
+            peer: link.place.peer.to_string(),
+            node: link.place.node.clone(),
+            address: *address,
+            open: link.is_open(),
+            near: segment.has(now, &link.place.peer.to_bytes()),
+        };
         Seen {
             counters: tunnel.counters().clone(),
             address: tunnel.address(),
@@ -114,6 +140,16 @@ impl Shared {
     /// Whether this is its name.
     pub(super) fn is(&self, name: &str) -> bool {
         self.name == name
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A beacon that its author has signed was heard; whether that is somebody new.
+    pub(super) fn is_near(&self, beacon: &Beacon) -> bool {
+        let now = self.now();
+        self.segment().heard(now, beacon)
     }
 
     /// Whether a peer may take part.
@@ -184,14 +220,18 @@ impl Shared {
     fn captured(&self, to: SocketAddrV4, batch: &Batch) {
         let mut state = self.lock();
         let State { tunnel, links, .. } = &mut *state;
+        let now = self.now();
+        let segment = self.segment();
+        // Who is on the segment has heard what was sent there.
+        let has_heard = |link: &Link| segment.has(now, &link.place.peer.to_bytes());
+        let links: Vec<&Link> = links.values().filter(|link| !has_heard(link)).collect();
         let mut writer: Option<FrameWriter> = None;
         let send = |writer: Option<FrameWriter>| {
             let Some(writer) = writer else { return };
             let datagrams = writer.len() as u64;
             let frame = Queued { bytes: writer.into_vec().into(), datagrams, at: batch.at };
-            links.values().for_each(|link| link.send(frame.clone()));
+            links.iter().for_each(|link| link.send(frame.clone()));
         };
-        let now = self.now();
         for (source, bytes) in batch.datagrams() {
             let Some(captured) = tunnel.captured(now, source, to, bytes.len()) else { continue };
             if links.is_empty() {
@@ -231,6 +271,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn segment(&self) -> MutexGuard<'_, Segment> {
+        self.segment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -242,7 +286,9 @@ impl Shared {
         let now = self.now();
         let mut state = self.lock();
         let State { tunnel, links, refused, sockets } = &mut *state;
-        let gone = |link: &Link| !wanted.iter().any(|place| place.peer == link.place.peer);
+        // Gossip may be late; a peer that has no such tunnel any more ends the stream.
+        let is_wanted = |link: &Link| wanted.iter().any(|place| place.peer == link.place.peer);
+        let gone = |link: &Link| !link.is_open() && !is_wanted(link);
         let gone: Vec<(Ipv4Addr, PeerId)> = links
             .iter()
             .filter(|(_, link)| gone(link))
@@ -308,11 +354,8 @@ impl Batch {
                     self.bytes.extend_from_slice(&self.buffer[..len]);
                     self.ends.push((source, self.bytes.len()));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    return if self.ends.is_empty() { Err(e) } else { Ok(()) };
-                }
-                // It tells of something that was sent before.
-                Err(_) => {}
+                // What it tells of has nothing to do with what is there already.
+                Err(e) => return if self.ends.is_empty() { Err(e) } else { Ok(()) },
             }
         }
         Ok(())
@@ -358,6 +401,7 @@ pub(super) async fn capture(shared: Arc<Shared>, capture: Capture) {
     loop {
         let filled = socket.async_io(Interest::READABLE, || batch.fill(&capture)).await;
         if filled.is_err() {
+            tokio::task::yield_now().await;
             continue;
         }
         if capture.is_taken() {

@@ -10,27 +10,47 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) struct Sites {
     prefix: String,
     count: usize,
+    is_lan: bool,
 }
 
 impl Sites {
     /// Makes as many hosts; none, and why, where the machine does not let us. All of them have the
     /// address 172.21.0.2 besides, on a cable that leads nowhere.
     pub(crate) fn new(count: usize) -> Result<Self, String> {
+        Self::make(count, false)
+    }
+
+    /// Hosts on one network.
+    pub(crate) fn lan(count: usize) -> Result<Self, String> {
+        Self::make(count, true)
+    }
+
+    fn make(count: usize, is_lan: bool) -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let made = MADE.fetch_add(1, Ordering::Relaxed);
-        let sites = Self { prefix: format!("syt{}x{made}", std::process::id() % 100_000), count };
+        let sites =
+            Self { prefix: format!("syt{}x{made}", std::process::id() % 100_000), count, is_lan };
         let router = sites.router();
         ip(&format!("netns add {router}"))?;
+        if is_lan {
+            ip(&format!("-n {router} link add br0 type bridge mcast_snooping 0"))?;
+            ip(&format!("-n {router} addr add 10.78.0.1/24 dev br0"))?;
+            ip(&format!("-n {router} link set br0 up"))?;
+        }
         for n in 0..count {
             let host = sites.host(n);
             ip(&format!("netns add {host}"))?;
             ip(&format!("-n {host} link set lo up"))?;
             ip(&format!("-n {router} link add r{n} type veth peer name eth netns {host}"))?;
-            ip(&format!("-n {router} addr add 10.78.{n}.1/24 dev r{n}"))?;
+            match is_lan {
+                true => ip(&format!("-n {router} link set r{n} master br0"))?,
+                false => ip(&format!("-n {router} addr add 10.78.{n}.1/24 dev r{n}"))?,
+            }
             ip(&format!("-n {router} link set r{n} up"))?;
-            ip(&format!("-n {host} addr add 10.78.{n}.2/24 dev eth"))?;
+            ip(&format!("-n {host} addr add {}/24 dev eth", sites.ip(n)))?;
             ip(&format!("-n {host} link set eth up"))?;
-            ip(&format!("-n {host} route add default via 10.78.{n}.1"))?;
+            let net = if is_lan { 0 } else { n };
+            ip(&format!("-n {host} route add default via 10.78.{net}.1"))?;
             ip(&format!("-n {host} link add same type veth peer name end"))?;
             ip(&format!("-n {host} addr add 172.21.0.2/24 dev same"))?;
             ip(&format!("-n {host} link set same up"))?;
@@ -41,8 +61,8 @@ impl Sites {
     }
 
     /// Where a node of a host listens.
-    pub(crate) fn address(n: usize) -> String {
-        format!("/ip4/10.78.{n}.2/tcp/4001")
+    pub(crate) fn address(&self, n: usize) -> String {
+        format!("/ip4/{}/tcp/4001", self.ip(n))
     }
 
     /// A command as it runs on a host.
@@ -79,6 +99,10 @@ impl Sites {
     pub(crate) fn cable(&self, n: usize, is_in: bool) {
         let state = if is_in { "up" } else { "down" };
         ip(&format!("-n {} link set r{n} {state}", self.router())).unwrap();
+    }
+
+    fn ip(&self, n: usize) -> String {
+        if self.is_lan { format!("10.78.0.{}", n + 2) } else { format!("10.78.{n}.2") }
     }
 
     fn host(&self, n: usize) -> String {

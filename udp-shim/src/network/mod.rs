@@ -14,12 +14,14 @@
 //! again for ever unless it is untracked; an application that is bound to a card's address may answer
 //! such a source, and it may answer that.
 
+mod beacon;
 mod capture;
 mod inject;
 mod netlink;
 mod rules;
 mod state;
 
+pub use beacon::{BEACON_PORT, BeaconSocket};
 pub use capture::Capture;
 pub use inject::Injector;
 pub use rules::{MARK, Tool};
@@ -111,6 +113,7 @@ pub struct Network {
     mode: Mode,
     remarks: Vec<String>,
     captures: Vec<Capture>,
+    beacons: Option<BeaconSocket>,
     injector: Arc<Injector>,
     _placed: Option<Placed>,
 }
@@ -154,6 +157,12 @@ impl Network {
         std::mem::take(&mut self.captures)
     }
 
+    /// What nodes on the segment say to each other by, where it captures by membership and a route
+    /// leads to the groups; it is the caller's from here on.
+    pub fn take_beacons(&mut self) -> Option<BeaconSocket> {
+        self.beacons.take()
+    }
+
     /// What sends.
     pub fn injector(&self) -> &Arc<Injector> {
         &self.injector
@@ -178,7 +187,13 @@ impl Network {
         }
         remarks.dedup();
         let injector = injector(spec, false)?;
-        Ok(Self { mode: Mode::Join, remarks, captures, injector, _placed: None })
+        let beacons = match spec.groups.groups().first().map(|group| BeaconSocket::open(*group)) {
+            Some(Ok(beacons)) => Some(beacons),
+            // Then nobody on a segment hears what is sent here, either.
+            None | Some(Err(JoinError::NoRoute(_))) => None,
+            Some(Err(error)) => return Err(error.into()),
+        };
+        Ok(Self { mode: Mode::Join, remarks, captures, beacons, injector, _placed: None })
     }
 
     fn redirect(spec: &NetworkSpec, tool: Tool) -> Result<Self, NetworkError> {
@@ -200,7 +215,9 @@ impl Network {
             path: spec.state.clone(),
         };
         let remarks = placed.put_in(&redirects)?;
-        Ok(Self { mode: Mode::Redirect, remarks, captures, injector, _placed: Some(placed) })
+        let beacons = None;
+        let _placed = Some(placed);
+        Ok(Self { mode: Mode::Redirect, remarks, captures, beacons, injector, _placed })
     }
 }
 

@@ -1,15 +1,12 @@
-//! Nodes that hear the same network segment, and which of them captures what is sent there.
+//! Nodes that hear the same network segment.
 //!
 //! A `join` on a card hears applications of other hosts, and so does every other node's there. Each
 //! node says on the segment, with a time-to-live of 1, that it is there; who hears that hears
-//! everything else there, too. So every datagram has one capturer:
+//! everything else there, too. So a datagram is captured by the node of the host that sent it alone,
+//! and what was captured on a segment is not sent to the peers on it, who have heard it.
 //!
-//! - what an application of a node's own host has sent, that node captures;
-//! - what a host without a node has sent, the segment's *owner* captures: the node with the least id;
-//! - what was captured on a segment is not sent to the peers on it, who have heard it.
-//!
-//! While nodes have not heard each other, both capture: each datagram still has one number a capturer,
-//! and hosts elsewhere hear it twice, until the first beacon, which is sent at once.
+//! While nodes have not heard each other, what one of them captures goes to the other as well, and is
+//! heard there twice: until the first beacon, which is sent at once.
 
 use super::MAX_NAME_BYTES;
 use std::collections::BTreeMap;
@@ -134,13 +131,6 @@ impl Segment {
     pub fn has(&self, now: Duration, id: &[u8]) -> bool {
         self.heard.get(id).is_some_and(|heard| now.saturating_sub(heard.at) < BEACON_EXPIRES)
     }
-
-    /// Whether this node captures what hosts without a node send.
-    pub fn is_owner(&self, now: Duration) -> bool {
-        let mut others =
-            self.heard.iter().filter(|(_, h)| now.saturating_sub(h.at) < BEACON_EXPIRES);
-        others.all(|(id, _)| self.me < *id)
-    }
 }
 
 #[cfg(test)]
@@ -157,31 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn the_least_of_those_who_hear_each_other_owns_the_segment() {
-        let mut all: Vec<(&[u8], Segment)> =
-            [&b"a"[..], b"b", b"c"].map(|id| (id, Segment::new(id))).into();
-        assert!(all.iter().all(|(_, segment)| segment.is_owner(s(0))), "each of them alone");
-        for (from, _) in all.clone() {
-            for (_, segment) in &mut all {
-                segment.heard(s(1), &beacon(from, 1, 0));
-            }
-        }
-        let owners = |all: &[(&[u8], Segment)], now| {
-            all.iter()
-                .filter(|(_, one)| one.is_owner(now))
-                .map(|(id, _)| id.to_vec())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(owners(&all, s(2)), [b"a"]);
-        // It goes; the others go on hearing each other.
-        all.remove(0);
-        for (from, _) in all.clone() {
-            for (_, segment) in &mut all {
-                segment.heard(s(4), &beacon(from, 1, 1));
-            }
-        }
-        assert_eq!(owners(&all, s(5)), [b"b"]);
-        assert!(all[0].1.has(s(5), b"c") && !all[0].1.has(s(5), b"a") && !all[0].1.has(s(8), b"c"));
+    fn who_is_heard_is_there_until_it_is_silent() {
+        let mut segment = Segment::new(b"m");
+        assert!(!segment.has(s(0), b"a"));
+        assert!(segment.heard(s(0), &beacon(b"a", 1, 0)));
+        assert!(!segment.heard(s(3), &beacon(b"a", 1, 1)), "it was there before");
+        assert!(segment.has(s(6), b"a") && !segment.has(s(7), b"a"));
+        assert!(segment.heard(s(7), &beacon(b"a", 1, 2)), "it is back");
     }
 
     #[test]
@@ -190,10 +162,9 @@ mod tests {
         assert!(segment.heard(s(0), &beacon(b"a", 1, 5)));
         assert!(!segment.heard(s(3), &beacon(b"a", 1, 5)));
         assert!(!segment.heard(s(3), &beacon(b"a", 1, 4)));
-        assert!(!segment.has(s(4), b"a") && segment.is_owner(s(4)));
+        assert!(!segment.has(s(4), b"a"));
         assert!(segment.heard(s(5), &beacon(b"a", 2, 0)), "it is back");
         assert!(!segment.heard(s(5), &beacon(b"m", 9, 0)), "it is this node's own");
-        assert!(!segment.is_owner(s(5)));
     }
 
     #[test]
