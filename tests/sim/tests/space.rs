@@ -12,6 +12,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "space/answering.rs"]
+mod answering;
 #[path = "space/apply.rs"]
 mod apply;
 #[path = "space/check.rs"]

@@ -2,24 +2,24 @@
 //! `runtime/node/space/observing`, whose gossip goes over a mesh of bounded degree that loses, delays and reorders;
 //! and voters that tell them, as `runtime/node/net/heralding.rs`. Some of the observers lie to the others.
 
-use super::apply::{folder, kept, load, receive};
+use super::answering::answer_of;
+use super::apply::{folder, load, receive};
 use super::node::{Running, SPACE};
 use super::open::LIMITS;
 use super::world::{Event, World};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use synod_core::apply::{Part, Restore, State};
+use synod_core::apply::{Part, State};
 use synod_core::command::Batch;
 use synod_core::group::observer::{
-    Action, Anchor, Answer, Fetched, Found, Heads, Input, MAX_ANNOUNCED, MAX_ANNOUNCED_BYTES,
-    Observer, Piece, Places, Request, Scene, Trouble,
+    Action, Anchor, Answer, Fetched, Heads, Input, MAX_ANNOUNCED, MAX_ANNOUNCED_BYTES, Observer,
+    Piece, Places, Request, Scene, Trouble,
 };
 use synod_core::group::{Duty, Head, Herald, Place, duty};
 use synod_core::log::disk::Disk as _;
 use synod_core::log::{Entry, HardState, Log, Position};
 use synod_core::order::{self, EntryKind};
-use synod_core::snapshot::Reader;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
 use synod_sim::rng::Rng;
@@ -77,17 +77,17 @@ struct Watcher {
 
 /// What a member knows of those that follow.
 #[derive(Default)]
-struct Telling {
+pub(crate) struct Telling {
     boot: u64,
     herald: Herald,
-    places: Places,
+    pub(crate) places: Places,
     said: u64,
 }
 
 pub(crate) struct Watchers {
     all: BTreeMap<usize, Watcher>,
     count: usize,
-    telling: BTreeMap<u64, Telling>,
+    pub(crate) telling: BTreeMap<u64, Telling>,
     /// Its own, so that those who follow change nothing for the members.
     rng: Rng,
     numbers: u64,
@@ -113,7 +113,7 @@ fn is_signed(peer: &[u8], statement: &[u8], signature: &[u8]) -> bool {
     sign(peer, statement) == signature
 }
 
-fn place_of(run: &Running) -> Place {
+pub(crate) fn place_of(run: &Running) -> Place {
     let order::Position { index, term } = run.apply.through;
     Place { at: Position { term, index }, chain: run.apply.state.place() }
 }
@@ -138,7 +138,7 @@ impl Watchers {
         }
     }
 
-    fn head(&mut self, m: u64, run: &Running, place: Place) -> Head {
+    pub(crate) fn head(&mut self, m: u64, run: &Running, place: Place) -> Head {
         let telling = self.telling.entry(m).or_default();
         telling.said = run.wall.max(telling.said + 1);
         let mut head = Head::new(SPACE, 0, place, telling.said, run.me.peer.clone());
@@ -564,53 +564,4 @@ fn apply(state: &mut State, entry: &Entry) -> Vec<(Bytes, synod_core::apply::Out
     let batch = Batch::decode(&data).unwrap();
     let apply = |command: &Bytes| (command.clone(), state.apply(batch.time, command).outcome);
     batch.commands.iter().map(apply).collect()
-}
-
-fn answer_of(watchers: &mut Watchers, m: u64, run: &Running, request: Request) -> Fetched<Vec<u8>> {
-    let last = place_of(run);
-    match request {
-        Request::Behind { before, chain } => {
-            let mut others = places(run);
-            let origin = State::new(SPACE).place();
-            others.push(Place { at: Position::default(), chain: origin });
-            let telling = watchers.telling.entry(m).or_default();
-            let found = telling.places.find(&run.log.reader(), &others, (before, &chain), &last);
-            match found {
-                Ok(Found::Entries(entries, place)) => {
-                    let head = watchers.head(m, run, place);
-                    let before = place.at.index - entries.len() as u64;
-                    Fetched::Answer(Answer::Piece(Piece { head, before, entries }))
-                }
-                Ok(Found::Gone) => Fetched::Answer(Answer::Gone),
-                Ok(Found::Apart) => Fetched::Answer(Answer::Apart),
-                Err(_) => Fetched::Answer(Answer::Busy),
-            }
-        }
-        Request::Snapshot => {
-            let Some(place) = places(run).into_iter().max_by_key(|place| place.at.index) else {
-                return Fetched::Answer(Answer::Gone);
-            };
-            let all = synod_core::snapshot::list(&run.disk, folder()).unwrap_or_default();
-            let path = all.iter().find(|(index, _)| *index == place.chain.index);
-            let Some(file) = path.and_then(|(_, path)| run.disk.contents(path)) else {
-                return Fetched::Answer(Answer::Gone);
-            };
-            Fetched::Snapshot(watchers.head(m, run, place), file)
-        }
-        Request::Index => Fetched::Answer(Answer::Index(run.apply.state.index())),
-    }
-}
-
-/// Where a member's snapshots are.
-fn places(run: &Running) -> Vec<Place> {
-    let all = kept(&run.disk).unwrap_or_default();
-    let paths = synod_core::snapshot::list(&run.disk, folder()).unwrap_or_default();
-    let paths = paths.into_iter().filter(|(index, _)| all.iter().any(|kept| kept.index == *index));
-    let place = |(_, path): (u64, std::path::PathBuf)| {
-        let mut reader = Reader::open(&run.disk, &path, Some(SPACE)).ok()?;
-        let at = reader.meta().at;
-        let first = reader.next()?.ok()?;
-        Some(Place { at, chain: Restore::place_of(&first.items).ok()? })
-    };
-    paths.filter_map(place).collect()
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::apply::{Chain, State};
 use crate::command::{Admit, Batch, Command, Configure, IssueTicket};
+use crate::log::Entry;
 
 const SPACE: [u8; 32] = [7; 32];
 
