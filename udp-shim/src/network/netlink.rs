@@ -9,8 +9,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-/// Marks our routes among others', and in what `ip route` prints (`proto 186`).
-const ROUTE_PROTOCOL: u8 = 186;
+/// Marks our routes among others', and in what `ip route` prints: `proto 83`, which nobody has taken.
+const ROUTE_PROTOCOL: u8 = 83;
 /// Bytes of an answer that are read at once: the kernel fills 32 KiB at most.
 const ANSWER_BYTES: usize = 64 << 10;
 
