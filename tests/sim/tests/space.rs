@@ -140,8 +140,8 @@ fn the_same_seed_gives_the_same_trace() {
     }
 }
 
-/// What two hundred observers cost the leader, beside three. `cargo nextest run --workspace --release
-/// --no-capture -E 'test(a_leaders_work)'` prints it.
+/// What two hundred observers cost the leader, beside three. `cargo test --release -p synod-sim --test space --
+/// a_leaders_work --nocapture` prints it.
 #[test]
 fn a_leaders_work_does_not_grow_with_those_who_follow() {
     let [few, many] = [3, 200].map(|observers| {
@@ -151,7 +151,8 @@ fn a_leaders_work_does_not_grow_with_those_who_follow() {
         let (cost, commands) = world.run_quietly(from, until);
         let per = |n: u64| n as f64 / commands as f64;
         let (frames, bytes) = (per(cost.frames), per(cost.bytes));
-        let micros = cost.time.as_secs_f64() * 1e6 / commands as f64;
+        let a_step = cost.time.as_secs_f64() * 1e6 / cost.timed as f64;
+        let micros = a_step * per(cost.steps);
         println!(
             "{observers:>3} observers: {commands} commands, each {frames:.2} frames, {bytes:.0} bytes, \
              {micros:.1} us at the leader"

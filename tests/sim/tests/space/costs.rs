@@ -1,4 +1,7 @@
 //! What a member's work comes to: frames and bytes that it sends and takes, and the time of its machines.
+//!
+//! All nodes share one processor here, and what many of them do between two steps of a member leaves it no cache. So
+//! its time is taken of a step now and then, each with the caches emptied before: whoever else runs, it is the same.
 
 use super::world::{Event, World};
 use std::collections::BTreeMap;
@@ -11,12 +14,23 @@ use synod_core::time::Time;
 pub(crate) struct Cost {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
+    /// Of those of its steps that were timed.
     pub(crate) time: Duration,
+    pub(crate) timed: u64,
+    pub(crate) steps: u64,
 }
+
+/// One of so many steps is timed.
+const TIMED: u64 = 32;
+/// More than the caches hold.
+const CACHES: usize = 64 << 20;
 
 #[derive(Default)]
 pub(crate) struct Costs {
     all: BTreeMap<u64, Cost>,
+    /// The machine whose steps are timed.
+    measured: Option<u64>,
+    scratch: Vec<u8>,
 }
 
 impl Costs {
@@ -27,9 +41,28 @@ impl Costs {
         cost.bytes += bytes as u64;
     }
 
-    /// Time that it has spent since.
-    pub(crate) fn spent(&mut self, m: u64, begun: Instant) {
-        self.all.entry(m).or_default().time += begun.elapsed();
+    /// A machine begins a step; says when, if this one is timed.
+    pub(crate) fn begin(&mut self, m: u64) -> Option<Instant> {
+        if self.measured != Some(m) {
+            return None;
+        }
+        let cost = self.all.entry(m).or_default();
+        cost.steps += 1;
+        if !cost.steps.is_multiple_of(TIMED) {
+            return None;
+        }
+        self.scratch.resize(CACHES, 0);
+        self.scratch.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+        Some(Instant::now())
+    }
+
+    /// It has ended it.
+    pub(crate) fn end(&mut self, m: u64, begun: Option<Instant>) {
+        if let Some(begun) = begun {
+            let cost = self.all.entry(m).or_default();
+            cost.time += begun.elapsed();
+            cost.timed += 1;
+        }
     }
 
     fn get(&self, m: u64) -> Cost {
@@ -53,6 +86,7 @@ impl World {
         self.begin_clients();
         self.run_until(from);
         let leader = self.leader().expect("somebody leads");
+        self.costs.measured = Some(leader);
         let (before, first) = (self.costs.get(leader), self.checker.last());
         self.run_until(until);
         assert_eq!(self.leader(), Some(leader), "it leads all the while");
@@ -61,6 +95,8 @@ impl World {
             frames: after.frames - before.frames,
             bytes: after.bytes - before.bytes,
             time: after.time - before.time,
+            timed: after.timed - before.timed,
+            steps: after.steps - before.steps,
         };
         (cost, self.checker.last() - first)
     }

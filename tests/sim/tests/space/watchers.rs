@@ -519,7 +519,7 @@ impl World {
         let mut watchers = std::mem::replace(&mut self.watchers, Watchers::new(0, 0));
         let answer = match &self.machines[&m].run {
             Some(run) if may_sign(run) => {
-                let begun = std::time::Instant::now();
+                let begun = self.costs.begin(m);
                 let answer = answer_of(&mut watchers, m, run, request);
                 let bytes = match &answer {
                     Fetched::Answer(answer) => answer.encode().len(),
@@ -529,7 +529,7 @@ impl World {
                 // The question, too.
                 self.costs.of(m, 64);
                 self.costs.of(m, bytes);
-                self.costs.spent(m, begun);
+                self.costs.end(m, begun);
                 answer
             }
             Some(_) => Fetched::Answer(Answer::Busy),

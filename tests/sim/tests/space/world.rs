@@ -13,7 +13,7 @@ use super::watchers::{Watched, Watchers};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use synod_core::apply::Part;
 use synod_core::log::Reader;
 use synod_core::log::disk::Disk as _;
@@ -350,9 +350,9 @@ impl World {
         let local = now.since(machine.started).as_micros() as u64 * rate / 1000;
         let Some(run) = &mut machine.run else { return };
         (run.now, run.wall) = (Time::from_micros(local), 1_000_000_000 + wall);
-        let begun = Instant::now();
+        let begun = self.costs.begin(m);
         act(run);
-        self.costs.spent(m, begun);
+        self.costs.end(m, begun);
         let effects = std::mem::take(&mut run.effects);
         if machine.disk.free_space().is_err() {
             // The power went meanwhile: nothing of this came out.
