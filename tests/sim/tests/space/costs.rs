@@ -20,8 +20,8 @@ pub(crate) struct Cost {
     pub(crate) steps: u64,
 }
 
-/// One of so many steps is timed.
-const TIMED: u64 = 32;
+/// One of so many steps is timed; of a build that is not optimized, whose time says little, fewer.
+const TIMED: u64 = if cfg!(debug_assertions) { 1024 } else { 32 };
 /// More than the caches hold.
 const CACHES: usize = 64 << 20;
 
