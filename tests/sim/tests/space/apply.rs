@@ -19,6 +19,8 @@ use synod_sim::disk::SimDisk;
 const KEPT: usize = 3;
 /// Bytes of commands after which a snapshot is taken without being asked for.
 const SNAPSHOT_BYTES: usize = 6_000;
+/// Bytes of commands after which *order* is woken to know of them.
+const MAX_UNTOLD: usize = 2_000;
 
 /// What the apply thread is told.
 pub(crate) enum ApplyInput {
@@ -42,6 +44,9 @@ pub(crate) struct Apply {
     pub(crate) told_membership: u64,
     pub(crate) writing: Option<Writing>,
     pub(crate) since_snapshot: usize,
+    /// Bytes of commands since *order* was last woken, and when the membership changed of which it was.
+    pub(crate) untold_bytes: usize,
+    pub(crate) order_knows: u64,
     /// Reads that wait for a Raft index, by request.
     pub(crate) reaching: Vec<(u64, u64)>,
 }
@@ -63,10 +68,20 @@ impl Running {
         }
         if self.apply.through.index > before.index {
             self.tell_reached();
-            self.inputs.push_back(OrderInput::Applied(self.apply.through.index));
+            self.tell_order();
         }
         if self.apply.since_snapshot >= SNAPSHOT_BYTES {
             self.begin_snapshot();
+        }
+    }
+
+    /// Order looks by itself how far the state has come whenever it is awake, and is woken only for what
+    /// cannot wait until then.
+    fn tell_order(&mut self) {
+        let changed = self.membership.changed_at();
+        if self.apply.untold_bytes >= MAX_UNTOLD || changed != self.apply.order_knows {
+            (self.apply.untold_bytes, self.apply.order_knows) = (0, changed);
+            self.inputs.push_back(OrderInput::Applied);
         }
     }
 
@@ -95,6 +110,7 @@ impl Running {
 
     fn apply_batch(&mut self, data: &Bytes) {
         self.apply.since_snapshot += data.len();
+        self.apply.untold_bytes += data.len();
         let batch = match Batch::decode(data) {
             Ok(batch) => batch,
             Err(e) => return self.effects.push(Effect::Note("no batch", e.to_string())),

@@ -132,6 +132,8 @@ impl World {
         if client.session.is_none() {
             let mut nonce = [0; 16];
             nonce[0] = c as u8;
+            // Another than that of an opening that was said to be nowhere.
+            nonce[8..].copy_from_slice(&self.now.as_micros().to_le_bytes());
             let bytes = Command::OpenSession { label: format!("client {c}"), nonce }.encode();
             return self.start(c, m, What::Open, bytes);
         }

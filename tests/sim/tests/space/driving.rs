@@ -29,6 +29,7 @@ impl Running {
         while let Some(input) = self.inputs.pop_front() {
             self.take(input);
         }
+        self.look_at_applied();
         self.tell(group::Input::Give);
         self.drain();
     }
@@ -38,6 +39,7 @@ impl Running {
         if self.syncing.is_some() {
             return;
         }
+        self.look_at_applied();
         self.order.handle(self.now, Input::Timeout);
         self.tell(group::Input::Tick);
         self.drain();
@@ -80,17 +82,24 @@ impl Running {
             }
             OrderInput::SnapshotSent { to, ok } => Input::SnapshotSent { to, ok },
             OrderInput::Fetched { first, entries } => Input::Fetched { first, entries },
-            OrderInput::Applied(raft_index) => {
-                self.order.handle(self.now, Input::Applied { raft_index });
-                let changed = self.membership.changed_at();
-                if changed != self.waiting.seen_membership {
-                    self.waiting.seen_membership = changed;
-                    self.tell(group::Input::MembersApplied);
-                }
-                return;
-            }
+            // Whatever came, it is looked at how far.
+            OrderInput::Applied => return,
         };
         self.order.handle(self.now, input);
+    }
+
+    fn look_at_applied(&mut self) {
+        let raft_index = self.apply.through.index;
+        if raft_index <= self.waiting.seen_applied {
+            return;
+        }
+        self.waiting.seen_applied = raft_index;
+        self.order.handle(self.now, Input::Applied { raft_index });
+        let changed = self.membership.changed_at();
+        if changed != self.waiting.seen_membership {
+            self.waiting.seen_membership = changed;
+            self.tell(group::Input::MembersApplied);
+        }
     }
 
     /// Lets what need not be kept go, as `order_thread/retaining.rs`: snapshots first.

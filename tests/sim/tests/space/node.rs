@@ -40,7 +40,8 @@ pub(crate) enum OrderInput {
     Rebuilding(bool),
     /// A command, and the number of the request that wants to know what came of it.
     Propose(Bytes, u64),
-    Applied(u64),
+    /// The state has come further.
+    Applied,
     /// A read that waits, by the number of its request.
     ReadIndex(u64),
     Ask(Ask),
@@ -172,6 +173,8 @@ pub(crate) struct Waiting {
     /// Snapshots that have arrived and may become this node's state.
     pub(crate) arrived: Arrived<PathBuf>,
     pub(crate) seen_membership: u64,
+    /// How far the state had come when it was last looked at.
+    pub(crate) seen_applied: u64,
 }
 
 pub(crate) struct Held {

@@ -29,6 +29,8 @@ pub(crate) const END: Time = Time::from_millis(60_000);
 /// When each client writes once more: all has been well for long.
 pub(crate) const LAST: Time = Time::from_millis(50_000);
 const CLIENTS: usize = 4;
+/// How late a second copy of a frame may come, in microseconds.
+const COPY_LATE: u64 = 3_000_000;
 
 pub(crate) enum Event {
     /// Of a node, in one start of it.
@@ -469,13 +471,20 @@ impl World {
         self.costs.of(from, bytes.len());
         let copies = 1 + u64::from(self.rng.below(1000) < self.double);
         self.checker.count("doubled", copies - 1);
-        for _ in 0..copies {
+        let mut before = 0;
+        for copy in 0..copies {
             let far = match self.rng.below(1000) {
                 0..20 if !self.is_calm() => 400_000,
                 _ if urgent => 1_000,
                 _ => 2_000,
             };
-            let pause = 200 + self.rng.below(far);
+            // A copy comes right behind the first, as likely as when somebody else may lead.
+            let pause = match copy {
+                0 => 200 + self.rng.below(far),
+                _ if self.rng.one_in(2) => before + 1,
+                _ => 200 + self.rng.below(COPY_LATE),
+            };
+            before = pause;
             let is_lost = self.rng.below(1000) < self.loss;
             if !is_lost {
                 let bytes = bytes.clone();
