@@ -282,7 +282,7 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
     timed(write).await
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 async fn read(stream: &mut Stream, most: usize) -> io::Result<Bytes> {
     let mut len = [0; 4];
     stream.read_exact(&mut len).await?;

@@ -48,7 +48,7 @@ pub enum Input<F> {
     Reachable {
         /// Other observers of the space.
         observers: Vec<Bytes>,
-        /// Those of [`Observer::voters`] that are connected.
+        /// Those of [`super::Observer::voters`] that are connected.
         voters: Vec<Bytes>,
     },
     /// What came of a fetch.
