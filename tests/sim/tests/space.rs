@@ -108,7 +108,7 @@ fn a_space_keeps_its_promises_through_storms() {
 #[test]
 fn a_state_that_is_wrong_is_found_and_made_right() {
     let mut counts = Counts::new();
-    for seed in synod_sim::seeds(4) {
+    for seed in synod_sim::seeds(6) {
         let _told = Seed(seed);
         let mut world = World::breaking(seed);
         world.is_aloud = is_alone();
