@@ -166,9 +166,7 @@ impl World {
 
     /// One in which all is well but the states, which are broken one after the other.
     pub(crate) fn breaking(seed: u64) -> Self {
-        let mut world = Self::new(seed);
-        world.breaks = true;
-        world
+        Self { breaks: true, ..Self::new(seed) }
     }
 
     pub(crate) fn run(&mut self) {
@@ -479,16 +477,14 @@ impl World {
                 _ => 2_000,
             };
             // A copy comes right behind the first, as likely as when somebody else may lead.
-            let pause = match copy {
+            before = match copy {
                 0 => 200 + self.rng.below(far),
                 _ if self.rng.one_in(2) => before + 1,
                 _ => 200 + self.rng.below(COPY_LATE),
             };
-            before = pause;
-            let is_lost = self.rng.below(1000) < self.loss;
-            if !is_lost {
+            if self.rng.below(1000) >= self.loss {
                 let bytes = bytes.clone();
-                self.plan(pause, Event::Deliver { from, to, boots, bytes });
+                self.plan(before, Event::Deliver { from, to, boots, bytes });
             }
         }
     }
