@@ -79,7 +79,7 @@ pub enum PastError {
     },
     /// Neither a snapshot nor the log reaches back so far.
     #[error(
-        "the log goes back to index {first} only: what was before has been let go, as `synod space retain` has          it; ask from index {first} on"
+        "the log goes back to index {first} only: what was before has been let go, as `synod space retain` has it; ask from index {first} on"
     )]
     Gone {
         /// The first index that can be told of.
@@ -221,7 +221,8 @@ impl Past {
         }
         let entries = self.reader.entries(from, u64::MAX)?;
         let batch = Found::default();
-        Ok(Commands { entries, next: from, batch, index, last: self.last })
+        let snapshots = Arc::clone(&self.snapshots);
+        Ok(Commands { entries, snapshots, next: from, batch, index, last: self.last })
     }
 }
 
@@ -235,6 +236,7 @@ pub(crate) fn batch_of(entry: &log::Entry) -> Bytes {
 #[derive(Debug)]
 pub struct Commands {
     entries: Entries<FsDisk>,
+    snapshots: Arc<Snapshots>,
     /// The entry that comes next.
     next: u64,
     batch: Found,
@@ -281,7 +283,12 @@ impl Commands {
             batch.payload = Bytes::new();
             batch.commands.clear();
             batch.given = 0;
-            let Some(entry) = self.entries.next().transpose()? else { return Ok(None) };
+            let entry = match self.entries.next().transpose() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(None),
+                Err(ReadError::Compacted { .. }) => return Err(self.overtaken()),
+                Err(e) => return Err(e.into()),
+            };
             self.next = entry.index + 1;
             let payload = batch_of(&entry);
             if payload.is_empty() {
@@ -295,9 +302,23 @@ impl Commands {
         }
     }
 
+    /// What comes next has been let go since this was made: the log was cut at a snapshot.
+    fn overtaken(&self) -> PastError {
+        match self.snapshots.kept() {
+            Ok(kept) => {
+                let oldest = kept.iter().rev().find(|kept| kept.raft_index >= self.next);
+                PastError::Gone { first: oldest.map_or(self.index, |oldest| oldest.index) + 1 }
+            }
+            Err(e) => e.into(),
+        }
+    }
+
     /// Goes on with what has come since.
     pub fn renew(&mut self, past: &Past) -> Result<(), PastError> {
-        self.entries = past.reader.entries(self.next, u64::MAX)?;
+        self.entries = match past.reader.entries(self.next, u64::MAX) {
+            Err(ReadError::Compacted { .. }) => return Err(self.overtaken()),
+            entries => entries?,
+        };
         self.last = past.last;
         Ok(())
     }

@@ -12,7 +12,7 @@ mod model;
 use model::{Model, Op};
 use std::path::Path;
 use synod_core::log::disk::Disk;
-use synod_core::log::{Entry, HardState, Limits, Log, OpenError, Position, Recovered};
+use synod_core::log::{Entry, HardState, Limits, Log, OpenError, Position, ReadError, Recovered};
 use synod_core::snapshot::{self, Meta, SnapshotError};
 use synod_sim::disk::SimDisk;
 use synod_sim::rng::Rng;
@@ -387,6 +387,27 @@ fn power_may_go_after_every_operation() {
             operations += 1;
         }
     }
+}
+
+#[test]
+fn who_reads_what_is_compacted_meanwhile_is_told_so() {
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new("space")).unwrap();
+    let (after, limits) = (Position::default(), Limits { segment_bytes: 100, ..LIMITS });
+    let mut log = Log::create(disk, Path::new(LOG), SPACE, after, limits).unwrap();
+    for index in 1..=8 {
+        let entry = Entry { term: 1, index, kind: 0, data: vec![1; 99].into() };
+        log.append(&[entry], Some(HardState { term: 1, vote: 0, commit: index })).unwrap();
+        log.sync().unwrap();
+    }
+    let mut entries = log.reader().entries(1, 9).unwrap();
+    assert_eq!(entries.next().unwrap().unwrap().index, 1);
+    assert_eq!(log.compact(4).unwrap(), 4);
+    let told = entries.next().unwrap().unwrap_err();
+    assert_eq!(told, ReadError::Compacted { asked: 2, first: 3 });
+    assert_eq!(entries.next(), None, "an error is the last item");
+    let mut rest = log.reader().entries(5, 9).unwrap();
+    assert_eq!(rest.next().unwrap().unwrap().index, 5);
 }
 
 #[test]

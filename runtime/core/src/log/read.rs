@@ -1,6 +1,6 @@
 //! Reading entries back: a reader sees the live log as it was safe on the disk when it was made.
 
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Why};
 use super::index::{Index, Segment};
 use super::record::{self, Flaw, MAX_RECORD, Record};
 use super::recover::Damage;
@@ -26,19 +26,18 @@ pub struct Reader<D> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The entry has been compacted away.
+    /// The entry has been compacted away, maybe since the reader was made.
     #[error("entry {asked} has been compacted away: the log begins at {first}")]
     Compacted {
         /// The entry that was asked for.
         asked: u64,
-        /// The first that there is.
+        /// The first that there is, as far as is known.
         first: u64,
     },
     /// The file is not what it was when the log was opened.
     #[error(transparent)]
     Damaged(#[from] Damage),
-    /// The disk does not do its part; a segment is not found if it has been compacted away since the
-    /// reader was made.
+    /// The disk does not do its part.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -169,7 +168,17 @@ impl<D: Disk> Entries<D> {
             return Ok(false);
         }
         let file = dir.join(Segment::file_name(segment.number));
-        let scan = Scan::new(disk.open_read(&file)?, segment.number, start, end);
+        let open = match disk.open_read(&file) {
+            Ok(open) => open,
+            Err(e) if e.why == Why::NotFound => {
+                // Segments go from the oldest on.
+                let later = segments[nth + 1..].iter().find_map(|later| later.runs.first());
+                let first = later.map_or(self.reader.last.saturating_add(1), |run| run.first);
+                return Err(ReadError::Compacted { asked: self.next, first });
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let scan = Scan::new(open, segment.number, start, end);
         self.run = Some((scan, file, run.last));
         Ok(true)
     }
