@@ -200,10 +200,25 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a process that may have ended.
+/// Sends a signal to a process that may have ended. One that is to stand still does so from here on: on a busy machine
+/// it takes a while until each of its threads hears of it.
 pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let _ = rustix::process::kill_process(pid, signal);
+    let process = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _ = rustix::process::kill_process(process, signal);
+    if signal == rustix::process::Signal::STOP {
+        wait_for("a process to stand still", || stands_still(pid));
+    }
+}
+
+/// Whether none of a process's threads runs, or there is no such process.
+fn stands_still(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // After the name, which is in brackets and may hold anything.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| "TtZX".contains(state))
+    })
 }
 
 /// A running node. Dropping it kills it; its engines end with it.
