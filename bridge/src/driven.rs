@@ -33,6 +33,8 @@ struct Shared<S> {
 struct State<S> {
     /// Streams that the peer has begun.
     begun: VecDeque<S>,
+    /// There was no room for another.
+    is_full: bool,
     /// A stream is wanted; and here it is.
     wanted: bool,
     opened: Option<S>,
@@ -55,6 +57,7 @@ impl<S: Send + 'static> Driven<S> {
     {
         let state = State {
             begun: VecDeque::new(),
+            is_full: false,
             wanted: false,
             opened: None,
             moved: None,
@@ -108,8 +111,9 @@ where
     fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<S>> {
         let mut was_full = false;
         let begun = self.wait(cx, |state| {
-            was_full = state.begun.len() >= MAX_BEGUN;
-            state.begun.pop_front()
+            let stream = state.begun.pop_front();
+            was_full = stream.is_some() && std::mem::take(&mut state.is_full);
+            stream
         });
         if was_full {
             self.0.driver.wake();
@@ -161,13 +165,12 @@ where
     /// Ends with the connection.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.driver.register(cx.waker());
-        let (closing, mut wanted, mut room) = {
+        let (closing, mut wanted) = {
             let state = lock(&self.shared.state);
             if state.dropped {
                 return Poll::Ready(());
             }
-            let room = MAX_BEGUN.saturating_sub(state.begun.len());
-            (state.closing, state.wanted && state.opened.is_none(), room)
+            (state.closing, state.wanted && state.opened.is_none())
         };
         if closing {
             return match Pin::new(&mut self.muxer).poll_close(cx) {
@@ -195,10 +198,9 @@ where
                     Poll::Pending => {}
                 }
             }
-            if room > 0 {
+            if self.has_room() {
                 match Pin::new(&mut self.muxer).poll_inbound(cx) {
                     Poll::Ready(Ok(stream)) => {
-                        room -= 1;
                         self.tell(|state| state.begun.push_back(stream));
                         continue;
                     }
@@ -208,6 +210,13 @@ where
             }
             return Poll::Pending;
         }
+    }
+
+    /// Whether another stream may be begun; if not, whoever takes one wakes this task.
+    fn has_room(&self) -> bool {
+        let mut state = lock(&self.shared.state);
+        state.is_full = state.begun.len() >= MAX_BEGUN;
+        !state.is_full
     }
 
     fn end(&self, ended: Result<(), M::Error>) -> Poll<()> {

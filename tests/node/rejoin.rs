@@ -100,6 +100,29 @@ fn a_voter_whose_log_is_damaged_or_gone_joins_anew_and_votes_again() {
 }
 
 #[test]
+fn a_founder_whose_log_goes_back_to_when_it_was_alone_joins_anew() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[1], 10);
+    group.wait_agree();
+    let before = id(&group.places[0]).unwrap();
+    group.places[0].kill();
+    // The header alone is left, and the beginning of a record.
+    let log = fs::OpenOptions::new().write(true).open(segment(&group.places[0])).unwrap();
+    log.set_len(72).unwrap();
+    drop(log);
+    group.places[0].start();
+    wait_for("it to vote again", || {
+        let votes = group.places[1].part(group.places[0].name);
+        votes.as_deref() == Some("voter") && id(&group.places[0]) > Some(before)
+    });
+    group.wait_voters(3);
+    group.wait_agree();
+    write(&group.places[0], 1);
+    group.wait_agree();
+}
+
+#[test]
 fn a_damaged_voter_that_reaches_nobody_says_what_is_damaged_and_what_to_do() {
     let mut group = Group::of_three();
     wait_noted(&group);

@@ -352,6 +352,32 @@ fn what_a_killed_process_left_is_taken_out() {
 }
 
 #[test]
+fn a_route_that_two_tunnels_need_goes_with_the_last_of_them() {
+    let name = "a_route_that_two_tunnels_need_goes_with_the_last_of_them";
+    redirecting(name, CABLE, || {
+        let folder = std::env::temp_dir().join(format!("synod-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let spec = |tag: &str, port: &str| NetworkSpec {
+            groups: Groups::new(vec![GROUP], vec![port.parse().unwrap()]).unwrap(),
+            tag: tag.to_owned(),
+            state: folder.join(tag).with_extension("state"),
+            ..spec(name)
+        };
+        let before = kernel();
+        let first = Network::open(&spec("one", "20005")).unwrap();
+        let mut second = Network::open(&spec("two", "20006")).unwrap();
+        drop(first);
+        let captures = second.take_captures();
+        let any = UdpSocket::bind("0.0.0.0:0").unwrap();
+        any.send_to(b"still", SocketAddrV4::new(GROUP, 20006)).unwrap();
+        assert_eq!(next(&captures).0, b"still");
+        drop(second);
+        assert_eq!(kernel(), before);
+        std::fs::remove_dir(&folder).unwrap();
+    });
+}
+
+#[test]
 fn a_route_that_is_there_is_left_alone() {
     let name = "a_route_that_is_there_is_left_alone";
     redirecting(name, &format!("{CABLE}; ip route add 239.0.0.2/32 dev va"), || {

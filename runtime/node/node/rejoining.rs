@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use synod_core::apply::Membership;
 
 /// How long a node that starts asks the other members before it gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -140,6 +141,10 @@ impl Node {
         if now == *member || now.contacts.is_empty() {
             return Ok(());
         }
+        // A log that has not come to where they were admitted, or has lost that, says nothing of them.
+        if knows_more(member, &membership) {
+            return Ok(());
+        }
         // Where another has taken the space's place, it is that one's file.
         let _only = self.0.member_files.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_opened(space) {
@@ -148,6 +153,17 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether members are noted that a log knows nothing of yet.
+fn knows_more(member: &MemberFile, membership: &Membership) -> bool {
+    member.contacts.keys().any(|id| *id > membership.last_member())
+}
+
+/// Whether a space that was just opened leads itself on a log that says nothing of members who are noted: it goes
+/// back to when there were none.
+pub(super) fn has_forgotten(space: &Space, member: &MemberFile) -> bool {
+    space.leader().role == "leader" && knows_more(member, &space.membership())
 }
 
 /// Looks after a space for as long as it is open: who its members are is noted, and where it has lost

@@ -1,7 +1,7 @@
 //! The spaces of a node that have other members: founded, joined, left, and who takes part.
 
 use super::recovering::renew_engines;
-use super::rejoining::{has_begun, look_after};
+use super::rejoining::{has_begun, has_forgotten, look_after};
 use super::{LOCAL, Node, StartError, observing, stopping};
 use crate::api::{ErrorBody, MemberInfo, Members, Recovered, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
@@ -10,7 +10,8 @@ use crate::net::Net;
 use crate::net::ticket::{MAX_ADDRESSES, Ticket};
 use crate::rfc3339;
 use crate::space::{
-    Ended, FOUNDER, Leader, Marking, Me, OBSERVES, OpenSpace, Space, Unserved, error, not_proposed,
+    Ended, FOUNDER, Leader, Marking, Me, OBSERVES, OpenSpace, OpenSpaceError, Space, Unserved,
+    error, not_proposed,
 };
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
@@ -43,6 +44,16 @@ impl Node {
             let me = hex(&net.me().to_bytes());
             let is_shared = member.contacts.values().any(|peer| *peer != me);
             match opened {
+                Ok(space) if is_shared && has_forgotten(&space, &member) => {
+                    drop(spawn_blocking(move || space.close()).await);
+                    let why = OpenSpaceError::Shortened(
+                        "its log goes back to when this node was alone in it, and others were let in since"
+                            .to_owned(),
+                    );
+                    let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;
+                    self.add(space.clone(), &member, &net).map_err(failed)?;
+                    has_begun(&space, &member).await;
+                }
                 Ok(space) => self.add(space, &member, &net).map_err(failed)?,
                 Err(why) if why.is_loss() && is_shared => {
                     let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;

@@ -420,9 +420,7 @@ impl OrderThread {
             }
             Output::Refused { from, why } => {
                 self.shared.refused();
-                if let Refusal::BeyondLog { theirs, ours } = why {
-                    self.is_short(from, theirs, ours);
-                }
+                self.doubt(from, &why);
                 tracing::debug!("a message of member {from} was not listened to: {why}");
             }
             Output::Role { role, term, leader } => self.led_by(role, term, leader),
@@ -443,21 +441,42 @@ impl OrderThread {
         }
     }
 
-    /// A leader takes for granted that this log has what it has not: what was acknowledged is lost here,
-    /// and whom this node has voted for may be, too. It votes no more, not after a restart either, and
-    /// joins anew.
-    fn is_short(&mut self, from: u64, theirs: u64, ours: u64) {
-        let (now, leader) = (self.now(), self.order.leader());
-        let is_leader = self.order.role() == Role::Leader;
-        if self.is_mute || is_leader || !self.waiting.claims.heard(now, from, leader) {
+    /// A leader takes for granted that this log has what it has not, or speaks to whom this node has become since:
+    /// what was acknowledged is lost here, and whom this node has voted for may be, too. It votes no more, not
+    /// after a restart either, and joins anew.
+    fn doubt(&mut self, from: u64, refusal: &Refusal) {
+        let me = self.coordinator.me().member;
+        let proof = match *refusal {
+            Refusal::BeyondLog { theirs, ours } => format!(
+                "its log ends at entry {ours} here, and others have this node's word for those up to {theirs}"
+            ),
+            Refusal::Apart { index } => {
+                format!("entry {index} is committed here, and the leader has another in its place")
+            }
+            Refusal::Misdirected { to } if to > me => {
+                format!(
+                    "it is member {me} here, and others know it as member {to}, which it became later"
+                )
+            }
+            _ => return,
+        };
+        // Where the log says that there is nobody else, whoever else has the space's key is the proof that it
+        // has lost something.
+        let is_alone = self.order.members().is_sole_voter(me);
+        let is_stranger = !self.shared.membership().members().contains_key(&from);
+        let leader = match self.order.role() {
+            Role::Leader if is_alone && is_stranger => None,
+            Role::Leader => return,
+            _ => self.order.leader(),
+        };
+        if self.is_mute || !self.waiting.claims.heard(self.now(), from, leader) {
             return;
         }
         self.is_mute = true;
         self.order.handle(self.now(), Input::Mute);
         let why = format!(
-            "its log ends at entry {ours} here, and others have this node's word for those up to {theirs}: its \
-             data folder was restored from an old copy, or its disk has lost what was written. It votes no \
-             more, and joins anew by itself as soon as a quorum of the others can be reached"
+            "{proof}: its data folder was restored from an old copy, or its disk has lost what was written. It \
+             votes no more, and joins anew by itself as soon as a quorum of the others can be reached"
         );
         tracing::error!("{why}");
         if let Err(e) = note_shortened(&self.disk, &why) {

@@ -73,6 +73,9 @@ impl Injector {
         if socket.bind(&at.into()).is_err() {
             socket.bind(&SocketAddrV4::new(*at.ip(), 0).into())?;
         }
+        // Only from here on: no other stand-in is to have this address, and applications that are started later
+        // and bind its port of all addresses, as they share it, are to have it.
+        socket.set_reuse_address(true)?;
         socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST)?;
         socket.set_multicast_ttl_v4(u32::from(self.ttl))?;
         // What the system does not allow it shortens.

@@ -230,7 +230,7 @@ pub fn restore(state: &Path) -> Result<bool, NetworkError> {
     };
     // One that is half written was not acted upon: what it would have said was put in after it.
     if let Some(known) = NetworkState::parse(&text) {
-        take_out(&known)?;
+        take_out(&known, state)?;
     }
     std::fs::remove_file(state).map_err(|e| error(e.to_string()))?;
     Ok(true)
@@ -290,20 +290,32 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         // What cannot be taken out now is there for the next start, which says so if it fails, too.
-        if take_out(&self.state).is_ok() {
+        if take_out(&self.state, &self.path).is_ok() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-fn take_out(state: &NetworkState) -> Result<(), NetworkError> {
+/// Takes out what a state says, but for the routes that another one beside its file needs, too.
+fn take_out(state: &NetworkState, path: &Path) -> Result<(), NetworkError> {
     state.tool.take_out(&state.table).iter().try_for_each(run)?;
     let lo = lo()?;
-    for group in &state.routes {
+    let shared = routes_beside(path, &state.table);
+    for group in state.routes.iter().filter(|group| !shared.contains(group)) {
         let removed = netlink::remove_route(*group, lo, state.address);
         removed.map_err(kernel(format!("taking out the route to {group}")))?;
     }
     netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows")).map(drop)
+}
+
+/// The groups that the states of other tables in a folder have routes to.
+fn routes_beside(path: &Path, table: &str) -> Vec<Ipv4Addr> {
+    let files = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let files = files.into_iter().flatten().flatten().map(|file| file.path());
+    let others = files.filter(|file| file != path && file.extension() == path.extension());
+    let texts = others.filter_map(|file| std::fs::read_to_string(file).ok());
+    let states = texts.filter_map(|text| NetworkState::parse(&text));
+    states.filter(|state| state.table != table).flat_map(|state| state.routes).collect()
 }
 
 fn injector(spec: &NetworkSpec, is_redirecting: bool) -> Result<Arc<Injector>, NetworkError> {

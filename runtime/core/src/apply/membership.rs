@@ -117,6 +117,11 @@ impl Membership {
         &self.members
     }
 
+    /// The last id that was handed out: whoever has a higher one was admitted later than this state knows.
+    pub fn last_member(&self) -> u64 {
+        self.last
+    }
+
     /// The open tickets, by BLAKE3 of their secrets.
     pub fn tickets(&self) -> &BTreeMap<[u8; 32], Ticket> {
         &self.tickets

@@ -44,6 +44,21 @@ impl Order {
         }
     }
 
+    /// The first entry of a leader's that is another than the committed one here. Raft itself does not look: it takes
+    /// for granted that what is committed is the same everywhere, and answers that it has it.
+    fn apart(&self, m: &Message) -> Option<u64> {
+        let log = &self.raft.raft.raft_log;
+        let differs = |(index, theirs): &(u64, u64)| {
+            // Nothing is known of what was compacted away.
+            let ours = log.term(*index).unwrap_or(0);
+            *index <= log.committed && ours != 0 && ours != *theirs
+        };
+        let before = (m.index, m.log_term);
+        let entries = m.entries.iter().map(|entry| (entry.index, entry.term));
+        let mut all = std::iter::once(before).chain(entries);
+        all.find(differs).map(|(index, _)| index)
+    }
+
     fn check_content(&self, m: &Message) -> Result<(), Refusal> {
         let raft = &self.raft.raft;
         let ours = raft.raft_log.last_index();
@@ -57,6 +72,9 @@ impl Order {
                 Err(Refusal::Mute)
             }
             MessageType::MsgHeartbeat if current => within(m.commit),
+            MessageType::MsgAppend if current && let Some(index) = self.apart(m) => {
+                Err(Refusal::Apart { index })
+            }
             MessageType::MsgAppend if !m.entries.is_empty() => {
                 if self.is_full() {
                     Err(Refusal::Overloaded)

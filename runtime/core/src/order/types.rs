@@ -313,6 +313,13 @@ pub enum Refusal {
         /// The last index here.
         ours: u64,
     },
+    /// Another entry is committed here than the one that it speaks of: one of the two has lost what it had
+    /// given its word for.
+    #[error("entry {index} is committed here, and it speaks of another in its place")]
+    Apart {
+        /// The entry.
+        index: u64,
+    },
     /// It asks for a vote, and this node has none: see [`Input::Mute`].
     #[error("it asks for a vote, and this node does not vote")]
     Mute,
