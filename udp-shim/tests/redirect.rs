@@ -95,7 +95,9 @@ fn kernel() -> String {
         true => said("nft", "list ruleset"),
         false => said("iptables-save", "-t nat") + &said("iptables-save", "-t raw"),
     };
-    said("ip", "route show table all") + &rules + &said("ip", "addr show dev lo")
+    // A cable that was just plugged in comes up meanwhile, and IPv6 with it.
+    let routes = said("ip", "-4 route show table all").replace(" linkdown", "");
+    routes + &rules + &said("ip", "addr show dev lo")
 }
 
 #[test]
