@@ -20,6 +20,9 @@ use synod_core::apply::Membership;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after all of them were asked they are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// What is wrong with a space that [`has_forgotten`] its members.
+pub(super) const ALONE_AGAIN: &str =
+    "its log goes back to when this node was alone in it, and others were let in since";
 /// How often it is looked whether members have come or gone.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -77,13 +80,7 @@ impl Node {
         id: [u8; 32],
         (joined, nonce): (Joined, [u8; 16]),
     ) -> Result<(PathBuf, MemberFile), FolderError> {
-        let member = MemberFile {
-            member: joined.member,
-            nonce: hex(&nonce),
-            key: hex(&joined.key),
-            generation: joined.generation,
-            contacts: joined.members.iter().map(|(&id, peer)| (id, hex(peer))).collect(),
-        };
+        let member = member_file(&joined, &nonce);
         let _only = self.0.member_files.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((self.0.folder.begin_anew(name, id, &member)?, member))
     }
@@ -152,6 +149,17 @@ impl Node {
             *member = now;
         }
         Ok(())
+    }
+}
+
+/// What a node notes of a space that it has joined.
+pub(super) fn member_file(joined: &Joined, nonce: &[u8; 16]) -> MemberFile {
+    MemberFile {
+        member: joined.member,
+        nonce: hex(nonce),
+        key: hex(&joined.key),
+        generation: joined.generation,
+        contacts: joined.members.iter().map(|(&id, peer)| (id, hex(peer))).collect(),
     }
 }
 

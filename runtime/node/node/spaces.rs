@@ -1,7 +1,7 @@
 //! The spaces of a node that have other members: founded, joined, left, and who takes part.
 
 use super::recovering::renew_engines;
-use super::rejoining::{has_begun, has_forgotten, look_after};
+use super::rejoining::{ALONE_AGAIN, has_begun, has_forgotten, look_after, member_file};
 use super::{LOCAL, Node, StartError, observing, stopping};
 use crate::api::{ErrorBody, MemberInfo, Members, Recovered, Retained, TicketInfo};
 use crate::folder::{FolderError, MemberFile, random};
@@ -43,17 +43,14 @@ impl Node {
             let failed = |e: ErrorBody| StartError::Net(e.message);
             let me = hex(&net.me().to_bytes());
             let is_shared = member.contacts.values().any(|peer| *peer != me);
-            match opened {
+            let opened = match opened {
                 Ok(space) if is_shared && has_forgotten(&space, &member) => {
                     drop(spawn_blocking(move || space.close()).await);
-                    let why = OpenSpaceError::Shortened(
-                        "its log goes back to when this node was alone in it, and others were let in since"
-                            .to_owned(),
-                    );
-                    let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;
-                    self.add(space.clone(), &member, &net).map_err(failed)?;
-                    has_begun(&space, &member).await;
+                    Err(OpenSpaceError::Shortened(ALONE_AGAIN.to_owned()))
                 }
+                opened => opened,
+            };
+            match opened {
                 Ok(space) => self.add(space, &member, &net).map_err(failed)?,
                 Err(why) if why.is_loss() && is_shared => {
                     let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;
@@ -220,13 +217,7 @@ impl Node {
         let nonce = random().map_err(|e| disk(&e))?;
         let joined = crate::net::join(&net, &ticket, &self.name(), nonce).await;
         let joined = joined.map_err(|e| error("join", e.to_string()))?;
-        let member = MemberFile {
-            member: joined.member,
-            nonce: hex(&nonce),
-            key: hex(&joined.key),
-            generation: joined.generation,
-            contacts: joined.members.iter().map(|(&id, peer)| (id, hex(peer))).collect(),
-        };
+        let member = member_file(&joined, &nonce);
         let folder = self.0.folder.adopt_space(&name, ticket.space).map_err(|e| disk(&e))?;
         self.0.folder.become_member(&name, &member).map_err(|e| disk(&e))?;
         let open =
