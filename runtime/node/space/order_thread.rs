@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
-use synod_core::group::{self, Arrived, Ask, Claims, Coordinator, Frame, Mark};
+use synod_core::group::{self, Arrived, Ask, Claims, Coordinator, Frame, Mark, Standpoint};
 use synod_core::log::Reader;
 use synod_core::log::disk::{Disk, DiskError, File};
 use synod_core::order::{self, Config, Entry, Input, Order, Output, Refusal, Role, SnapshotMeta};
@@ -445,33 +445,18 @@ impl OrderThread {
     /// what was acknowledged is lost here, and whom this node has voted for may be, too. It votes no more, not
     /// after a restart either, and joins anew.
     fn doubt(&mut self, from: u64, refusal: &Refusal) {
-        let me = self.coordinator.me().member;
-        let proof = match *refusal {
-            Refusal::BeyondLog { theirs, ours } => format!(
-                "its log ends at entry {ours} here, and others have this node's word for those up to {theirs}"
-            ),
-            Refusal::Apart { index } => {
-                format!("entry {index} is committed here, and the leader has another in its place")
-            }
-            Refusal::Misdirected { to } if to > me => {
-                format!(
-                    "it is member {me} here, and others know it as member {to}, which it became later"
-                )
-            }
-            _ => return,
-        };
-        // Where the log says that there is nobody else, whoever else has the space's key is the proof that it
-        // has lost something.
-        let is_alone = self.order.members().is_sole_voter(me);
-        let is_stranger = !self.shared.membership().members().contains_key(&from);
-        let leader = match self.order.role() {
-            Role::Leader if is_alone && is_stranger => None,
-            Role::Leader => return,
-            _ => self.order.leader(),
-        };
-        if self.is_mute || !self.waiting.claims.heard(self.now(), from, leader) {
+        if self.is_mute {
             return;
         }
+        let (now, me) = (self.now(), self.coordinator.me().member);
+        let here = Standpoint {
+            me,
+            leads: self.order.role() == Role::Leader,
+            leader: self.order.leader(),
+            is_alone: self.order.members().is_sole_voter(me),
+            knows_sender: self.shared.membership().members().contains_key(&from),
+        };
+        let Some(proof) = self.waiting.claims.doubt(now, from, refusal, here) else { return };
         self.is_mute = true;
         self.order.handle(self.now(), Input::Mute);
         let why = format!(

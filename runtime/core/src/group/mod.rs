@@ -14,7 +14,7 @@ mod proposals;
 mod steward;
 
 pub use checkpoints::{Agreement, Collector, MARK_EVERY, Mark, Marks, Verdict, statement};
-pub use claims::{Claims, PATIENCE};
+pub use claims::{Claims, Standpoint};
 pub use coordinator::{
     Action, Arrived, Coordinator, Identity, Input, MAX_ARRIVED, MAX_FOREIGN_BYTES, Scene, Standing,
     Unseen,
