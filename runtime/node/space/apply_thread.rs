@@ -1,20 +1,24 @@
-//! The thread that drives *apply*: it owns the state, tells the feed and whoever waits, and takes
-//! snapshots a little at a time between commands.
+//! What drives *apply*: it has the state, tells the feed and whoever waits, and takes snapshots a little at a time
+//! between commands. It has a thread of its own, and where that has nothing to do, the thread that puts commands in
+//! order applies a few by itself: each thread less on the way of a write is a wake-up less.
 
+mod here;
 mod rebuilding;
 mod wanting;
 
 use super::feed::Feed;
+use super::log_writer::fatal;
 use super::mailbox::{Receiver, Sender};
 use super::order_thread::OrderInput;
 use super::proposal::Ended;
 use super::shared::Shared;
 use super::snapshots::{Snapshots, Writing};
 use bytes::Bytes;
+pub(super) use here::try_apply;
 pub(crate) use rebuilding::Marking;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Tag};
@@ -57,6 +61,8 @@ pub(super) enum ApplyInput {
     Place(oneshot::Sender<Place>),
     /// Take a snapshot if one is due for what is to be forgotten.
     Tend,
+    /// Something was applied elsewhere, and there is something to do for it.
+    Look,
     /// Makes the state another than the log says, as a broken machine might.
     #[cfg(test)]
     Break(synod_core::command::Command),
@@ -64,11 +70,19 @@ pub(super) enum ApplyInput {
     Stop,
 }
 
+/// The thread: it waits for what is to be done while whoever else likes may have the applier.
 pub(super) struct ApplyThread {
+    pub(super) applier: Arc<Mutex<Applier>>,
+    pub(super) inputs: Receiver<ApplyInput>,
+}
+
+/// The state, and what belongs to it.
+pub(super) struct Applier {
     pub(super) space: [u8; 32],
     pub(super) state: State,
-    pub(super) inputs: Receiver<ApplyInput>,
     pub(super) order: Sender<OrderInput>,
+    /// To its own thread.
+    pub(super) to_self: Sender<ApplyInput>,
     pub(super) feed: Arc<Feed>,
     pub(super) snapshots: Arc<Snapshots>,
     /// The last Raft entry whose commands the state contains.
@@ -103,53 +117,110 @@ impl ApplyThread {
     pub(super) fn run(mut self) {
         loop {
             let Some(input) = self.next_input() else { continue };
-            let before = self.through;
-            let mut stop = self.take(input);
+            let mut applier = lock(&self.applier);
+            let before = applier.through;
+            let mut stop = applier.take(input);
             while let (false, Ok(input)) = (stop, self.inputs.try_recv()) {
-                stop = self.take(input);
-                if self.through.index > before.index {
+                stop = applier.take(input);
+                if applier.through.index > before.index {
                     // One message to order for many, but not so late that it runs dry.
                     break;
                 }
             }
-            self.awaited.retain(|(raft_index, reached)| {
-                let is_reached = self.through.index >= *raft_index;
-                is_reached.then(|| reached.try_send(())).is_none()
-            });
-            if self.through.index > before.index {
-                self.tell_reached();
-                self.tell_order();
-            }
+            applier.tell_how_far(before);
             if stop {
                 return;
             }
-            if self.since_snapshot as u64 >= self.shared.snapshot_bytes() {
-                self.begin_snapshot();
-            }
-            if self.writing.is_some() {
-                self.write_snapshot();
-            }
+            applier.tend_snapshot();
         }
     }
 
-    /// The next input; none if the time went into the snapshot.
+    /// The next input; none if the time went into something else.
     fn next_input(&mut self) -> Option<ApplyInput> {
-        if self.wanted.is_some() {
-            return self.next_while_wanting();
-        }
-        if self.writing.is_none() {
-            return self.marking.next_input(&mut self.inputs).or_else(|| {
-                self.mark();
-                None
-            });
-        }
-        match self.inputs.try_recv() {
+        let until = lock(&self.applier).until();
+        let received = match until {
+            Until::Asked => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Until::After(patience) => self.inputs.recv_timeout(patience),
+            Until::Written => match self.inputs.try_recv() {
+                Err(TryRecvError::Empty) if lock(&self.applier).write_snapshot() => return None,
+                // The disk is slower than the snapshot: wait for it, or for a command.
+                Err(TryRecvError::Empty) => self.inputs.recv_timeout(SNAPSHOT_STEP),
+                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                Ok(input) => Ok(input),
+            },
+        };
+        match received {
             Ok(input) => Some(input),
-            Err(TryRecvError::Disconnected) => Some(ApplyInput::Stop),
-            Err(TryRecvError::Empty) if self.write_snapshot() => None,
-            // The disk is slower than the snapshot: wait for it, or for a command.
-            Err(TryRecvError::Empty) => self.inputs.recv_timeout(SNAPSHOT_STEP).ok(),
+            Err(RecvTimeoutError::Disconnected) => Some(ApplyInput::Stop),
+            Err(RecvTimeoutError::Timeout) => {
+                lock(&self.applier).time_has_come();
+                None
+            }
         }
+    }
+}
+
+/// How long the thread waits for something to do.
+enum Until {
+    /// Until there is something.
+    Asked,
+    /// As long as this.
+    After(Duration),
+    /// Not at all: a snapshot is being written.
+    Written,
+}
+
+fn lock(applier: &Mutex<Applier>) -> MutexGuard<'_, Applier> {
+    applier.lock().unwrap_or_else(|_| broken())
+}
+
+/// Ends the process: nobody knows what a state is that was left in the middle of a command.
+fn broken() -> ! {
+    fatal("a thread has panicked while it applied a command")
+}
+
+impl Applier {
+    fn until(&self) -> Until {
+        match (&self.wanted, &self.writing) {
+            (Some(wanted), _) => Until::After(wanted.patience()),
+            (None, Some(_)) => Until::Written,
+            (None, None) => self.marking.patience().map_or(Until::Asked, Until::After),
+        }
+    }
+
+    /// Nothing has come for as long as was to be waited.
+    fn time_has_come(&mut self) {
+        if self.wanted.is_some() {
+            self.ask_for_state();
+        } else if self.writing.is_none() && self.marking.patience().is_some_and(|p| p.is_zero()) {
+            self.mark();
+        }
+    }
+
+    /// Lets whoever waits know how far the state has come, if it has come further.
+    fn tell_how_far(&mut self, before: Position) {
+        self.awaited.retain(|(raft_index, reached)| {
+            let is_reached = self.through.index >= *raft_index;
+            is_reached.then(|| reached.try_send(())).is_none()
+        });
+        if self.through.index > before.index {
+            self.tell_reached();
+            self.tell_order();
+        }
+    }
+
+    /// Begins a snapshot that is due, and goes on with one.
+    fn tend_snapshot(&mut self) {
+        if self.is_snapshot_due() {
+            self.begin_snapshot();
+        }
+        if self.writing.is_some() {
+            self.write_snapshot();
+        }
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        self.since_snapshot as u64 >= self.shared.snapshot_bytes()
     }
 
     /// Takes one input in; says whether it was the last.
@@ -191,6 +262,7 @@ impl ApplyThread {
             ApplyInput::Reach { raft_index, reached } => self.reaching.push((raft_index, reached)),
             ApplyInput::Place(reply) => drop(reply.send(self.place())),
             ApplyInput::Tend => self.tend(),
+            ApplyInput::Look => {}
             #[cfg(test)]
             ApplyInput::Break(command) => {
                 let place = self.state.place();
@@ -289,9 +361,7 @@ impl ApplyThread {
                 tracing::info!("went on from a snapshot of index {}", self.state.index());
             }
             // Raft goes on behind it, and this state cannot.
-            Err(e) => {
-                super::log_writer::fatal(&format!("a snapshot that was taken in is gone: {e}"))
-            }
+            Err(e) => fatal(&format!("a snapshot that was taken in is gone: {e}")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Opening a space: the newest snapshot, the log behind it, and the threads.
 
-use super::apply_thread::{ApplyInput, ApplyThread};
+use super::apply_thread::{Applier, ApplyInput, ApplyThread};
 use super::group::{Group, Me};
 use super::links::Links;
 use super::log_writer::{LogWriter, closed_at};
@@ -308,6 +308,7 @@ impl OpenSpace {
             log: LogWriter::new(laid.log, Arc::clone(&laid.shared)),
             disk: laid.disk,
             apply: laid.to_apply.clone(),
+            applier: Arc::clone(&apply_thread.applier),
             snapshots: Arc::clone(&laid.snapshots),
             shared: Arc::clone(&laid.shared),
             started,
@@ -385,12 +386,12 @@ impl OpenSpace {
         let (feed, snapshots) = (Arc::new(feed), Arc::new(snapshots));
         let (to_order, order_inputs) = mailbox();
         let (to_apply, apply_inputs) = mailbox();
-        let apply_thread = ApplyThread {
+        let applier = Applier {
             space: self.id,
             marking: self.marking.clone().begin(&state),
             state,
-            inputs: apply_inputs,
             order: to_order.clone(),
+            to_self: to_apply.clone(),
             feed: Arc::clone(&feed),
             snapshots: Arc::clone(&snapshots),
             through,
@@ -408,6 +409,8 @@ impl OpenSpace {
             untold_bytes: 0,
             wanted: None,
         };
+        let applier = Arc::new(Mutex::new(applier));
+        let apply_thread = ApplyThread { applier, inputs: apply_inputs };
         let handle = Handle {
             order: to_order.clone(),
             apply: to_apply.clone(),

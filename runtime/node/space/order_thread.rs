@@ -11,7 +11,7 @@ mod receiving;
 mod recovering;
 mod retaining;
 
-use super::apply_thread::ApplyInput;
+use super::apply_thread::{Applier, ApplyInput, try_apply};
 use super::group::Group;
 use super::links::Lane;
 use super::log_writer::LogWriter;
@@ -25,9 +25,9 @@ use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use synod_core::group::{self, Arrived, Ask, Claims, Coordinator, Frame, Mark, Standpoint};
 use synod_core::log::Reader;
@@ -130,6 +130,7 @@ pub(super) struct OrderThread {
     pub(super) log: LogWriter,
     pub(super) disk: FsDisk,
     pub(super) apply: Sender<ApplyInput>,
+    pub(super) applier: Arc<Mutex<Applier>>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) shared: Arc<Shared>,
     pub(super) group: Group,
@@ -164,6 +165,8 @@ pub(super) struct Waiting {
     seen_applied: u64,
     /// The last Raft index that was handed to *apply*.
     through: u64,
+    /// As above, to its own thread.
+    handed: u64,
     /// The index of the last change of the membership that was looked at.
     seen_membership: u64,
 }
@@ -378,6 +381,11 @@ impl OrderThread {
 
     /// Gives *apply* what is committed.
     fn hand_on(&mut self) {
+        let Waiting { committed, handed, through, .. } = &mut self.waiting;
+        if committed.is_empty() || try_apply(&self.applier, committed, *handed) {
+            return;
+        }
+        *handed = *through;
         for committed in self.waiting.committed.drain(..) {
             drop(self.apply.send(committed));
         }

@@ -1,13 +1,11 @@
 //! Marks of the state, and what is done where it is not what most voters have: it is made again, from a
 //! snapshot of before they last agreed and from the log.
 
-use super::super::mailbox::Receiver;
 use super::super::order_thread::OrderInput;
-use super::{ApplyInput, ApplyThread};
+use super::Applier;
 use crate::past::batch_of;
 use crate::store::FsDisk;
 use bytes::Bytes;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Checkpoint};
@@ -87,21 +85,13 @@ impl Marking {
         }
     }
 
-    /// The next input; none if nothing has come for so long that a mark is due.
-    pub(super) fn next_input(&self, inputs: &mut Receiver<ApplyInput>) -> Option<ApplyInput> {
-        let received = match self.unmarked {
-            None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(since) => inputs.recv_timeout(self.idle.saturating_sub(since.elapsed())),
-        };
-        match received {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(ApplyInput::Stop),
-        }
+    /// How long nothing may happen until what happened before is marked; none if it is.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.unmarked.map(|since| self.idle.saturating_sub(since.elapsed()))
     }
 }
 
-impl ApplyThread {
+impl Applier {
     /// Takes a mark, and has it told to the leader.
     pub(super) fn mark(&mut self) {
         self.marking.unmarked = None;
@@ -208,7 +198,7 @@ impl ApplyThread {
     }
 }
 
-impl ApplyThread {
+impl Applier {
     /// A reader of the log.
     pub(super) fn reader(&self) -> Result<Reader<FsDisk>, String> {
         let (sender, reader) = oneshot::channel();

@@ -3,10 +3,9 @@
 
 use super::super::log_writer::fatal;
 use super::rebuilding::replay;
-use super::{ApplyInput, ApplyThread, OrderInput};
+use super::{Applier, ApplyInput, OrderInput};
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use synod_core::command::Checkpoint;
 use synod_core::order::{Members, Position};
@@ -29,7 +28,14 @@ pub(in crate::space) struct Wanted {
     held: VecDeque<ApplyInput>,
 }
 
-impl ApplyThread {
+impl Wanted {
+    /// How long until the next member is asked.
+    pub(super) fn patience(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Applier {
     /// Another state is needed, for the log does not lead to one.
     pub(super) fn want_state(
         &mut self,
@@ -52,21 +58,13 @@ impl ApplyThread {
         self.wanted = Some(Wanted { checkpoint, why, started, members, asked, next, held });
     }
 
-    /// The next input; none if it was time to ask the next member.
-    pub(super) fn next_while_wanting(&mut self) -> Option<ApplyInput> {
-        let Some(wanted) = &mut self.wanted else { return None };
-        let patience = wanted.next.saturating_duration_since(Instant::now());
-        match self.inputs.recv_timeout(patience) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Disconnected) => Some(ApplyInput::Stop),
-            Err(RecvTimeoutError::Timeout) => {
-                let member = wanted.members[wanted.asked % wanted.members.len()];
-                wanted.asked += 1;
-                wanted.next = Instant::now() + ASK_AGAIN;
-                drop(self.order.send(OrderInput::AskState { member }));
-                None
-            }
-        }
+    /// Asks the next member for a state: whoever was asked before has not sent one in time.
+    pub(super) fn ask_for_state(&mut self) {
+        let Some(wanted) = &mut self.wanted else { return };
+        let member = wanted.members[wanted.asked % wanted.members.len()];
+        wanted.asked += 1;
+        wanted.next = Instant::now() + ASK_AGAIN;
+        drop(self.order.send(OrderInput::AskState { member }));
     }
 
     /// While another state is awaited, keeps what is to be done with it; gives back what is done at once.

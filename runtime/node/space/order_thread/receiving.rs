@@ -118,7 +118,7 @@ impl OrderThread {
         };
         let (at, members) = (wanted.position, wanted.members.clone());
         self.log.install(log::Position { term: at.term, index: at.index });
-        self.waiting.through = at.index;
+        (self.waiting.through, self.waiting.handed) = (at.index, at.index);
         drop(self.apply.send(ApplyInput::Install { file: file.clone(), at, members }));
         self.waiting.snapshot = Some((wanted.clone(), file));
         self.look_at_snapshots();
