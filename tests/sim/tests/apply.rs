@@ -12,9 +12,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Act, Script, Step, Who};
-use synod_core::apply::{Applied, Change, Member, Outcome, Restore, State, Ticket};
+use synod_core::apply::{Applied, Change, Member, Outcome, Part, Restore, State, Ticket};
 use synod_core::cbor::{Reader, Writer};
-use synod_core::command::{Claim, Command, Letter, Op, Origin, Recover, Transaction};
+use synod_core::command::{
+    Checkpoint, Claim, Command, Letter, Op, Origin, Recover, Signature, Transaction,
+};
+use synod_core::group::{Mark, Marks, Verdict as Judged};
 use synod_core::kb::{Indicator, Kb, Position};
 use synod_core::transaction::View;
 use synod_sim::reference::{
@@ -64,7 +67,15 @@ struct World {
     /// What came of each command's bytes the first time.
     first: BTreeMap<Bytes, Outcome>,
     snapshot: Option<Snapshot>,
+    /// What a replica keeps of its states, and all that it had.
+    marks: Marks,
+    marked: Vec<Mark>,
 }
+
+/// Commands from one mark to the next.
+const MARK_EVERY: u64 = 3;
+/// Marks that a replica keeps.
+const MARKS: usize = 16;
 
 impl World {
     fn new() -> Self {
@@ -82,6 +93,8 @@ impl World {
             past: Vec::new(),
             first: BTreeMap::new(),
             snapshot: None,
+            marks: Marks::default(),
+            marked: Vec::new(),
         }
     }
 
@@ -151,6 +164,60 @@ impl World {
         }
         self.changes.extend(applied.change);
         self.check_replicas();
+        if let (What::Other(Command::Checkpoint(agreed)), Outcome::Committed(_)) =
+            (&proposal.what, &applied.outcome)
+        {
+            self.judge(agreed);
+        }
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        let state = &self.replicas[0];
+        let (index, chain, digest) = (state.index(), state.chain(), state.digest());
+        if index.is_multiple_of(MARK_EVERY) {
+            let mark = Mark { index, chain, digest };
+            self.marks.keep(mark);
+            self.marked.push(mark);
+        }
+    }
+
+    /// What most voters agree on is held against what a replica had: it finds out that it was wrong if, and
+    /// only if, it had another state, and has not forgotten it.
+    fn judge(&self, agreed: &Checkpoint) {
+        assert_eq!(self.replicas[0].membership().checkpoint(), Some(agreed));
+        let kept = self.marked.iter().rev().take(MARKS);
+        let known = kept.into_iter().find(|mark| mark.index == agreed.mark.index);
+        let expected = match known {
+            None => Judged::Unknown,
+            Some(mark) if mark.digest == agreed.mark.digest => Judged::Agrees,
+            Some(_) => Judged::Differs,
+        };
+        assert_eq!(self.marks.judge(agreed), expected);
+    }
+
+    /// What voters sign of a state that a replica had, or that nobody had.
+    fn agreed(&self, agreed: &steps::Agreed) -> Checkpoint {
+        let none = Mark { index: 0, chain: [0; 32], digest: [0; 32] };
+        let mut mark = self.marked.get(agreed.which.index(self.marked.len().max(1))).copied();
+        if let Some(mark) = mark.as_mut().filter(|_| agreed.is_wrong) {
+            mark.digest[0] ^= 1;
+        }
+        let members = &self.model.members;
+        let signs = |(id, joining): &(u64, &Joining)| {
+            let votes = joining.part == Some(Part::Voter) && !agreed.silent.contains(id);
+            votes || agreed.other == Some(*id)
+        };
+        let signature = |(member, joining): (u64, &Joining)| {
+            let peer = joining.peer.clone();
+            Signature { member, peer, bytes: Bytes::new() }
+        };
+        let mut signatures: Vec<_> = members.present().filter(signs).map(signature).collect();
+        if let Some(last) = signatures.last_mut().filter(|_| agreed.is_forged) {
+            last.peer = Bytes::from_static(b"another");
+        }
+        let generation = members.generation + u64::from(agreed.is_old);
+        Checkpoint { generation, mark: mark.unwrap_or(none), signatures }
     }
 
     /// A copy changes nothing, whatever came of the first; the end of one that committed is told.
@@ -199,6 +266,8 @@ impl World {
         assert_eq!(state.time(), self.model.time);
         assert_eq!(membership.last_id(), model.joinings.len() as u64);
         assert_eq!(membership.generation(), model.generation);
+        let agreed = membership.checkpoint().map_or(0, |checkpoint| checkpoint.mark.index);
+        assert_eq!(agreed, model.agreed);
         let members = membership.members().iter().map(|(&id, member)| {
             let Member { peer, node, nonce, part, since } = member.clone();
             (id, Joining { peer, node, nonce, part: Some(part), since })
@@ -338,6 +407,7 @@ impl World {
                     words,
                 })
             }
+            steps::Other::Checkpoint(agreed) => Command::Checkpoint(self.agreed(agreed)),
             steps::Other::Release(agent) => {
                 Command::Release { agent: agent.clone(), epoch: epoch(agent) }
             }

@@ -43,7 +43,7 @@ pub struct Members {
     /// How often the space was recovered.
     pub generation: u64,
     /// The last index that most voters agreed on.
-    agreed: u64,
+    pub agreed: u64,
 }
 
 impl Members {

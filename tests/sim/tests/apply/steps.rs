@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use std::collections::BTreeSet;
 use synod_core::command::{Admit, Claim, Command, Configure, Declaration, IssueTicket, Mode};
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
@@ -100,6 +101,24 @@ pub(crate) enum Other {
     DropLetters(String, u8),
     /// To a generation so far ahead, with this member.
     Recover(u64, u64),
+    Checkpoint(Agreed),
+}
+
+/// What voters say that the log leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    /// Of which of the marks that there are.
+    pub(crate) which: Index,
+    /// Whether it is of a state that nobody had.
+    pub(crate) is_wrong: bool,
+    /// Whether it is of a generation that is not the space's.
+    pub(crate) is_old: bool,
+    /// Voters who have not signed it.
+    pub(crate) silent: BTreeSet<u64>,
+    /// Who has signed it besides, be it a voter or not.
+    pub(crate) other: Option<u64>,
+    /// Whether one of them signed by another key.
+    pub(crate) is_forged: bool,
 }
 
 /// A session, an agent and a founder, so that most of what follows can commit.
@@ -207,7 +226,24 @@ fn other() -> impl Strategy<Value = Other> {
             Other::Command(Command::DropLetters { agent, positions })
         }),
         6 => membership(),
+        4 => agreed().prop_map(Other::Checkpoint),
     ]
+}
+
+fn agreed() -> impl Strategy<Value = Agreed> {
+    let rarely = || prop::bool::weighted(0.1);
+    let silent = prop::collection::btree_set(1..6u64, 0..2);
+    let other = prop::option::weighted(0.1, 1..6u64);
+    (any::<Index>(), prop::bool::weighted(0.3), rarely(), silent, other, rarely()).prop_map(
+        |(which, is_wrong, is_old, silent, other, is_forged)| Agreed {
+            which,
+            is_wrong,
+            is_old,
+            silent,
+            other,
+            is_forged,
+        },
+    )
 }
 
 /// Of a handful of nodes, names, tickets and ids, so that they meet.
