@@ -14,8 +14,11 @@
 //! DATA/cli/           what the command line remembers: last indexes, the history of the toplevel
 //! ```
 
+mod observers;
+
 use crate::node::LOCAL;
 use crate::space::hex;
+pub(crate) use observers::{ObserverFile, PlaceText};
 use rustix::fs::{FlockOperation, Mode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -90,20 +93,6 @@ pub(crate) struct MemberFile {
     pub(crate) contacts: BTreeMap<u64, String>,
 }
 
-/// The file in the folder of a space that this node only observes.
-const OBSERVER: &str = "observer.json";
-
-/// What a node knows that follows a space without being a member of it. It holds what only observers know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ObserverFile {
-    /// The key of the space's observers, in hexadecimal.
-    pub(crate) key: String,
-    /// The index of the space at which these voted.
-    pub(crate) index: u64,
-    /// The voters' ids in the network, in hexadecimal.
-    pub(crate) voters: Vec<String>,
-}
-
 /// What a space is made of, once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -164,11 +153,6 @@ impl Folder {
         self.with(MEMBER)
     }
 
-    /// The spaces that this node observes, by name.
-    pub(crate) fn observations(&self) -> Result<Vec<(String, ObserverFile)>, FolderError> {
-        self.with(OBSERVER)
-    }
-
     /// The spaces that have such a file, by name.
     fn with<T: DeserializeOwned>(&self, file: &str) -> Result<Vec<(String, T)>, FolderError> {
         let spaces = self.root.join("spaces");
@@ -203,17 +187,6 @@ impl Folder {
         let folder = self.root.join("spaces").join(name);
         make(&folder)?;
         write_json(&folder.join(MEMBER), member).map(drop)
-    }
-
-    /// Notes that this node observes a space: the last step of that.
-    pub(crate) fn become_observer(
-        &self,
-        name: &str,
-        observer: &ObserverFile,
-    ) -> Result<(), FolderError> {
-        let folder = self.root.join("spaces").join(name);
-        make(&folder)?;
-        write_json(&folder.join(OBSERVER), observer).map(drop)
     }
 
     /// Makes the folder of a space that this node has joined.

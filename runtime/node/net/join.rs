@@ -8,6 +8,7 @@ use super::incoming::{read_text, write_text};
 use super::rejoin::shown;
 use super::ticket::Ticket;
 use super::{Net, NetError, address};
+use crate::folder::PlaceText;
 use crate::hex::{fixed, hex, unhex};
 use crate::space::{Ended, Space};
 use bytes::Bytes;
@@ -71,8 +72,8 @@ pub(super) struct Welcome {
 struct WelcomeObserver {
     generation: u64,
     key: String,
-    /// The index at which these voted.
-    index: u64,
+    /// The place at which these voted.
+    at: PlaceText,
     /// The voters' ids in the network.
     voters: Vec<String>,
 }
@@ -142,13 +143,14 @@ pub(crate) async fn join(
 /// Has a member of a space let this node follow it.
 pub(crate) async fn follow(net: &Net, ticket: &Ticket, node: &str) -> Result<Followed, JoinError> {
     let welcome: WelcomeObserver = question(net, ticket, node, [0; 16], OBSERVE).await?;
-    let wrong = || JoinError::Answer("it has no key or no voters".to_owned());
+    let wrong = || JoinError::Answer("it has no key, no place or no voters".to_owned());
     let key = fixed(&welcome.key).ok_or_else(wrong)?;
     let bytes = |text: &String| Some(Bytes::from(unhex(text)?));
     let voters = welcome.voters.iter().map(bytes).collect::<Option<BTreeSet<_>>>();
     let voters = voters.filter(|voters| !voters.is_empty()).ok_or_else(wrong)?;
-    let WelcomeObserver { generation, index, .. } = welcome;
-    Ok(Followed { generation, key, anchor: Anchor { index, voters } })
+    let place = welcome.at.read().ok_or_else(wrong)?;
+    let generation = welcome.generation;
+    Ok(Followed { generation, key, anchor: Anchor { place, voters } })
 }
 
 /// Asks the ticket's member until it answers.
@@ -292,7 +294,8 @@ async fn let_in(net: &Net, question: &Question) -> Result<WelcomeObserver, Strin
     if space.read_index().await.is_none() {
         return Err("no quorum of the space can be reached from here: try again".to_owned());
     }
-    let membership = space.membership();
+    let there = space.place_and_members().await;
+    let (place, membership) = there.ok_or("the space is being closed here: try again")?;
     let open = membership.tickets().get(&ticket);
     if open.is_none_or(|open| open.until < super::gossip::micros()) {
         return Err(NO_TICKET.to_owned());
@@ -301,7 +304,7 @@ async fn let_in(net: &Net, question: &Question) -> Result<WelcomeObserver, Strin
     Ok(WelcomeObserver {
         generation: membership.generation(),
         key: hex(&observers_key(&key)),
-        index: membership.changed_at(),
+        at: PlaceText::of(&place),
         voters: voters.map(|member| hex(&member.peer)).collect(),
     })
 }

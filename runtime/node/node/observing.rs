@@ -3,7 +3,7 @@
 use super::spaces::{JOIN_PATIENCE, check_name, disk, open_blocking};
 use super::{Node, StartError};
 use crate::api::{ErrorBody, Members, ObserverInfo};
-use crate::folder::{FolderError, ObserverFile, random};
+use crate::folder::{FolderError, ObserverFile, PlaceText, random};
 use crate::hex::{fixed, hex, unhex};
 use crate::net::Net;
 use crate::net::ticket::Ticket;
@@ -58,7 +58,7 @@ impl Node {
         let followed = followed.map_err(|e| error("join", e.to_string()))?;
         let observer = ObserverFile {
             key: hex(&followed.key),
-            index: followed.anchor.index,
+            at: PlaceText::of(&followed.anchor.place),
             voters: followed.anchor.voters.iter().map(|peer| hex(peer)).collect(),
         };
         let folder = self.0.folder.adopt_space(&name, ticket.space).map_err(|e| disk(&e))?;
@@ -68,7 +68,7 @@ impl Node {
         let space = open_blocking(open).await?;
         self.add_observed(space.clone(), key, &net).await;
         let mut applied = space.feed().follow();
-        let begun = applied.wait_for(|index| *index >= followed.anchor.index);
+        let begun = applied.wait_for(|index| *index >= followed.anchor.place.chain.index);
         if tokio::time::timeout(JOIN_PATIENCE, begun).await.is_err() {
             let generation = followed.generation;
             tracing::warn!(
@@ -91,7 +91,8 @@ impl Node {
         let key = fixed(&observer.key).ok_or_else(damaged)?;
         let voter = |text: &String| Some(Bytes::from(unhex(text)?));
         let voters = observer.voters.iter().map(voter).collect::<Option<BTreeSet<_>>>();
-        let anchor = Anchor { index: observer.index, voters: voters.ok_or_else(damaged)? };
+        let place = observer.at.read().ok_or_else(damaged)?;
+        let anchor = Anchor { place, voters: voters.ok_or_else(damaged)? };
         let peer = net.me().to_bytes().into();
         // Raft gives nobody this id.
         let me = Me { member: 0, peer, key: [0; 32], generation: 0, contacts: BTreeMap::new() };

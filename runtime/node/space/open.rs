@@ -230,8 +230,8 @@ impl OpenSpace {
             snapshot_time,
             retention,
         };
-        if self.observes.is_some() {
-            return self.observe(opened, file.map_or(0, |_| applied.index));
+        if let Some(anchor) = self.observes.clone() {
+            return self.observe(opened, file.map_or(0, |_| applied.index), anchor);
         }
         let generation = self.me.generation.max(opened.state.membership().generation());
         let seed = seed_of(self.seed);
@@ -332,8 +332,12 @@ impl OpenSpace {
 
     /// Goes on as a node that follows the space and is no member. `snapshot` is the last entry in the newest
     /// one.
-    fn observe(mut self, opened: Opened, snapshot: u64) -> Result<Space, OpenSpaceError> {
-        let anchor = self.observes.take().unwrap_or_default();
+    fn observe(
+        mut self,
+        opened: Opened,
+        snapshot: u64,
+        anchor: Anchor,
+    ) -> Result<Space, OpenSpaceError> {
         let Opened { through, started, .. } = opened;
         let at = log::Position { term: through.term, index: through.index };
         let place = Place { at, chain: opened.state.place() };

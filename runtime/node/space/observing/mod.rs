@@ -99,6 +99,10 @@ impl Space {
                  `synod space leave {}`, and join again by a new ticket",
                 self.name()
             ),
+            Trouble::Unvouched => format!(
+                "no voter that can be asked has come by where this node was let in: that was too long ago, or in                  a history that is not theirs: `synod space leave {}`, and join again by a new ticket",
+                self.name()
+            ),
         });
         let Seen { status, counts, voters, .. } = &*seen;
         Some(Follows { age, lag: status.lag, trouble, counts: *counts, voters: voters.clone() })

@@ -8,7 +8,7 @@ use super::{Answered, Fetched, Taken};
 use std::io;
 use std::path::PathBuf;
 use std::sync::PoisonError;
-use synod_core::apply::Chain;
+use synod_core::apply::{Chain, Membership};
 use synod_core::group::observer::{Found, Piece};
 use synod_core::group::{Head, Place};
 use synod_core::log::{Position, Reader};
@@ -38,6 +38,17 @@ impl Space {
         let (reply, place) = oneshot::channel();
         self.inner.apply.send(ApplyInput::Place(reply)).ok()?;
         place.await.ok()
+    }
+
+    /// Where the state is, and who takes part there.
+    pub(crate) async fn place_and_members(&self) -> Option<(Place, Membership)> {
+        loop {
+            let place = self.place().await?;
+            let membership = self.look(|state| state.membership().clone()).await?;
+            if membership.changed_at() <= place.chain.index {
+                return Some((place, membership));
+            }
+        }
     }
 
     /// A reader of what is safe of the log.

@@ -285,7 +285,9 @@ impl World {
             return self.begin_watcher(w, watcher.disk, watcher.anchor);
         }
         let running = self.machines.values().filter_map(|machine| machine.run.as_ref());
-        let Some(run) = running.max_by_key(|run| run.apply.state.index()) else {
+        let Some(run) =
+            running.filter(|run| may_sign(run)).max_by_key(|run| run.apply.state.index())
+        else {
             return self.plan(100_000, again);
         };
         let voters = run.membership.members().values().filter(|m| m.part == Part::Voter);
@@ -293,7 +295,10 @@ impl World {
         if voters.is_empty() {
             return self.plan(100_000, again);
         }
-        let anchor = Anchor { index: run.membership.changed_at(), voters };
+        let through = run.apply.through;
+        let at = Position { term: through.term, index: through.index };
+        let place = Place { at, chain: run.apply.state.place() };
+        let anchor = Anchor { place, voters };
         let disk = SimDisk::new(w as u64);
         disk.put("begun", b"");
         disk.create_dir(folder()).unwrap();

@@ -10,6 +10,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod types;
+mod vouching;
 mod wire;
 
 pub use serve::{Found, Heads, Places, follow};
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use vouching::Vouching;
 
 /// Pieces that came before what leads to them, at most.
 const MAX_WAITING: usize = 64;
@@ -49,7 +51,7 @@ const MAX_VOTERS_HEARD: usize = 64;
 /// The machine.
 pub struct Observer<F> {
     space: [u8; 32],
-    anchor: Anchor,
+    vouching: Vouching,
     place: Place,
     /// The highest generation that a voter has spoken in.
     generation: u64,
@@ -87,7 +89,7 @@ impl<F> Observer<F> {
     pub fn new(space: [u8; 32], anchor: Anchor, place: Place, seed: u64, now: Time) -> Self {
         Self {
             space,
-            anchor,
+            vouching: Vouching::new(anchor),
             place,
             generation: 0,
             newest: None,
@@ -139,8 +141,9 @@ impl<F> Observer<F> {
 
     /// Whom it would believe.
     pub fn voters(&self, scene: &Scene<'_>) -> BTreeSet<Bytes> {
-        if scene.applied < self.anchor.index {
-            return self.anchor.voters.clone();
+        let anchor = self.vouching.anchor();
+        if scene.applied < anchor.place.chain.index {
+            return anchor.voters.clone();
         }
         let members = scene.membership.members().values();
         members.filter(|m| m.part == Part::Voter).map(|m| m.peer.clone()).collect()
@@ -155,10 +158,11 @@ impl<F> Observer<F> {
     pub fn status(&self, now: Time) -> Status {
         let newest = self.newest.map_or(0, |(newest, _)| newest.chain.index);
         let only_strangers = self.strangers.is_some_and(|since| now.since(since) >= STRANGERS);
+        let is_unvouched = self.vouching.is_before(&self.place) && self.vouching.is_hopeless(now);
         let trouble = match (self.is_apart, only_strangers) {
             (true, _) => Some(Trouble::Apart),
             (false, true) => Some(Trouble::Strangers),
-            (false, false) => None,
+            (false, false) => is_unvouched.then_some(Trouble::Unvouched),
         };
         let lag = newest.saturating_sub(self.place.chain.index);
         Status { fresh: self.fresh, lag, trouble }
@@ -185,8 +189,9 @@ impl<F> Observer<F> {
     }
 
     fn is_voter(&self, scene: &Scene<'_>, peer: &Bytes) -> bool {
-        if scene.applied < self.anchor.index {
-            return self.anchor.voters.contains(peer);
+        let anchor = self.vouching.anchor();
+        if scene.applied < anchor.place.chain.index {
+            return anchor.voters.contains(peer);
         }
         let member = scene.membership.of_peer(peer);
         member.is_some_and(|(_, member)| member.part == Part::Voter)
@@ -221,6 +226,12 @@ impl<F> Observer<F> {
             return self.blame(from, "it gossiped a head that it has not signed".to_owned());
         }
         self.counts.heard += 1;
+        if !self.vouching.believes(&self.place, from) {
+            // It is asked whether it has come by where this node was let in.
+            self.note(scene, head);
+            self.wanted.get_or_insert(scene.now + GAP_PATIENCE);
+            return;
+        }
         self.believe(scene, head);
         let place = head.place;
         if self.unapplied_bytes > MAX_UNAPPLIED_BYTES {
@@ -235,14 +246,19 @@ impl<F> Observer<F> {
         self.look_how_far(scene, &place);
     }
 
-    /// A voter has just said this.
-    fn believe(&mut self, scene: &Scene<'_>, head: &Head) {
+    /// A voter has just spoken.
+    fn note(&mut self, scene: &Scene<'_>, head: &Head) {
         self.heard = scene.now;
         self.strangers = None;
         if self.said.len() >= MAX_VOTERS_HEARD && !self.said.contains_key(&head.voter) {
             self.said.clear();
         }
         self.said.insert(head.voter.clone(), head.said);
+    }
+
+    /// A voter has just said this, and its word counts.
+    fn believe(&mut self, scene: &Scene<'_>, head: &Head) {
+        self.note(scene, head);
         self.generation = self.generation.max(head.generation);
         let place = head.place;
         if self.newest.is_none_or(|(newest, _)| place.at.index >= newest.at.index) {
@@ -297,6 +313,9 @@ impl<F> Observer<F> {
             }
             follow(&mut place.chain, entry);
             place.at = Position { term: entry.term, index: entry.index };
+            if self.vouching.is_astray(&place) {
+                return Err("its entries do not lead by where this node was let in".to_owned());
+            }
         }
         if place != head.place {
             return Err(format!(
@@ -350,6 +369,10 @@ impl<F> Observer<F> {
         let asked = self.asked.take_if(|(asked, ..)| *asked == number);
         let Some((_, peer, request)) = asked else { return };
         let (now, is_voter) = (scene.now, self.is_voter(scene, &peer));
+        let is_before = self.vouching.is_before(&self.place);
+        if is_before && request == self.vouching.question() {
+            return self.vouched(scene, &peer, answer);
+        }
         match answer {
             Fetched::Lost | Fetched::Answer(Answer::Busy) => self.sources.pass_over(&peer, now),
             Fetched::Bad(why) => self.caught(now, &peer, why),
@@ -370,6 +393,34 @@ impl<F> Observer<F> {
         }
     }
 
+    /// What a voter answers that is asked whether it has come by where this node was let in.
+    fn vouched(&mut self, scene: &Scene<'_>, peer: &Bytes, answer: Fetched<F>) {
+        match answer {
+            Fetched::Answer(Answer::Piece(piece)) => match self.doubt(scene, &piece.head) {
+                Ok(()) if piece.head.voter == *peer && self.vouching.shown(&piece) => {
+                    self.believe(scene, &piece.head);
+                    self.wanted = Some(scene.now);
+                }
+                // It has not come as far itself.
+                Ok(()) | Err(None) => self.sources.pass_over(peer, scene.now),
+                Err(Some(why)) => self.caught(scene.now, peer, why),
+            },
+            Fetched::Answer(Answer::Apart) => {
+                self.vouching.denied(scene.now);
+                let why = "its log does not lead by where this node was let in".to_owned();
+                self.caught(scene.now, peer, why);
+            }
+            Fetched::Answer(Answer::Gone) => {
+                self.vouching.denied(scene.now);
+                self.sources.pass_over(peer, scene.now);
+            }
+            Fetched::Bad(why) => self.caught(scene.now, peer, why),
+            Fetched::Lost | Fetched::Answer(_) | Fetched::Snapshot(..) => {
+                self.sources.pass_over(peer, scene.now);
+            }
+        }
+    }
+
     fn take_piece(&mut self, scene: &Scene<'_>, peer: &Bytes, piece: Piece) {
         let head = &piece.head;
         if let Err(why) = self.doubt(scene, head) {
@@ -377,6 +428,9 @@ impl<F> Observer<F> {
                 Some(why) => self.caught(scene.now, peer, why),
                 None => self.sources.pass_over(peer, scene.now),
             };
+        }
+        if !self.vouching.believes(&self.place, &head.voter) {
+            return self.sources.pass_over(peer, scene.now);
         }
         if head.voter == *peer {
             // It says so now, whatever its clock is.
@@ -405,7 +459,13 @@ impl<F> Observer<F> {
 
     fn take_snapshot(&mut self, scene: &Scene<'_>, peer: &Bytes, head: Head, file: F) {
         match self.doubt(scene, &head) {
-            Ok(()) if head.place.at.index > self.place.at.index => {}
+            Ok(()) if self.vouching.is_astray(&head.place) => {
+                let why = "its snapshot does not lead by where this node was let in".to_owned();
+                return self.caught(scene.now, peer, why);
+            }
+            Ok(())
+                if head.place.at.index > self.place.at.index
+                    && self.vouching.believes(&self.place, &head.voter) => {}
             Ok(()) | Err(None) => return self.sources.pass_over(peer, scene.now),
             Err(Some(why)) => return self.caught(scene.now, peer, why),
         }
@@ -442,9 +502,14 @@ impl<F> Observer<F> {
         }
         let said = &self.said;
         let is_heard = |peer: &Bytes| said.contains_key(peer);
-        if let Some(peer) = self.sources.choose(scene.now, is_heard, self.is_apart || is_silent) {
+        let must_vote = self.is_apart || is_silent || !self.vouching.believes_any(&self.place);
+        if let Some(peer) = self.sources.choose(scene.now, is_heard, must_vote) {
             let Place { at, chain } = self.place;
-            self.fetch(peer, Request::Behind { before: at.index, chain: chain.hash });
+            let is_to_vouch =
+                self.is_voter(scene, &peer) && !self.vouching.believes(&self.place, &peer);
+            let behind = Request::Behind { before: at.index, chain: chain.hash };
+            let request = if is_to_vouch { self.vouching.question() } else { behind };
+            self.fetch(peer, request);
         }
     }
 

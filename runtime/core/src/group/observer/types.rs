@@ -2,17 +2,17 @@
 
 use super::wire::{Answer, Request};
 use crate::apply::Membership;
-use crate::group::Head;
+use crate::group::{Head, Place};
 use crate::log::Entry;
 use crate::time::Time;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// Whom to believe until the log has said so itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where an observer was let in, and whom to believe until the log has said so itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
-    /// The index of the space at which these voted.
-    pub index: u64,
+    /// The place of the space at which these voted: what is followed goes by it.
+    pub place: Place,
     /// Their ids in the network.
     pub voters: BTreeSet<Bytes>,
 }
@@ -117,6 +117,8 @@ pub enum Trouble {
     Strangers,
     /// The space has another history than what it has applied.
     Apart,
+    /// No voter can show that the space has come by where this node was let in.
+    Unvouched,
 }
 
 /// What it has come to.
