@@ -1,4 +1,4 @@
-//! What goes between observers and those whom they follow.
+//! What goes between observers and those whom they follow (`observers.cddl` is the grammar).
 //!
 //! ```text
 //! announcement = [1, head, before, [* entry]]      gossiped: the entries behind `before` lead to the head
