@@ -7,6 +7,7 @@ use crate::world::{Node, PATIENCE, Process, World, wait_for};
 use serde_json::{Value, json};
 use sites::Sites;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 2);
@@ -196,22 +197,94 @@ fn the_kernel_is_as_it_was_after_a_stop_and_after_a_kill() {
     hosts.start(0);
     assert_eq!(hosts.tunnel(0)["capture"], "redirect");
     hosts.nodes[0].take().unwrap().kill();
-    assert_ne!(hosts.sites.kernel(0), before);
-    let mut doctor = hosts.sites.inside(0, crate::world::SYNOD);
-    doctor.args(["doctor", "--fix-network"]).env("SYNOD_DATA", &hosts.worlds[0].data);
-    let output = doctor.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && said.starts_with("ok   network: taken out"), "{said}");
+    let left = hosts.sites.kernel(0);
+    assert_ne!(left, before);
+    let data = &hosts.worlds[0].data;
+    let inside =
+        |arguments: &[&str]| said(hosts.sites.inside(0, crate::world::SYNOD), arguments, data);
+    let (is_well, text) = inside(&["doctor"]);
+    assert!(!is_well && text.contains("bad  network: a node was killed"), "{text}");
+    // From another namespace nothing can be taken out, and nothing is forgotten.
+    for _ in 0..2 {
+        let elsewhere = std::process::Command::new(crate::world::SYNOD);
+        let (is_well, text) = said(elsewhere, &["doctor", "--fix-network"], data);
+        assert!(!is_well && text.contains("nsenter --net=/"), "{text}");
+        assert_eq!(hosts.sites.kernel(0), left);
+    }
+    let (is_well, text) = inside(&["doctor", "--fix-network"]);
+    assert!(is_well && text.starts_with("ok   network: taken out"), "{text}");
     assert_eq!(hosts.sites.kernel(0), before);
+    let (is_well, text) = inside(&["doctor", "--fix-network"]);
+    assert!(is_well && text.contains("no node has left anything"), "{text}");
 
     // So does the next start.
     hosts.start(0);
     hosts.nodes[0].take().unwrap().kill();
     hosts.start(0);
-    let tables = hosts.sites.kernel(0).matches("table ip synod_").count();
-    assert_eq!(tables, 1);
+    let tables = |hosts: &Hosts| hosts.sites.kernel(0).matches("table ip synod_").count();
+    assert_eq!(tables(&hosts), 1);
+
+    // So does a node of another folder, and one that is told of no folder finds it, too.
+    hosts.nodes[0].take().unwrap().kill();
+    let old = std::mem::replace(&mut hosts.worlds[0], World::new());
+    let data = &hosts.worlds[0].data;
+    let (is_well, text) = said(hosts.sites.inside(0, crate::world::SYNOD), &["doctor"], data);
+    assert!(!is_well && text.contains("has left synod_"), "{text}");
+    hosts.start(0);
+    let added = hosts.add(0, json!({}));
+    assert!(added["remarks"][0].as_str().unwrap().contains("a killed node had left"), "{added}");
+    assert_eq!(tables(&hosts), 1);
     hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
     assert_eq!(hosts.sites.kernel(0), before);
+    drop(old);
+}
+
+/// What a command says, and whether it is content.
+fn said(mut command: std::process::Command, arguments: &[&str], data: &Path) -> (bool, String) {
+    let output = command.args(arguments).env("SYNOD_DATA", data).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn one_node_of_a_host_carries_a_group_and_the_other_is_told_who() {
+    let test = "tunnels::one_node_of_a_host_carries_a_group_and_the_other_is_told_who";
+    let Some(hosts) = hosts(test, 1) else { return };
+    let world = World::new();
+    let mut command = hosts.sites.inside(0, crate::world::SYNOD);
+    command.args(["up", "--node", "second", "--no-mdns"]).env("SYNOD_DATA", &world.data);
+    let second = Node::start(command, &world.data);
+    for (first, other) in [("redirect", "redirect"), ("redirect", "join"), ("join", "redirect")] {
+        hosts.add(0, json!({ "capture": first }));
+        let request = json!({"name": "u", "groups": [GROUP], "ports": ["20006"], "capture": other});
+        let (code, refused) = second.ask("POST", "/v1/tunnels", &request).unwrap();
+        let refused = refused["message"].as_str().unwrap();
+        assert_eq!(code, 400, "{refused}");
+        assert!(refused.contains("239.0.0.2:20006") && refused.contains("(synod)"), "{refused}");
+        hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    }
+    let request = json!({"name": "u", "groups": [GROUP], "ports": ["20006"]});
+    assert_eq!(second.post("/v1/tunnels", &request)["capture"], "redirect");
+}
+
+#[test]
+fn a_program_that_joined_by_a_tunnel_goes_on_hearing_without_it() {
+    let test = "tunnels::a_program_that_joined_by_a_tunnel_goes_on_hearing_without_it";
+    let Some(hosts) = hosts(test, 1) else { return };
+    let before = hosts.member(0);
+    hosts.add(0, json!({}));
+    let during = hosts.member(0);
+    let removed = hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    assert!(removed["remarks"][0].as_str().unwrap().contains("239.0.0.2"), "{removed}");
+    hosts.socket(0, "0.0.0.0:0").send_to(b"after", TO).unwrap();
+    for member in [&before, &during] {
+        assert_eq!(heard(member).0, b"after");
+        assert!(silent(member));
+    }
+    // Nobody is left that needs it.
+    drop(during);
+    hosts.add(0, json!({}));
+    let removed = hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    assert_eq!(removed, json!({}));
 }
 
 #[test]
@@ -233,7 +306,12 @@ fn a_host_that_leaves_and_comes_back_is_heard_again_as_the_same() {
 
     // The cable of the other one is out for a while.
     hosts.sites.cable(1, false);
-    std::thread::sleep(Duration::from_millis(300));
+    let captured = hosts.tunnel(0)["captured"]["datagrams"].clone();
+    private.send_to(b"while it is out", TO).unwrap();
+    wait_for("the datagram to be captured", || {
+        hosts.tunnel(0)["captured"]["datagrams"] != captured
+    });
+    assert!(silent(&member));
     hosts.sites.cable(1, true);
     member.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     wait_for("a datagram after the cable is in again", || {

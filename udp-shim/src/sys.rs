@@ -1,4 +1,4 @@
-//! The two system calls that no safe crate wraps, and all of this crate's unsafe code.
+//! The three system calls that no safe crate wraps, and all of this crate's unsafe code.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -25,6 +25,24 @@ pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
         )
     };
     if status < 0 { Err(io::Error::last_os_error()) } else { Ok(info[DROPS]) }
+}
+
+/// The process at the other end of a Unix socket, where this one can see it.
+pub(crate) fn peer_process(socket: BorrowedFd<'_>) -> Option<i32> {
+    // Where the process is in a namespace that this one does not see, its number is 0.
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which is the size of `peer`.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    (status == 0 && peer.pid > 0).then_some(peer.pid)
 }
 
 /// One entry of getifaddrs(3): either the interface itself, with its index, or an address of it.

@@ -170,9 +170,12 @@ fn remarks(tunnel: &TunnelInfo) {
 
 async fn rm(client: &Client, name: &str, global: &Global) -> Result<Verdict, Failure> {
     let path = format!("/v1/tunnels/{}/remove", encode(name));
-    if let Err(error) = client.post::<Value>(&path, &json!({})).await {
-        return error.or_no();
-    }
+    let removed = match client.post::<Value>(&path, &json!({})).await {
+        Ok(removed) => removed,
+        Err(error) => return error.or_no(),
+    };
+    let remarks = removed["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    remarks.for_each(|remark| super::say::say(format_args!("synod: tunnel {name}: {remark}")));
     let mut out = global.out();
     if out.is_json() {
         out.json(&json!({ "removed": name }))?;

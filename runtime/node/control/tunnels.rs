@@ -30,6 +30,6 @@ async fn remove(
     State(node): State<Node>,
     name: Result<Path<String>, PathRejection>,
 ) -> Answer<Value> {
-    node.remove_tunnel(&name?.0).await?;
-    Ok(Json(json!({})))
+    let remarks = node.remove_tunnel(&name?.0).await?;
+    Ok(Json(if remarks.is_empty() { json!({}) } else { json!({ "remarks": remarks }) }))
 }

@@ -15,8 +15,8 @@ impl Node {
         self.0.tunnels.list()
     }
 
-    /// Carries no longer.
-    pub async fn remove_tunnel(&self, name: &str) -> Result<(), ErrorBody> {
+    /// Carries no longer. Gives what a person should know.
+    pub async fn remove_tunnel(&self, name: &str) -> Result<Vec<String>, ErrorBody> {
         self.0.tunnels.remove(name).await
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use synod_bridge::Stream;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -57,9 +57,15 @@ pub(super) struct Queued {
 }
 
 impl Link {
-    pub(super) fn start(net: Weak<Net>, place: Place, latency: Arc<Latency>) -> Self {
+    /// A stream begins with `greeting`, a frame.
+    pub(super) fn start(
+        net: Weak<Net>,
+        place: Place,
+        latency: Arc<Latency>,
+        greeting: Bytes,
+    ) -> Self {
         let queue = Arc::new(Queue::default());
-        let task = write(net, place.clone(), Arc::clone(&queue), latency);
+        let task = write(net, place.clone(), Arc::clone(&queue), latency, greeting);
         Self { place, queue, writer: tokio::spawn(task).abort_handle() }
     }
 
@@ -113,7 +119,13 @@ impl Queue {
 }
 
 /// Opens a stream, writes to it as long as it lasts, and opens another.
-async fn write(net: Weak<Net>, place: Place, queue: Arc<Queue>, latency: Arc<Latency>) {
+async fn write(
+    net: Weak<Net>,
+    place: Place,
+    queue: Arc<Queue>,
+    latency: Arc<Latency>,
+    greeting: Bytes,
+) {
     loop {
         let Some(net) = net.upgrade() else { return };
         let opened = net.open_to(&place, STREAM).await;
@@ -121,7 +133,7 @@ async fn write(net: Weak<Net>, place: Place, queue: Arc<Queue>, latency: Arc<Lat
         let ended = match opened {
             Ok(stream) => {
                 queue.is_open.store(true, Ordering::Relaxed);
-                let ended = write_to(stream, &queue, &latency).await;
+                let ended = write_to(stream, &queue, &latency, &greeting).await;
                 queue.is_open.store(false, Ordering::Relaxed);
                 ended.err().map(|e| e.to_string())
             }
@@ -132,20 +144,38 @@ async fn write(net: Weak<Net>, place: Place, queue: Arc<Queue>, latency: Arc<Lat
     }
 }
 
-async fn write_to(mut stream: Stream, queue: &Queue, latency: &Latency) -> io::Result<()> {
+async fn write_to(
+    mut stream: Stream,
+    queue: &Queue,
+    latency: &Latency,
+    greeting: &[u8],
+) -> io::Result<()> {
     let mut written: Vec<(Instant, u64)> = Vec::new();
+    write_frame(&mut stream, greeting).await?;
+    stream.flush().await?;
     loop {
         let changed = queue.changed.notified();
         while let Some(frame) = queue.pop() {
-            let len = u32::try_from(frame.bytes.len()).map_err(io::Error::other)?;
-            stream.write_all(&len.to_be_bytes()).await?;
-            stream.write_all(&frame.bytes).await?;
+            write_frame(&mut stream, &frame.bytes).await?;
             written.push((frame.at, frame.datagrams));
         }
         stream.flush().await?;
         for (at, datagrams) in written.drain(..) {
             latency.count(at.elapsed(), datagrams);
         }
-        changed.await;
+        // The other side says nothing on this stream: what comes of it is its end.
+        tokio::select! {
+            () = changed => {}
+            ended = stream.read_u8() => {
+                let said = ended.map(|_| io::Error::other("it says something on our stream"));
+                return Err(said.unwrap_or_else(|e| e));
+            }
+        }
     }
+}
+
+async fn write_frame(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&len.to_be_bytes()).await?;
+    stream.write_all(bytes).await
 }

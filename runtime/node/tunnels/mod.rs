@@ -10,6 +10,7 @@
 //! to each over a stream of its own.
 
 mod beacons;
+mod guests;
 mod latency;
 mod link;
 mod running;
@@ -25,19 +26,23 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod_bridge::{PeerId, Stream};
-use synod_udp_shim::network::{self, Network, NetworkSpec};
+use synod_udp_shim::network::{self, Kept, Network, NetworkSpec};
 use synod_udp_shim::tunnel::{
     Groups, MAX_FRAME_BYTES, MAX_NAME_BYTES, Ports, Tunnel, read_frame, virtual_address,
 };
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::timeout;
 
 /// Tunnels of a node, at most.
 const MAX_TUNNELS: usize = 64;
+/// How long a stream may take to say of which tunnel it is.
+const GREETING: Duration = Duration::from_secs(10);
 /// What a stream is read by.
 const READ_BYTES: usize = 128 << 10;
 /// Files that may be open in a node with tunnels, if the system lets it.
@@ -49,6 +54,8 @@ const NETWORK: &str = "network";
 pub(crate) struct Tunnels {
     root: PathBuf,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Memberships for applications that joined by a tunnel that is removed.
+    kept: Arc<Mutex<Kept>>,
     /// Held while one is added or removed.
     changing: tokio::sync::Mutex<()>,
 }
@@ -89,7 +96,7 @@ impl Tunnels {
             }
         }
         let (running, changing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { root: root.to_owned(), running, changing }
+        Self { root: root.to_owned(), running, kept: Arc::default(), changing }
     }
 
     /// Whether there are any to be opened.
@@ -157,7 +164,7 @@ impl Tunnels {
         let open = self.open(net, &request, &file).await?;
         file.tunnels.push(request.clone());
         if let Err(e) = self.write(&file) {
-            close(vec![open]).await;
+            self.close(vec![open]).await;
             return Err(e);
         }
         let name = request.name.clone();
@@ -167,8 +174,8 @@ impl Tunnels {
         Ok(info)
     }
 
-    /// Removes a tunnel, and what it has put into the kernel.
-    pub(crate) async fn remove(&self, name: &str) -> Result<(), ErrorBody> {
+    /// Removes a tunnel, and what it has put into the kernel. Gives what a person should know.
+    pub(crate) async fn remove(&self, name: &str) -> Result<Vec<String>, ErrorBody> {
         let _changing = self.changing.lock().await;
         let mut file = self.read()?;
         let before = file.tunnels.len();
@@ -180,8 +187,14 @@ impl Tunnels {
         }
         self.write(&file)?;
         let removed = self.lock().remove(name);
-        close(removed.into_iter().filter_map(|running| running.open.ok()).collect()).await;
-        Ok(())
+        let open = removed.into_iter().filter_map(|running| running.open.ok()).collect();
+        let remark = |group: Ipv4Addr| {
+            format!(
+                "programs here have joined {group} on lo while the tunnel was there: they hear it as long as \
+                 this node runs, and are best started again"
+            )
+        };
+        Ok(self.close(open).await.into_iter().map(remark).collect())
     }
 
     pub(crate) fn list(&self) -> Vec<TunnelInfo> {
@@ -208,7 +221,25 @@ impl Tunnels {
     pub(crate) async fn shut_down(&self) {
         let _changing = self.changing.lock().await;
         let running = std::mem::take(&mut *self.lock());
-        close(running.into_values().filter_map(|running| running.open.ok()).collect()).await;
+        self.close(running.into_values().filter_map(|running| running.open.ok()).collect()).await;
+    }
+
+    /// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
+    /// Gives the groups that applications go on hearing since this node is a member for them.
+    async fn close(&self, open: Vec<Open>) -> Vec<Ipv4Addr> {
+        let kept = Arc::clone(&self.kept);
+        let closed = spawn_blocking(move || {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.prune();
+            let mut groups = Vec::new();
+            for Open { shared, network, tasks } in open {
+                groups.extend(network.close(&mut kept));
+                shared.close();
+                tasks.iter().for_each(AbortHandle::abort);
+            }
+            groups
+        });
+        closed.await.unwrap_or_default()
     }
 
     /// Takes a peer's frames.
@@ -217,7 +248,8 @@ impl Tunnels {
     pub(crate) async fn serve(&self, peer: PeerId, stream: Stream) -> io::Result<()> {
         let mut stream = BufReader::with_capacity(READ_BYTES, stream);
         let mut bytes = Vec::new();
-        read(&mut stream, &mut bytes).await?;
+        let greeting = read(&mut stream, &mut bytes);
+        timeout(GREETING, greeting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         let first = read_frame(&bytes).map_err(io::Error::other)?;
         let shared = self.welcome(peer, first.head.tunnel).map_err(io::Error::other)?;
         shared.received(peer, &first);
@@ -230,6 +262,9 @@ impl Tunnels {
                     return Err(io::Error::other("what it sent is no frame of the tunnel"));
                 };
                 shared.received(peer, &frame);
+                if !shared.has(peer) {
+                    return Err(io::Error::other("the directory does not know of its tunnel"));
+                }
             }
         };
         tokio::select! {
@@ -326,26 +361,27 @@ impl Tunnels {
 /// Takes out what a node of this data folder, which does not run, has left in the kernel. Gives the
 /// files that say so, and whether it went well.
 pub fn restore(root: &Path) -> Vec<(String, Result<bool, String>)> {
-    let files = std::fs::read_dir(root.join(NETWORK)).into_iter().flatten().flatten();
-    let paths =
-        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "state"));
     let restore = |path: PathBuf| {
         let restored = network::restore(&path).map_err(|e| e.to_string());
         (path.display().to_string(), restored)
     };
-    paths.map(restore).collect()
+    states(root).map(restore).collect()
 }
 
-/// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
-async fn close(open: Vec<Open>) {
-    let closed = spawn_blocking(move || {
-        for Open { shared, network, tasks } in open {
-            drop(network);
-            shared.close();
-            tasks.iter().for_each(AbortHandle::abort);
-        }
-    });
-    drop(closed.await);
+/// The files that say what a node of this data folder has put into the kernel.
+pub fn states(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let files = std::fs::read_dir(root.join(NETWORK)).into_iter().flatten().flatten();
+    files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "state"))
+}
+
+/// What killed nodes of whatever folder have left in the kernel: what it is, or why it cannot be known.
+pub fn left_over() -> Result<String, String> {
+    network::left_over().map(|left| left.to_string()).map_err(|e| e.to_string())
+}
+
+/// Takes that out. Gives what it was.
+pub fn remove_left_over() -> Result<String, String> {
+    network::remove_left_over().map(|left| left.to_string()).map_err(|e| e.to_string())
 }
 
 /// Each stand-in is a socket, and what a process may open is often less than it could have.
@@ -403,7 +439,7 @@ fn info(running: &Running) -> TunnelInfo {
         ports,
         capture: "none".to_owned(),
         ttl,
-        address: std::net::Ipv4Addr::UNSPECIFIED,
+        address: Ipv4Addr::UNSPECIFIED,
         peers: Vec::new(),
         captured: TunnelTraffic::default(),
         received: TunnelTraffic::default(),

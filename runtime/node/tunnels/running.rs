@@ -1,6 +1,7 @@
 //! One tunnel as it runs: what is captured becomes frames for its peers, what they send is delivered
 //! from stand-ins. What is carried is decided by [`Tunnel`]; here sockets and streams are moved.
 
+use super::guests::Guests;
 use super::latency::Latency;
 use super::link::{Link, Queued};
 use crate::api::TunnelPeer;
@@ -49,6 +50,8 @@ struct State {
     tunnel: Tunnel,
     sockets: BTreeMap<StandIn, StandInSocket>,
     links: BTreeMap<Ipv4Addr, Link>,
+    /// Who takes part without being in the directory.
+    guests: Guests,
     /// Why somebody does not take part.
     refused: BTreeMap<PeerId, String>,
 }
@@ -88,6 +91,7 @@ impl Shared {
             tunnel,
             sockets: BTreeMap::new(),
             links: BTreeMap::new(),
+            guests: Guests::default(),
             refused: BTreeMap::new(),
         };
         Self {
@@ -157,10 +161,24 @@ impl Shared {
         self.only.is_empty() || self.only.contains(&peer)
     }
 
-    /// A peer has opened a stream: it takes part.
+    /// A peer has opened a stream: it takes part, for a while even if the directory does not know of it.
     pub(super) fn welcome(&self, peer: PeerId) -> Result<(), String> {
-        let added = self.lock().tunnel.add_peer(self.now(), &peer.to_bytes());
+        let mut state = self.lock();
+        let now = self.now();
+        let is_known = state.links.values().any(|link| link.place.peer == peer);
+        if !is_known && !state.guests.admit(now, peer) {
+            return Err("too many take part of whom the directory does not know".to_owned());
+        }
+        let added = state.tunnel.add_peer(now, &peer.to_bytes());
+        if added.is_err() {
+            state.guests.remove(peer);
+        }
         added.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Whether a peer takes part.
+    pub(super) fn has(&self, peer: PeerId) -> bool {
+        self.lock().tunnel.has_peer(&peer.to_bytes())
     }
 
     /// What came of a peer was no frame.
@@ -285,7 +303,7 @@ impl Shared {
             wanted.into_iter().filter(|place| self.admits(place.peer)).collect();
         let now = self.now();
         let mut state = self.lock();
-        let State { tunnel, links, refused, sockets } = &mut *state;
+        let State { tunnel, links, guests, refused, sockets } = &mut *state;
         // Gossip may be late; a peer that has no such tunnel any more ends the stream.
         let is_wanted = |link: &Link| wanted.iter().any(|place| place.peer == link.place.peer);
         let gone = |link: &Link| !link.is_open() && !is_wanted(link);
@@ -302,7 +320,10 @@ impl Shared {
         for place in wanted {
             match tunnel.add_peer(now, &place.peer.to_bytes()) {
                 Ok(address) => {
-                    let start = || Link::start(self.net.clone(), place, Arc::clone(&self.latency));
+                    guests.remove(place.peer);
+                    let latency = Arc::clone(&self.latency);
+                    let greeting = || FrameWriter::new(&self.head(tunnel, 0)).into_vec().into();
+                    let start = || Link::start(self.net.clone(), place, latency, greeting());
                     links.entry(address).or_insert_with(start);
                 }
                 Err(why) => {
@@ -310,6 +331,9 @@ impl Shared {
                     refused.insert(place.peer, text);
                 }
             }
+        }
+        for guest in guests.expire(now) {
+            tunnel.remove_peer(&guest.to_bytes());
         }
         for stand_in in tunnel.expire(now) {
             sockets.remove(&stand_in);

@@ -11,6 +11,7 @@ use crate::join::{MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the headers of IPv4 and UDP.
 const IP_BYTES: usize = 20;
@@ -21,7 +22,7 @@ const UDP: u8 = 17;
 #[derive(Debug)]
 pub struct Injector {
     /// Held for their memberships on `lo`; bound to nothing, they receive nothing.
-    _members: Vec<Socket>,
+    members: Mutex<Vec<Socket>>,
     /// Sends with a source that is an application's; only where we may.
     raw: Option<Socket>,
     ttl: u8,
@@ -49,10 +50,15 @@ impl Injector {
             Ok::<_, io::Error>(socket)
         };
         Ok(Self {
-            _members: groups.iter().map(member).collect::<io::Result<_>>()?,
+            members: Mutex::new(groups.iter().map(member).collect::<io::Result<_>>()?),
             raw: is_redirecting.then(raw).transpose()?,
             ttl,
         })
+    }
+
+    /// Ends the memberships: what is sent from here on is heard by those alone who are members on `lo`.
+    pub(super) fn leave(&self) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Gives the applications of this host a datagram that was taken from them on its way.

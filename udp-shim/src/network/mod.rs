@@ -16,14 +16,22 @@
 
 mod beacon;
 mod capture;
+mod claim;
 mod inject;
+mod kept;
+mod left;
+mod namespace;
 mod netlink;
+mod placed;
 mod rules;
 mod state;
 
 pub use beacon::{BEACON_PORT, BeaconSocket};
 pub use capture::Capture;
 pub use inject::Injector;
+pub use kept::Kept;
+pub use left::{LeftOver, left_over, remove_left_over, restore};
+pub use namespace::Namespace;
 pub use rules::{MARK, Tool};
 pub use state::NetworkState;
 
@@ -31,15 +39,13 @@ use crate::interface::Interfaces;
 use crate::join::{Join, JoinError};
 use crate::spec::{Interface, JoinSpec};
 use crate::tunnel::Groups;
-use rules::Step;
-use rustix::thread::{
-    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
-};
+use claim::{Claim, ClaimError};
+use placed::Placed;
+use rustix::thread::{CapabilitySet, capabilities};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -116,11 +122,28 @@ pub struct Network {
     beacons: Option<BeaconSocket>,
     injector: Arc<Injector>,
     _placed: Option<Placed>,
+    /// That nobody else on this host captures the same; given up last.
+    _claims: Vec<Claim>,
 }
 
 impl Network {
     /// Opens sockets, and puts in what they need.
     pub fn open(spec: &NetworkSpec) -> Result<Self, NetworkError> {
+        // What a killed node has left, of which no file of this one's tells, takes what is sent here, too.
+        let left = can_redirect().is_ok().then(remove_left_over);
+        let claim = |to| Claim::destination(to).map_err(|e| taken(&to.to_string(), e));
+        let claims = spec.groups.destinations().into_iter().map(claim).collect::<Result<_, _>>()?;
+        let mut network = Self::opened(spec)?;
+        network._claims = claims;
+        network.remarks.extend(left.and_then(|left| match left {
+            Ok(left) if left.is_empty() => None,
+            Ok(left) => Some(format!("what a killed node had left here is taken out: {left}")),
+            Err(e) => Some(format!("what killed nodes may have left here is not known: {e}")),
+        }));
+        Ok(network)
+    }
+
+    fn opened(spec: &NetworkSpec) -> Result<Self, NetworkError> {
         match spec.capture {
             Some(Mode::Join) => Self::join(spec, Vec::new()),
             Some(Mode::Redirect) => {
@@ -163,6 +186,16 @@ impl Network {
         self.beacons.take()
     }
 
+    /// Takes everything out. What applications have joined by its route is kept up for them: gives the
+    /// groups of which that is so.
+    pub fn close(self, kept: &mut Kept) -> Vec<Ipv4Addr> {
+        let Self { injector, _placed: placed, .. } = self;
+        let groups = placed.as_ref().map(|placed| placed.groups().to_vec()).unwrap_or_default();
+        drop(placed);
+        injector.leave();
+        kept.keep(&groups)
+    }
+
     /// What sends.
     pub fn injector(&self) -> &Arc<Injector> {
         &self.injector
@@ -193,7 +226,8 @@ impl Network {
             None | Some(Err(JoinError::NoRoute(_))) => None,
             Some(Err(error)) => return Err(error.into()),
         };
-        Ok(Self { mode: Mode::Join, remarks, captures, beacons, injector, _placed: None })
+        let (mode, _claims) = (Mode::Join, Vec::new());
+        Ok(Self { mode, remarks, captures, beacons, injector, _placed: None, _claims })
     }
 
     fn redirect(spec: &NetworkSpec, tool: Tool) -> Result<Self, NetworkError> {
@@ -205,35 +239,17 @@ impl Network {
         let redirects = captures.iter().map(redirect).collect::<io::Result<Vec<_>>>();
         let redirects = redirects.map_err(kernel("asking for a port"))?;
         let injector = injector(spec, true)?;
-        let placed = Placed {
-            state: NetworkState {
-                tool,
-                table: format!("synod_{}", spec.tag),
-                routes: spec.groups.groups().to_vec(),
-                address: spec.address,
-            },
-            path: spec.state.clone(),
+        let state = NetworkState {
+            tool,
+            table: format!("synod_{}", spec.tag),
+            namespace: Some(Namespace::here().map_err(kernel("asking for the namespace"))?),
+            routes: spec.groups.groups().to_vec(),
+            address: spec.address,
         };
-        let remarks = placed.put_in(&redirects)?;
-        let beacons = None;
-        let _placed = Some(placed);
-        Ok(Self { mode: Mode::Redirect, remarks, captures, beacons, injector, _placed })
+        let (placed, remarks) = Placed::put_in(state, &spec.state, &redirects)?;
+        let (mode, _placed, _claims) = (Mode::Redirect, Some(placed), Vec::new());
+        Ok(Self { mode, remarks, captures, beacons: None, injector, _placed, _claims })
     }
-}
-
-/// Takes out what a node has left behind; false if there is nothing.
-pub fn restore(state: &Path) -> Result<bool, NetworkError> {
-    let error = |why: String| NetworkError::State { path: state.to_owned(), why };
-    let text = match std::fs::read_to_string(state) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        text => text.map_err(|e| error(e.to_string()))?,
-    };
-    // One that is half written was not acted upon: what it would have said was put in after it.
-    if let Some(known) = NetworkState::parse(&text) {
-        take_out(&known, state)?;
-    }
-    std::fs::remove_file(state).map_err(|e| error(e.to_string()))?;
-    Ok(true)
 }
 
 /// Whether redirecting is possible, and with what; else why not, and what would help.
@@ -254,68 +270,20 @@ fn can_redirect() -> Result<Tool, String> {
     })
 }
 
-/// What is in the kernel for a tunnel.
-#[derive(Debug)]
-struct Placed {
-    state: NetworkState,
-    path: PathBuf,
-}
-
-impl Placed {
-    /// The file first, then what it says.
-    fn put_in(
-        &self,
-        redirects: &[(std::net::SocketAddrV4, u16)],
-    ) -> Result<Vec<String>, NetworkError> {
-        let Self { state, path } = self;
-        let written = write_durably(path, &state.to_string());
-        written.map_err(|e| NetworkError::State { path: path.clone(), why: e.to_string() })?;
-        let mut remarks = Vec::new();
-        let lo = lo()?;
-        for group in &state.routes {
-            let added = netlink::add_route(*group, lo, state.address);
-            if !added.map_err(kernel(format!("adding a route to {group}")))? {
-                remarks.push(format!(
-                    "there is a route to {group} already, which is left as it is: applications send \
-                     from the address that it says"
-                ));
-            }
+/// Somebody else of this host has it.
+fn taken(what: &str, error: ClaimError) -> NetworkError {
+    match error {
+        ClaimError::Taken(holder) => {
+            let who = holder.map_or("another process".to_owned(), |(process, command)| {
+                format!("process {process} ({command})")
+            });
+            NetworkError::Cannot(format!(
+                "{what} is carried on this host already, by {who}: one node of a host carries a group \
+                 and port, or it would be carried twice; `synod tunnel rm` takes it off the other"
+            ))
         }
-        state.tool.put_in(&state.table, redirects).iter().try_for_each(run)?;
-        netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows"))?;
-        Ok(remarks)
+        ClaimError::Kernel(why) => NetworkError::Kernel { what: format!("claiming {what}"), why },
     }
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        // What cannot be taken out now is there for the next start, which says so if it fails, too.
-        if take_out(&self.state, &self.path).is_ok() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Takes out what a state says, but for the routes that another one beside its file needs, too.
-fn take_out(state: &NetworkState, path: &Path) -> Result<(), NetworkError> {
-    state.tool.take_out(&state.table).iter().try_for_each(run)?;
-    let lo = lo()?;
-    let shared = routes_beside(path, &state.table);
-    for group in state.routes.iter().filter(|group| !shared.contains(group)) {
-        let removed = netlink::remove_route(*group, lo, state.address);
-        removed.map_err(kernel(format!("taking out the route to {group}")))?;
-    }
-    netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows")).map(drop)
-}
-
-/// The groups that the states of other tables in a folder have routes to.
-fn routes_beside(path: &Path, table: &str) -> Vec<Ipv4Addr> {
-    let files = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
-    let files = files.into_iter().flatten().flatten().map(|file| file.path());
-    let others = files.filter(|file| file != path && file.extension() == path.extension());
-    let texts = others.filter_map(|file| std::fs::read_to_string(file).ok());
-    let states = texts.filter_map(|text| NetworkState::parse(&text));
-    states.filter(|state| state.table != table).flat_map(|state| state.routes).collect()
 }
 
 fn injector(spec: &NetworkSpec, is_redirecting: bool) -> Result<Arc<Injector>, NetworkError> {
@@ -330,51 +298,6 @@ fn lo() -> Result<u32, NetworkError> {
     lo.ok_or_else(|| {
         NetworkError::Cannot("interface lo is down: `ip link set dev lo up`".to_owned())
     })
-}
-
-fn run(step: &Step) -> Result<(), NetworkError> {
-    let command = || [&[step.program.to_owned()][..], &step.arguments].concat().join(" ");
-    let failed = |said: String| NetworkError::Command { command: command(), said };
-    let mut command_line = Command::new(step.program);
-    command_line
-        .args(&step.arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut child = with_privileges(&mut command_line).map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Whoever does not read it fails, and says why.
-        let _ = stdin.write_all(step.input.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
-    if output.status.success() || step.may_fail {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-}
-
-/// Starts a command that has this process's privileges over the network, which are not handed on
-/// by themselves. On a thread of its own, for they are a thread's: no other child gets them.
-fn with_privileges(command: &mut Command) -> io::Result<Child> {
-    let start = || {
-        let mut mine = capabilities(None)?;
-        mine.inheritable |= NEEDED & mine.permitted;
-        set_capabilities(None, mine)?;
-        for one in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
-            configure_capability_in_ambient_set(one, true)?;
-        }
-        command.spawn()
-    };
-    std::thread::scope(|scope| {
-        let started = scope.spawn(start).join();
-        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it has died")))
-    })
-}
-
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 fn kernel(what: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {

@@ -29,6 +29,10 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+/// Bytes of a route's message before its attributes, and where among them its author is.
+const ROUTE_BYTES: usize = 12;
+const ROUTE_AUTHOR: usize = 5;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
@@ -63,6 +67,26 @@ pub(super) fn remove_route(group: Ipv4Addr, lo: u32, from: Ipv4Addr) -> io::Resu
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         answer => answer.map(|()| true),
     }
+}
+
+/// The routes that [`add_route`] has put in, whoever called it: the groups, and where from they are sent to.
+pub(super) fn our_routes() -> io::Result<Vec<(Ipv4Addr, Ipv4Addr)>> {
+    let mut body = vec![0; ROUTE_BYTES];
+    body[0] = libc::AF_INET as u8;
+    let mut found = Vec::new();
+    let dump = message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &body);
+    ask(ROUTE, dump, |_, body| found.extend(our_route(body)))?;
+    Ok(found)
+}
+
+fn our_route(body: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    if *body.get(ROUTE_AUTHOR)? != ROUTE_PROTOCOL {
+        return None;
+    }
+    let attributes = body.get(ROUTE_BYTES..)?;
+    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(find(attributes, kind)?).ok()?));
+    let (group, from) = (address(RTA_DST)?, address(RTA_PREFSRC)?);
+    (group.is_multicast() && from.is_loopback()).then_some((group, from))
 }
 
 /// Makes the kernel forget the flows to these groups: it goes on treating a flow as it treated its first
@@ -204,10 +228,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn our_routes_are_told_from_others() {
+        let (group, from) = (Ipv4Addr::new(239, 0, 0, 2), Ipv4Addr::new(127, 70, 1, 2));
+        let mut body = route(group, 1, from);
+        assert_eq!(our_route(&body), Some((group, from)));
+        body[ROUTE_AUTHOR] = 3;
+        assert_eq!(our_route(&body), None);
+        assert_eq!(our_route(&route(from, 1, from)), None);
+    }
+
     proptest! {
         #[test]
         fn no_answer_is_too_much(bytes: Vec<u8>) {
             drop(flow_to(&bytes, &[Ipv4Addr::new(239, 0, 0, 2)]));
+            our_route(&bytes);
         }
     }
 }

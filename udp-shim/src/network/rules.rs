@@ -51,6 +51,28 @@ impl Tool {
         }
     }
 
+    /// Shows what there is, ours and others'.
+    pub(super) fn show(self) -> Vec<Step> {
+        match self {
+            Self::Nft => vec![Step {
+                program: "nft",
+                arguments: ["list", "tables", "ip"].map(str::to_owned).to_vec(),
+                input: String::new(),
+                may_fail: false,
+            }],
+            Self::Iptables => ["-t nat -S", "-t raw -S"].map(|line| iptables(line, false)).to_vec(),
+        }
+    }
+
+    /// The tables or chains that are shown.
+    pub(super) fn tables(self, shown: &str) -> impl Iterator<Item = &str> {
+        let prefix = match self {
+            Self::Nft => "table ip ",
+            Self::Iptables => "-N ",
+        };
+        shown.lines().filter_map(move |line| line.trim().strip_prefix(prefix))
+    }
+
     /// Takes them out; whoever has none to take out has no error.
     pub(super) fn take_out(self, table: &str) -> Vec<Step> {
         match self {
@@ -147,6 +169,17 @@ mod tests {
         assert_eq!(steps.len(), 1, "all of it or nothing");
         let out = Tool::Nft.take_out("synod_1");
         assert_eq!(out[0].input, "table ip synod_1\ndelete table ip synod_1\n");
+    }
+
+    #[test]
+    fn the_names_of_tables_and_chains_are_found() {
+        let tables = |tool: Tool, shown| tool.tables(shown).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            tables(Tool::Nft, "table ip nat\ntable ip synod_1\ntable ip6 synod_2\n"),
+            ["nat", "synod_1"]
+        );
+        let shown = "-P OUTPUT ACCEPT\n-N DOCKER\n-N synod_1\n-A OUTPUT -p udp -j synod_1\n";
+        assert_eq!(tables(Tool::Iptables, shown), ["DOCKER", "synod_1"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What nodes send each other: datagrams, several at a time, with who captured them and as which.
 //!
-//! A frame is a CBOR sequence (RFC 8742), its grammar is in `frame.cddl`: a head, then datagrams. The
-//! first has the head's sequence number, each further one the next. The pair (boot, sequence) names a
+//! A frame is a CBOR sequence (RFC 8742), its grammar is in `frame.cddl`: a head, then datagrams, none in
+//! the one that a stream begins with. The first has the head's sequence number, each further one the next. The pair (boot, sequence) names a
 //! datagram of a capturer for ever; what it carries is never looked at. Reading is total on any bytes
 //! and copies nothing.
 
@@ -152,7 +152,7 @@ pub fn read_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     }
     // The last datagram's number has to be one, too.
     let last = sequence.checked_add(datagrams.len() as u64);
-    if datagrams.is_empty() || last.is_none() {
+    if last.is_none() {
         return Err(FrameError::Malformed(r.at));
     }
     Ok(Frame { head: Head { capturer, boot, tunnel, sequence }, datagrams })

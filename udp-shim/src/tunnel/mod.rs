@@ -156,6 +156,11 @@ impl Tunnel {
         }
     }
 
+    /// Whether it takes part.
+    pub fn has_peer(&self, id: &[u8]) -> bool {
+        self.peers.get(&virtual_address(id)).is_some_and(|peer| *peer.id == *id)
+    }
+
     /// An application here has sent to a group.
     pub fn captured(
         &mut self,

@@ -158,7 +158,7 @@ pub(super) fn nothing_left() -> Finding {
     finding("network", OK, "no node has left anything in the kernel", None)
 }
 
-pub(super) fn left_over(file: &str, restored: Result<bool, String>) -> Finding {
+pub(super) fn taken_out(file: &str, restored: Result<bool, String>) -> Finding {
     match restored {
         Ok(_) => finding("network", OK, format!("taken out: what {file} says"), None),
         Err(why) => {
@@ -166,6 +166,38 @@ pub(super) fn left_over(file: &str, restored: Result<bool, String>) -> Finding {
             finding("network", BAD, format!("{file}: {why}"), how)
         }
     }
+}
+
+/// What nodes have left of whose folders nobody has told; or why that cannot be known.
+pub(super) fn others_taken_out(left: Result<String, String>) -> Option<Finding> {
+    match left {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(finding("network", OK, format!("taken out: {left}"), None)),
+        Err(why) => {
+            let found =
+                format!("what nodes of other data folders may have left is not known: {why}");
+            let how = mend("try again as root: sudo synod doctor --fix-network");
+            Some(finding("network", WARN, found, how))
+        }
+    }
+}
+
+/// A file of a node that does not run.
+pub(super) fn left(file: &str) -> Finding {
+    let found = format!(
+        "a node was killed, and what it had put into the kernel is there still: {file} says what. \
+         What is sent to its groups on this host is heard by nobody"
+    );
+    finding("network", BAD, found, mend("take it out: sudo synod doctor --fix-network --data DIR"))
+}
+
+/// The same, found in the kernel. Whoever may not look has put nothing there.
+pub(super) fn left_by_others(left: Result<String, String>) -> Option<Finding> {
+    let left = left.ok().filter(|left| !left.is_empty())?;
+    let found = format!(
+        "a node was killed, and has left {left}: what is sent to its groups on this host is heard by nobody"
+    );
+    Some(finding("network", BAD, found, mend("take it out: sudo synod doctor --fix-network")))
 }
 
 pub(super) fn no_node(data: &str) -> Finding {

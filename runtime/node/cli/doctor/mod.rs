@@ -62,12 +62,18 @@ impl Doctor {
         tell(&mut out, open_files())?;
         tell(&mut out, privileges())?;
         tell(&mut out, ports())?;
+        if let Some(finding) = judge::left_by_others(synod::tunnels::left_over()) {
+            tell(&mut out, finding)?;
+        }
         if client.is_up().await? {
             tell(&mut out, clock_of_log(&client).await?)?;
             for finding in with_node(&client).await? {
                 tell(&mut out, finding)?;
             }
         } else {
+            for state in synod::tunnels::states(&data) {
+                tell(&mut out, judge::left(&state.display().to_string()))?;
+            }
             tell(&mut out, judge::no_node(&data.display().to_string()))?;
         }
         Ok(if is_well { Verdict::Yes } else { Verdict::No })
@@ -80,16 +86,16 @@ async fn fix_network(data: &Path, client: &Client, out: &mut Out) -> Result<Verd
         let text = "the node runs, and takes out what is its own when it stops: `synod down`";
         return Err(Failure::error(text));
     }
-    let found = synod::tunnels::restore(data);
+    let taken_out = synod::tunnels::restore(data);
+    let files = taken_out.into_iter().map(|(file, restored)| judge::taken_out(&file, restored));
+    let mut found: Vec<Finding> = files.collect();
+    // What no file of this folder tells of: that of another one does.
+    found.extend(judge::others_taken_out(synod::tunnels::remove_left_over()));
     if found.is_empty() {
-        print(out, &judge::nothing_left())?;
+        found.push(judge::nothing_left());
     }
-    let mut is_well = true;
-    for (file, restored) in found {
-        let finding = judge::left_over(&file, restored);
-        is_well &= finding.state != judge::BAD;
-        print(out, &finding)?;
-    }
+    let is_well = found.iter().all(|finding| finding.state != judge::BAD);
+    found.iter().try_for_each(|finding| print(out, finding))?;
     Ok(if is_well { Verdict::Yes } else { Verdict::No })
 }
 

@@ -1,0 +1,144 @@
+//! What is put into the kernel for a tunnel that redirects, and taken out again: a file that says what, then
+//! routes and rules.
+
+use super::claim::Claim;
+use super::rules::Step;
+use super::{NEEDED, NetworkError, NetworkState, kernel, lo, netlink, taken};
+use rustix::thread::{
+    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What is in the kernel for a tunnel. It is taken out when this is dropped.
+#[derive(Debug)]
+pub(super) struct Placed {
+    state: NetworkState,
+    path: PathBuf,
+    /// Says that somebody uses it.
+    _claim: Claim,
+}
+
+impl Placed {
+    /// Puts it in: the file first, then what it says. Gives what a person should know, too.
+    pub(super) fn put_in(
+        state: NetworkState,
+        path: &Path,
+        redirects: &[(SocketAddrV4, u16)],
+    ) -> Result<(Self, Vec<String>), NetworkError> {
+        let _claim = Claim::table(&state.table).map_err(|e| taken(&state.table, e))?;
+        // What was written there is not to be forgotten.
+        super::restore(path)?;
+        let placed = Self { state, path: path.to_owned(), _claim };
+        let remarks = placed.fill(redirects)?;
+        Ok((placed, remarks))
+    }
+
+    /// The groups that it has routes to.
+    pub(super) fn groups(&self) -> &[Ipv4Addr] {
+        &self.state.routes
+    }
+
+    fn fill(&self, redirects: &[(SocketAddrV4, u16)]) -> Result<Vec<String>, NetworkError> {
+        let Self { state, path, .. } = self;
+        let written = write_durably(path, &state.to_string());
+        written.map_err(|e| NetworkError::State { path: path.clone(), why: e.to_string() })?;
+        let mut remarks = Vec::new();
+        let lo = lo()?;
+        for group in &state.routes {
+            let added = netlink::add_route(*group, lo, state.address);
+            if !added.map_err(kernel(format!("adding a route to {group}")))? {
+                remarks.push(format!(
+                    "there is a route to {group} already, which is left as it is: applications send \
+                     from the address that it says"
+                ));
+            }
+        }
+        state.tool.put_in(&state.table, redirects).iter().try_for_each(done)?;
+        netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows"))?;
+        Ok(remarks)
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        // What cannot be taken out now is there for the next start, which says so if it fails, too.
+        if take_out(&self.state, &self.path).is_ok() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Takes out what a state says, but for the routes that another one beside its file needs, too.
+pub(super) fn take_out(state: &NetworkState, path: &Path) -> Result<(), NetworkError> {
+    state.tool.take_out(&state.table).iter().try_for_each(done)?;
+    let lo = lo()?;
+    let shared = routes_beside(path, &state.table);
+    for group in state.routes.iter().filter(|group| !shared.contains(group)) {
+        let removed = netlink::remove_route(*group, lo, state.address);
+        removed.map_err(kernel(format!("taking out the route to {group}")))?;
+    }
+    netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows")).map(drop)
+}
+
+/// The groups that the states of other tables in a folder have routes to.
+fn routes_beside(path: &Path, table: &str) -> Vec<Ipv4Addr> {
+    let files = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let files = files.into_iter().flatten().flatten().map(|file| file.path());
+    let others = files.filter(|file| file != path && file.extension() == path.extension());
+    let texts = others.filter_map(|file| std::fs::read_to_string(file).ok());
+    let states = texts.filter_map(|text| NetworkState::parse(&text));
+    states.filter(|state| state.table != table).flat_map(|state| state.routes).collect()
+}
+
+pub(super) fn done(step: &Step) -> Result<(), NetworkError> {
+    run(step).map(drop)
+}
+
+/// Runs a command, and gives what it printed.
+pub(super) fn run(step: &Step) -> Result<String, NetworkError> {
+    let command = || [&[step.program.to_owned()][..], &step.arguments].concat().join(" ");
+    let failed = |said: String| NetworkError::Command { command: command(), said };
+    let mut command_line = Command::new(step.program);
+    command_line
+        .args(&step.arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = with_privileges(&mut command_line).map_err(|e| failed(e.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Whoever does not read it fails, and says why.
+        let _ = stdin.write_all(step.input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    if output.status.success() || step.may_fail {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Starts a command that has this process's privileges over the network, which are not handed on
+/// by themselves. On a thread of its own, for they are a thread's: no other child gets them.
+fn with_privileges(command: &mut Command) -> io::Result<Child> {
+    let start = || {
+        let mut mine = capabilities(None)?;
+        mine.inheritable |= NEEDED & mine.permitted;
+        set_capabilities(None, mine)?;
+        for one in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
+            configure_capability_in_ambient_set(one, true)?;
+        }
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        let started = scope.spawn(start).join();
+        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it has died")))
+    })
+}
+
+fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
