@@ -1,5 +1,6 @@
 //! What the user holds. It talks to connections directly and to the swarm by commands.
 
+use crate::awake::Awake;
 use crate::batch::{Batcher, NotTaken};
 use crate::book::{AddError, Book};
 use crate::conn::{Connection, OpenError, Peers, SendError, lock};
@@ -22,6 +23,7 @@ pub struct Bridge {
     pub(crate) peers: Arc<Peers>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) gossip: Arc<GossipQueue>,
+    pub(crate) awake: Arc<Awake>,
     pub(crate) listening: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -132,6 +134,12 @@ impl Bridge {
             self.counters.add(&self.counters.queue_full, 1);
         }
         sent
+    }
+
+    /// Something is expected from a peer within this time, which is short: the bridge's thread looks for it in
+    /// place of sleeping until it comes.
+    pub fn expect(&self, within: Duration) {
+        self.awake.expect(within);
     }
 
     /// How many bytes a lane would take now, or `None` if the peer is not connected.

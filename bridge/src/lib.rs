@@ -38,6 +38,7 @@
 //! the user share; `handler`, `lane` and `upgrade` run on that task; `links`, `behaviour` and
 //! `transport` put libp2p together, and `node` drives it.
 
+mod awake;
 mod batch;
 mod behaviour;
 pub mod book;

@@ -34,7 +34,7 @@ pub use start::{NodeConfig, StartError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
 use synod_core::kb::Indicator;
@@ -58,6 +58,7 @@ struct Inner {
     spaces: RwLock<BTreeMap<String, Space>>,
     /// Bytes that must stay free on the disk.
     min_free: u64,
+    busy_poll: Duration,
     agents: Agents,
     tunnels: Arc<Tunnels>,
     net_config: NetConfig,
@@ -111,6 +112,7 @@ impl Node {
             id,
             folder: path,
             min_free: config.min_free,
+            busy_poll: config.busy_poll,
             node: folder.name.clone(),
             seed: random()?,
             me: Me::alone(),
@@ -127,6 +129,7 @@ impl Node {
             folder,
             spaces: RwLock::new(spaces),
             min_free: config.min_free,
+            busy_poll: config.busy_poll,
             agents,
             tunnels,
             net_config: config.net,

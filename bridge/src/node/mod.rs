@@ -8,6 +8,7 @@ mod refuse;
 #[cfg(test)]
 mod tests;
 
+use crate::awake::Awake;
 use crate::batch::{Batcher, MAX_FRAME};
 use crate::behaviour::Behaviour;
 use crate::book::Book;
@@ -128,7 +129,9 @@ pub(crate) fn start(
             return Err(error);
         }
     };
+    let awake = Arc::clone(&bridge.awake);
     let drive = move || {
+        runtime.spawn(async move { awake.keep().await });
         runtime.block_on(node.run(commands, resolutions, backlog));
         // A name that is still looked up does not keep the thread.
         runtime.shutdown_background();
@@ -218,8 +221,9 @@ fn prepare(
     };
     node.listen_for_beacons()?;
     let wanted = config.listen.len();
+    let awake = Arc::new(Awake::new());
     let bridge =
-        Bridge { id, asked: wanted, peers, counters, gossip, listening: listens, commands };
+        Bridge { id, asked: wanted, peers, counters, gossip, awake, listening: listens, commands };
     Ok((bridge, node, asked, resolutions))
 }
 

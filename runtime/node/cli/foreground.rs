@@ -26,6 +26,11 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "SYNOD_MIN_FREE", value_name = "SIZE", default_value = "256MiB",
           value_parser = units::bytes, hide_env = true)]
     min_free: u64,
+    /// While writes come close behind each other, look so long for what follows from one before a thread sleeps:
+    /// 0 never does
+    #[arg(long, env = "SYNOD_BUSY_POLL", value_name = "TIME", default_value = "1ms",
+          value_parser = units::busy_poll, hide_env = true)]
+    busy_poll: Duration,
     /// Listen for other nodes here: /ip4/0.0.0.0/tcp/4001; may be repeated [default: any free port,
     /// and the same again]
     #[arg(
@@ -66,6 +71,8 @@ impl NodeArgs {
     /// As arguments again.
     pub(crate) fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["--min-free".into(), self.min_free.to_string().into()];
+        let busy_poll = format!("{}us", self.busy_poll.as_micros());
+        args.extend(["--busy-poll".into(), busy_poll.into()]);
         let lists = [("--listen", &self.listen), ("--peer", &self.peer), ("--allow", &self.allow)];
         for (flag, values) in lists {
             args.extend(values.iter().flat_map(|value| [flag.into(), value.into()]));
@@ -101,11 +108,20 @@ impl Foreground {
                 "this program's own path cannot be found: {error}; start it by its path"
             ))
         })?;
-        let NodeArgs { node: name, min_free, listen, peer: peers, private, allow, no_mdns } = args;
+        let NodeArgs { node: name, min_free, busy_poll, listen, peer: peers, .. } = args;
+        let NodeArgs { private, allow, no_mdns, .. } = args;
         let wants_net = !listen.is_empty() || !peers.is_empty();
         let net = NetConfig { listen, peers, private, allow, no_mdns };
         let data = data.to_owned();
-        let config = NodeConfig { data: data.clone(), name, min_free, executable, net, wants_net };
+        let config = NodeConfig {
+            data: data.clone(),
+            name,
+            min_free,
+            busy_poll,
+            executable,
+            net,
+            wants_net,
+        };
         let data = &data;
         let node = Node::start(config).await.map_err(|error| Failure::error(error.to_string()))?;
         let control = match Control::bind(data) {

@@ -1,6 +1,7 @@
 //! Quantities as people write them: `10s`, `512M`, `2M`.
 
 use clap::builder::FalseyValueParser;
+use std::time::Duration;
 
 /// Whether a flag is on, by its environment variable: not if that is empty, `0`, `no`, `off` or
 /// `false`.
@@ -41,6 +42,25 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
         _ => None,
     };
     quantity(text, scale, "as in 500ms, 10s, 2m or 1h")
+}
+
+/// How long threads may look for what comes, at most.
+const MAX_BUSY_POLL: Duration = Duration::from_millis(100);
+
+/// A short time: `200us`, `1ms`; none is `0`.
+pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
+    const EXAMPLES: &str = "as in 200us or 1ms; 0 for not at all, and no more than 100ms";
+    let scale = |unit: &str| match unit {
+        "us" | "µs" => Some(1),
+        "ms" => Some(1_000),
+        "" | "s" => Some(1_000_000),
+        _ => None,
+    };
+    let time = Duration::from_micros(quantity(text, scale, EXAMPLES)?);
+    if time > MAX_BUSY_POLL {
+        return Err(EXAMPLES.to_owned());
+    }
+    Ok(time)
 }
 
 /// Bytes: `64k`, `512M`, `1.5GiB`, by powers of 1024; a bare number is bytes.
@@ -101,6 +121,9 @@ mod tests {
         assert_eq!(milliseconds("10"), Ok(10_000));
         assert_eq!(milliseconds("1.5m"), Ok(90_000));
         assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
+        assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
+        assert_eq!(busy_poll("1.5ms"), Ok(Duration::from_micros(1500)));
+        assert_eq!(busy_poll("250us"), Ok(Duration::from_micros(250)));
         assert_eq!(bytes("64 k"), Ok(64 << 10));
         assert_eq!(bytes("0"), Ok(0));
         assert_eq!(count("2M"), Ok(2_000_000));
@@ -113,6 +136,7 @@ mod tests {
             assert!(milliseconds(text).is_err(), "{text}");
         }
         assert!(bytes("99999999999T").is_err());
+        assert!(busy_poll("1").unwrap_err().contains("100ms"), "a second");
         assert!(bytes("20000000000000000000000").is_err());
     }
 }

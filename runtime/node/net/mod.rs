@@ -37,7 +37,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use synod_bridge::{Bridge, Config, Deliver, Event, Identity, Multiaddr, PeerId, PrivateKey};
 use synod_core::group::observer::Request;
 
@@ -304,6 +304,12 @@ impl Links for Net {
             return false;
         };
         bridge.send(peer, lane, frame.into()).is_ok()
+    }
+
+    fn expect(&self, within: Duration) {
+        if let Some(bridge) = self.bridge() {
+            bridge.expect(within);
+        }
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {

@@ -199,6 +199,7 @@ impl Node {
             id,
             folder,
             min_free: self.0.min_free,
+            busy_poll: self.0.busy_poll,
             node: self.0.folder.name.clone(),
             seed: crate::folder::random().map_err(|e| failed(&e))?,
             me: Me::alone(),

@@ -100,6 +100,7 @@ impl Node {
             name: name.to_owned(),
             id,
             min_free: self.0.min_free,
+            busy_poll: self.0.busy_poll,
             node: self.name(),
             seed: random()?,
             me,

@@ -86,6 +86,7 @@ impl Node {
             name: name.to_owned(),
             id,
             min_free: self.0.min_free,
+            busy_poll: self.0.busy_poll,
             node: self.0.folder.name.clone(),
             seed: random()?,
             me,

@@ -4,6 +4,7 @@ use crate::folder::FolderError;
 use crate::net::NetConfig;
 use crate::space::OpenSpaceError;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -14,6 +15,9 @@ pub struct NodeConfig {
     pub name: Option<String>,
     /// Bytes that must stay free on the disk: below, writes are refused.
     pub min_free: u64,
+    /// How long a thread that waits for what follows from a write looks for it before it sleeps, while writes come close
+    /// behind each other: see [`BUSY_POLL`](crate::space::BUSY_POLL). None, if never.
+    pub busy_poll: Duration,
     /// The executable whose hidden verb `engine` is an engine: this program's own.
     pub executable: PathBuf,
     /// How it takes part in the network, once it does: when a space has other members, or at once if

@@ -12,6 +12,7 @@ async fn node(folder: &std::path::Path) -> Node {
         data: folder.to_path_buf(),
         name: Some("alpha".to_owned()),
         min_free: 0,
+        busy_poll: crate::space::BUSY_POLL,
         executable: "/nonexistent/engine".into(),
         net: NetConfig::default(),
         wants_net: false,

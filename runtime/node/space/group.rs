@@ -6,6 +6,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use synod_core::group::{self, Collector, Frame, Mark};
 
 /// Who this node is in a space.
@@ -56,6 +57,11 @@ impl Group {
     /// Sends a frame to a peer; false if it is known not to arrive.
     pub(super) fn send(&self, peer: &Bytes, lane: Lane, frame: &Frame) -> bool {
         self.links.send(peer, lane, frame.encode(&self.token(peer)))
+    }
+
+    /// A frame is expected within this time.
+    pub(super) fn expect(&self, within: Duration) {
+        self.links.expect(within);
     }
 
     pub(super) fn offer(

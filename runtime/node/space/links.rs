@@ -5,6 +5,7 @@ use super::observing::Answered;
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::time::Duration;
 use synod_core::group::observer::{Fetched, Request};
 
 /// Whether a frame may wait behind entries on their way.
@@ -31,6 +32,11 @@ pub(crate) trait Links: Debug + Send + Sync {
     /// Sends a frame. False if it is known not to arrive: the peer is not connected, or its queue is
     /// full.
     fn send(&self, peer: &[u8], lane: Lane, frame: Bytes) -> bool;
+
+    /// A frame is expected within this time, which is short.
+    fn expect(&self, within: Duration) {
+        let _ = within;
+    }
 
     /// This node's signature of a message; empty, if it has no key.
     fn sign(&self, message: &[u8]) -> Vec<u8>;

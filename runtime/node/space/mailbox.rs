@@ -99,6 +99,19 @@ impl<T> Receiver<T> {
         self.wait(None).map_err(|_| RecvError)
     }
 
+    /// What comes within this time, which is short: looks for it again and again, and gives way to whoever has
+    /// work, in place of sleeping. None if nothing came, or can.
+    pub(super) fn look_for(&mut self, within: Duration) -> Option<T> {
+        let started = Instant::now();
+        loop {
+            match self.try_recv() {
+                Ok(thing) => return Some(thing),
+                Err(TryRecvError::Empty) if started.elapsed() < within => std::thread::yield_now(),
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// What comes next, and until when to wait for it.
     ///
     /// # Errors
@@ -180,6 +193,9 @@ mod tests {
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
         let patience = Duration::from_millis(1);
         assert_eq!(receiver.recv_timeout(patience), Err(RecvTimeoutError::Timeout));
+        assert_eq!(receiver.look_for(patience), None);
+        sender.send(0).unwrap();
+        assert_eq!(receiver.look_for(Duration::ZERO), Some(0));
         sender.send(1).unwrap();
         other.send(2).unwrap();
         assert_eq!(receiver.try_recv(), Ok(1));
@@ -192,6 +208,7 @@ mod tests {
         assert_eq!(receiver.recv(), Err(RecvError));
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
         assert_eq!(receiver.recv_timeout(patience), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(receiver.look_for(Duration::MAX), None, "nobody is left who could send");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::log_writer::{LogWriter, closed_at};
 use super::mailbox::{Receiver, Sender, mailbox};
 use super::observing::{ObserverThread, Observing};
 use super::order_thread::{OrderInput, OrderThread, Waiting, since};
+use super::polling::Polling;
 use super::session::NodeSession;
 use super::snapshots::{Loaded, SnapshotError, Snapshots};
 use super::{Feed, Inner, Leader, Marking, Shared, Space};
@@ -50,6 +51,8 @@ pub struct OpenSpace {
     pub folder: PathBuf,
     /// Bytes that must stay free on the disk.
     pub min_free: u64,
+    /// How long after a part of a small write the next is looked for before a thread sleeps; none, if never.
+    pub busy_poll: Duration,
     /// The node's name.
     pub node: String,
     /// Differs from start to start.
@@ -314,6 +317,7 @@ impl OpenSpace {
             started,
             waiting: Waiting::from_snapshot(snapshot, through.index),
             is_mute: false,
+            polling: Polling::new(self.busy_poll),
         };
         let threads = [
             ("order", Box::new(move || order_thread.run()) as Work),

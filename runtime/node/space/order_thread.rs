@@ -18,6 +18,7 @@ use super::log_writer::LogWriter;
 use super::mailbox::{Receiver, Sender};
 use super::observing::Answered;
 use super::open::SHORTENED;
+use super::polling::Polling;
 use super::proposal::{Pending, Proposal};
 use super::shared::{Leader, Shared};
 use super::snapshots::Snapshots;
@@ -139,6 +140,7 @@ pub(super) struct OrderThread {
     pub(super) waiting: Waiting,
     /// Whether it votes no more: see [`Input::Mute`].
     pub(super) is_mute: bool,
+    pub(super) polling: Polling,
 }
 
 /// Who and what waits for what.
@@ -228,6 +230,11 @@ impl OrderThread {
         let Some(patience) = timeout.into_iter().chain(left).min() else {
             return Some(self.inputs.recv().unwrap_or(OrderInput::Stop));
         };
+        if let Some(window) = self.polling.left(self.now())
+            && let Some(input) = self.inputs.look_for(window.min(patience))
+        {
+            return Some(input);
+        }
         match self.inputs.recv_timeout(patience) {
             Ok(input) => Some(input),
             Err(RecvTimeoutError::Timeout) => None,
@@ -348,11 +355,13 @@ impl OrderThread {
     /// Does what *order* wants done, until it wants nothing more. Says whether to go on.
     fn drain_outputs(&mut self) -> bool {
         loop {
-            let mut written = None;
+            let (mut written, mut bytes) = (None, 0);
             while let Some(output) = self.order.poll_output() {
                 match output {
                     Output::Persist(persist) => {
                         written = Some(persist.number);
+                        bytes +=
+                            persist.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
                         if persist.snapshot.is_some() {
                             self.hand_on();
                         }
@@ -368,6 +377,7 @@ impl OrderThread {
                 self.hand_on();
                 return true;
             };
+            self.expect(bytes);
             if !self.log.sync() {
                 return false;
             }
@@ -376,6 +386,17 @@ impl OrderThread {
             }
             self.hand_on();
             self.order.handle(self.now(), Input::Persisted { number });
+        }
+    }
+
+    /// Entries of so many bytes are written or committed: what follows from them is looked for if it comes soon.
+    fn expect(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.polling.done(self.now(), bytes);
+        if let Some(left) = self.polling.left(self.now()) {
+            self.group.expect(left);
         }
     }
 
@@ -397,6 +418,7 @@ impl OrderThread {
                 self.tell(group::Input::Appended { ticket, term, index });
             }
             Output::Commit { entries, through } => {
+                self.expect(entries.iter().map(|entry| entry.data.len()).sum());
                 let mut last = None;
                 for entry in entries {
                     let (index, term) = (entry.index, entry.term);

@@ -12,6 +12,7 @@ fn open(folder: &Path) -> Space {
         id: [7; 32],
         folder: folder.to_path_buf(),
         min_free: 0,
+        busy_poll: BUSY_POLL,
         node: "test".to_owned(),
         seed: [3; 16],
         me: Me::alone(),

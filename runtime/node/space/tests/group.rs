@@ -104,6 +104,7 @@ impl Cluster {
             id: [7; 32],
             folder: folder.path().to_path_buf(),
             min_free: 0,
+            busy_poll: BUSY_POLL,
             node: name.to_owned(),
             seed: [self.boots; 16],
             me: Me { member, peer: peer(name), key: KEY, generation: 0, contacts },
