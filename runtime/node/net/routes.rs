@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use synod_bridge::PeerId;
 use synod_core::group::{self, Frame};
 
-/// Older generations whose members are told that the space has gone on, at most.
-const MAX_OLDER: u64 = 16;
 /// How often a peer is told.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -90,7 +88,8 @@ impl Routes {
     }
 
     /// Hands a frame to its space. One of no space here is somebody's who is no member; one of an older
-    /// generation is a member's that has not heard: the frame that tells it is returned.
+    /// generation is a member's that has not heard: the frame that tells it is returned. One of a newer
+    /// generation tells this node.
     pub(super) fn deliver(&self, peer: PeerId, frame: Bytes) -> Option<Bytes> {
         let Ok(token) = Frame::token(&frame) else {
             self.refuse();
@@ -105,29 +104,31 @@ impl Routes {
             None => {
                 self.refuse();
                 tracing::debug!("{peer} sent a frame of a space that it shares with nobody here");
-                self.tell_gone_on(peer, token)
+                self.of_other_generation(peer, token)
             }
         }
     }
 
-    /// What is said to who sends frames of an older generation, now and then.
-    fn tell_gone_on(&self, peer: PeerId, token: [u8; 16]) -> Option<Bytes> {
+    /// What is said, now and then, to who sends frames of an older generation. Who sends one of a newer
+    /// generation says so to the space here.
+    fn of_other_generation(&self, peer: PeerId, token: [u8; 16]) -> Option<Bytes> {
         let (me, id, tokens) = (self.me.to_bytes(), peer.to_bytes(), self.tokens_of(peer));
-        for (space, key) in self.all() {
-            let now = space.generation();
-            let older = now.saturating_sub(MAX_OLDER)..now;
-            let is_it = |then: &u64| group::token(&key, *then, &id, &me) == token;
-            if let Some(then) = older.into_iter().find(is_it) {
-                let mut told = tokens.told.lock().unwrap_or_else(PoisonError::into_inner);
-                if told.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
-                    return None;
-                }
-                *told = Some(Instant::now());
-                let to_peer = group::token(&key, then, &me, &id);
-                return Some(Frame::Recovered { generation: now }.encode(&to_peer));
-            }
+        let mut spaces = self.all().into_iter();
+        let (space, key, its) = spaces.find_map(|(space, key)| {
+            let its = group::generation_of(&key, space.generation(), (&id, &me), &token)?;
+            Some((space, key, its))
+        })?;
+        let now = space.generation();
+        if its > now {
+            let told = Frame::Recovered { generation: its };
+            space.receive(id.clone().into(), told.encode(&group::token(&key, now, &id, &me)));
         }
-        None
+        let mut told = tokens.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if its >= now || told.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
+            return None;
+        }
+        *told = Some(Instant::now());
+        Some(Frame::Recovered { generation: now }.encode(&group::token(&key, its, &me, &id)))
     }
 
     /// Counts a frame or a stream that was not listened to.

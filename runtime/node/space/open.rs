@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::Batch;
 use synod_core::group::observer::{Anchor, Observer};
-use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES, Place};
+use synod_core::group::{Coordinator, Identity, MAX_FOREIGN_BYTES, Place, resumed};
 use synod_core::log::disk::{Disk, DiskError};
 use synod_core::log::{self, Limits, Log, OpenError, ReadError};
 use synod_core::order::{self, Config, Members, Order, Recovered, StartError};
@@ -167,17 +167,16 @@ impl OpenSpace {
         let commit = if self.observes.is_some() { last } else { hard_state.commit };
         let commit = commit.clamp(applied.index, last.max(applied.index));
         let reader = log.reader();
-        // Only this node writes that it is the only member: if it ended right then, it is so.
-        let mut recovered_in = 0;
-        let mut commit = commit;
+        let hard_state = order::HardState { term: hard_state.term, vote: hard_state.vote, commit };
+        let mut tail = Vec::new();
         for entry in reader.entries(commit + 1, last + 1)? {
             let entry = entry?;
             let kind = order::EntryKind::from_number(u64::from(entry.kind));
-            let recovers = kind.and_then(|kind| order::Entry::recovers(kind, &entry.data));
-            if recovers == Some(self.me.member) {
-                (commit, recovered_in) = (entry.index, entry.term);
-            }
+            let changes = kind.filter(|kind| *kind == order::EntryKind::ConfChange);
+            tail.extend(changes.map(|kind| (entry.term, entry.index, kind, entry.data)));
         }
+        let resumed = resumed(self.me.member, hard_state, tail);
+        let commit = resumed.commit;
         let mut through = applied;
         for entry in reader.entries(applied.index + 1, commit + 1)? {
             let entry = entry?;
@@ -204,11 +203,7 @@ impl OpenSpace {
 
         let snapshot = order::SnapshotMeta { position: applied, members: at_snapshot };
         let recovered = Recovered {
-            hard_state: order::HardState {
-                term: hard_state.term.max(recovered_in),
-                vote: if recovered_in > hard_state.term { self.me.member } else { hard_state.vote },
-                commit: through.index.max(hard_state.commit.min(last)),
-            },
+            hard_state: order::HardState { commit: through.index, ..resumed },
             members: members.clone(),
             applied: through.index,
             before: order::Position { index: before.index, term: before.term },
@@ -299,7 +294,8 @@ impl OpenSpace {
         let (laid, apply_thread) = self.lay_out(opened);
         let group = Group::new(&self.me, Arc::clone(&self.links));
         let Me { peer, contacts, .. } = self.me.clone();
-        let identity = Identity { member, peer, boot, contacts };
+        let generation = self.me.generation;
+        let identity = Identity { member, peer, boot, generation, contacts };
         let order_thread = OrderThread {
             id: self.id,
             order,

@@ -16,6 +16,12 @@
 mod answering;
 #[path = "space/apply.rs"]
 mod apply;
+#[path = "space/asking.rs"]
+mod asking;
+#[path = "space/branch.rs"]
+mod branch;
+#[path = "space/breaking.rs"]
+mod breaking;
 #[path = "space/check.rs"]
 mod check;
 #[path = "space/clients.rs"]
@@ -24,14 +30,20 @@ mod clients;
 mod costs;
 #[path = "space/driving.rs"]
 mod driving;
+#[path = "space/ending.rs"]
+mod ending;
 #[path = "space/faults.rs"]
 mod faults;
 #[path = "space/marking.rs"]
 mod marking;
+#[path = "space/network.rs"]
+mod network;
 #[path = "space/node.rs"]
 mod node;
 #[path = "space/open.rs"]
 mod open;
+#[path = "space/recovering.rs"]
+mod recovering;
 #[path = "space/watchers.rs"]
 mod watchers;
 #[path = "space/world.rs"]
@@ -80,6 +92,20 @@ const LEAST: &[(&str, u64)] = &[
     ("watchers' snapshots", 20),
 ];
 
+/// The same, where majorities are lost.
+const LEAST_RECOVERED: &[(&str, u64)] = &[
+    ("majorities lost", 15),
+    ("recoveries", 12),
+    ("generations", 15),
+    ("lost ones come back", 20),
+    ("told of a recovery", 30),
+    ("told by a newer generation", 10),
+    ("told an older generation", 30),
+    ("acknowledged in an older generation", 1),
+    ("acknowledged and given up", 1),
+    ("operations checked", 2_000),
+];
+
 fn is_alone() -> bool {
     std::env::var_os("SEED").is_some()
 }
@@ -98,9 +124,13 @@ fn a_space_keeps_its_promises_through_storms() {
         }
     }
     println!("{counts:#?}");
+    enough(&counts, LEAST);
+}
+
+fn enough(counts: &Counts, least: &[(&str, u64)]) {
     if !is_alone() && std::env::var_os("SEEDS").is_none() {
         let few: Vec<_> =
-            LEAST.iter().filter(|(what, least)| counts.get(what).unwrap_or(&0) < least).collect();
+            least.iter().filter(|(what, least)| counts.get(what).unwrap_or(&0) < least).collect();
         assert!(few.is_empty(), "too little of {few:?} in {counts:#?}");
     }
 }
@@ -122,6 +152,22 @@ fn a_state_that_is_wrong_is_found_and_made_right() {
     let broken = [count("leaders broken"), count("followers broken")];
     assert_eq!(count("rebuilt"), broken[0] + broken[1]);
     assert!(is_alone() || broken.iter().all(|&n| n >= 5), "{broken:?}");
+}
+
+#[test]
+fn who_goes_on_alone_keeps_what_it_has_and_nobody_is_of_two_minds() {
+    let mut counts = Counts::new();
+    for seed in synod_sim::seeds(20) {
+        let _told = Seed(seed);
+        let mut world = World::recovering(seed);
+        world.is_aloud = is_alone();
+        world.run();
+        for (what, n) in world.checker.counts {
+            *counts.entry(what).or_default() += n;
+        }
+    }
+    println!("{counts:#?}");
+    enough(&counts, LEAST_RECOVERED);
 }
 
 #[test]

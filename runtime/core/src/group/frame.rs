@@ -34,6 +34,8 @@ pub const VERSION: u64 = 2;
 pub const MAX_FRAME_BYTES: usize = MAX_MESSAGE_BYTES + 64;
 /// Bytes of an answer's text, at most.
 pub const MAX_WHY_BYTES: usize = 1024;
+/// Generations before the present one and after it whose members are told of one another.
+const MAX_APART: u64 = 16;
 /// Commands in one frame, at most.
 const MAX_COMMANDS: usize = 4096;
 
@@ -154,6 +156,18 @@ pub fn token(key: &[u8; 32], generation: u64, from: &[u8], to: &[u8]) -> [u8; 16
     let mut token = [0; 16];
     token.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     token
+}
+
+/// In which generation of a space of this key a peer has made a token, where that is not far from `now`. In an
+/// older one lives who has not heard of a recovery; in a newer one, who knows of one that was not heard of here.
+pub fn generation_of(
+    key: &[u8; 32],
+    now: u64,
+    (from, to): (&[u8], &[u8]),
+    made: &[u8; 16],
+) -> Option<u64> {
+    let mut near = now.saturating_sub(MAX_APART)..=now.saturating_add(MAX_APART);
+    near.find(|&generation| token(key, generation, from, to) == *made)
 }
 
 impl Frame {
@@ -468,5 +482,17 @@ mod tests {
         ];
         let different: std::collections::BTreeSet<_> = tokens.iter().collect();
         assert_eq!(different.len(), tokens.len());
+    }
+
+    #[test]
+    fn a_token_tells_its_generation_if_that_is_near() {
+        let made = |generation| token(&[1; 32], generation, b"a", b"b");
+        for (its, known) in [(20, true), (4, true), (36, true), (3, false), (37, false)] {
+            let told = generation_of(&[1; 32], 20, (b"a", b"b"), &made(its));
+            assert_eq!(told, known.then_some(its));
+        }
+        assert_eq!(generation_of(&[1; 32], 0, (b"a", b"b"), &made(1)), Some(1));
+        assert_eq!(generation_of(&[1; 32], 20, (b"b", b"a"), &made(20)), None, "the other way");
+        assert_eq!(generation_of(&[2; 32], 20, (b"a", b"b"), &made(20)), None, "another key");
     }
 }

@@ -11,6 +11,7 @@ mod head;
 mod herald;
 pub mod observer;
 mod proposals;
+mod recovery;
 mod steward;
 
 pub use checkpoints::{Agreement, Collector, MARK_EVERY, Mark, Marks, Verdict, statement};
@@ -19,8 +20,11 @@ pub use coordinator::{
     Action, Arrived, Coordinator, Identity, Input, MAX_ARRIVED, MAX_FOREIGN_BYTES, Scene, Standing,
     Unseen,
 };
-pub use frame::{Ask, Dropped, Frame, MAX_FRAME_BYTES, MAX_WHY_BYTES, VERSION, token};
+pub use frame::{
+    Ask, Dropped, Frame, MAX_FRAME_BYTES, MAX_WHY_BYTES, VERSION, generation_of, token,
+};
 pub use head::{Head, Place};
 pub use herald::{Duty, Herald, IDLE, MIN_GAP, duty};
 pub use proposals::{Proposals, Run};
+pub use recovery::{Recovery, RecoveryError, Survivor, resumed};
 pub use steward::{Plan, STEADY, Steward, TARGET_VOTERS, View, Wish, WishError};

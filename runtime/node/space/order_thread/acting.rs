@@ -43,6 +43,9 @@ impl OrderThread {
                 Unseen::Removed => pending.end(Ended::NotProposed(
                     Unserved::Removed(self.shared.removed_at().unwrap_or(0)).into(),
                 )),
+                Unseen::GoneOn(generation) => {
+                    pending.end(Ended::NotProposed(Unserved::GoneOn(generation).into()));
+                }
                 // Whoever waits is told that nobody knows.
                 Unseen::Unknown => drop(pending),
             },
@@ -51,6 +54,11 @@ impl OrderThread {
                 self.shared.set_removed(at);
                 let why = Unserved::Removed(at);
                 tracing::error!("the space {}: {why}", crate::hex::hex(&self.id));
+            }
+            Action::GoneOn(generation) => {
+                if self.shared.set_gone_on(generation) {
+                    tracing::error!("{}", Unserved::GoneOn(generation));
+                }
             }
             Action::Refused(why) => {
                 self.shared.refused();

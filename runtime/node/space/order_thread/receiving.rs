@@ -3,7 +3,6 @@
 use super::{OrderInput, OrderThread};
 use crate::space::apply_thread::ApplyInput;
 use crate::space::links::Lane;
-use crate::space::serving::Unserved;
 use bytes::Bytes;
 use std::path::PathBuf;
 use synod_core::group::{self, Frame};
@@ -29,13 +28,6 @@ impl OrderThread {
     /// Takes in what is not for the coordinator; gives back what is.
     fn receive_here(&mut self, peer: &Bytes, frame: Frame) -> Option<Frame> {
         match frame {
-            Frame::Recovered { generation } => {
-                // Somebody who has the space's key says so.
-                if generation > self.group.generation && self.shared.set_gone_on(generation) {
-                    tracing::error!("{}", Unserved::GoneOn(generation));
-                }
-                None
-            }
             Frame::Mark { mark, signature } => {
                 match self.shared.membership().of_peer(peer) {
                     Some((member, _)) => self.take_mark(member, peer, mark, &signature),

@@ -3,8 +3,8 @@
 
 use super::acting::micros;
 use super::{OrderThread, receiving};
-use synod_core::command::{Batch, Command, Recover};
-use synod_core::order::{Entry, HardState, Order, Persist, Recovered, Role};
+use synod_core::group::{Recovery, Survivor};
+use synod_core::order::{Order, Persist, Recovered};
 use tokio::sync::oneshot;
 
 /// Entries that are committed nowhere yet and are read again, in bytes at most: more than Raft lets in.
@@ -21,37 +21,23 @@ impl OrderThread {
     }
 
     fn try_recover(&mut self, words: String) -> Result<(), String> {
-        if self.order.role() == Role::Leader {
-            return Err("this node leads the space: nothing is lost".to_owned());
-        }
-        if self.is_mute {
-            let why = "this node has lost a part of its log: recover the space on another; if there is none, \
-                       remove the file `shortened` from the space's folder and start this node again before";
-            return Err(why.to_owned());
-        }
         // What Raft has decided until now is on disk and handed on before it ends.
         if !self.drain_outputs() {
             return Err("the space is being closed".to_owned());
         }
-        let (me, membership) = (self.coordinator.me().member, self.shared.membership());
-        let generation = self.group.generation.max(membership.generation()) + 1;
-        let members = membership.members();
-        let dropped = members.iter().filter(|(id, _)| **id != me);
-        let recover = Recover {
-            generation,
-            voter: me,
-            node: members.get(&me).map(|member| member.node.clone()).unwrap_or_default(),
-            dropped: dropped.map(|(&id, member)| (id, member.node.clone())).collect(),
-            words,
+        let (membership, last) = (self.shared.membership(), self.order.last());
+        let survivor = Survivor {
+            me: self.coordinator.me().member,
+            role: self.order.role(),
+            is_mute: self.is_mute,
+            is_out: self.coordinator.is_told_out(),
+            generation: self.group.generation,
+            membership: &membership,
+            last,
+            hard_state: self.order.hard_state(),
         };
-        let commands = vec![Command::Recover(recover).encode()];
-        let batch = Batch { time: micros(), tags: Vec::new(), commands };
-
-        let (last, state) = (self.order.last(), self.order.hard_state());
-        // A term that nobody else was elected in, and this node is by its own vote.
-        let term = state.term.max(last.term) + 1;
-        let entry = Entry::recovery(term, last.index + 1, me, batch.encode());
-        let hard_state = HardState { term, vote: me, commit: entry.index };
+        let recovery = survivor.recovery(words, micros()).map_err(|e| e.to_string())?;
+        let Recovery { generation, entry, hard_state } = recovery;
         let through = self.waiting.through;
         let mut entries = Vec::new();
         if last.index > through {
@@ -91,6 +77,7 @@ impl OrderThread {
         }
         (self.order, self.config) = (order, config);
         self.group.generation = generation;
+        self.coordinator.recovered(generation);
         self.shared.set_generation(generation);
         self.end_what_waits();
         tracing::warn!("the space was recovered by hand: this node is its only member");

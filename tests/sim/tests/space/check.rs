@@ -1,46 +1,55 @@
-//! What must hold of a space whatever the network, the disks and the clocks do.
+//! What must hold of a space whatever the network, the disks and the clocks do: of each generation by itself
+//! (`branch.rs`), and of what clients were told.
 
+use super::branch::Branch;
 use super::clients::decode;
 use super::node::Running;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use synod_core::apply::{Outcome, Refusal, State};
-use synod_core::command::{Command, Origin};
+use synod_core::apply::{Outcome, State};
 use synod_core::order::Position;
-use synod_sim::linear::{self, Operation};
-use synod_sim::reference::Members;
+use synod_sim::linear::{self, Action, Operation};
 
 /// How much is in all accounts together.
 pub(crate) const IN_THE_BANK: i64 = 500;
+/// How long before a recovery something was begun that may still come into the log after it, in microseconds.
+const MAY_YET: u64 = 20_000_000;
 
 /// Kinds of what happened, counted, so that a test can tell that something did.
 pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 /// What the nodes and the clients have seen so far.
-#[derive(Default)]
 pub(crate) struct Checker {
-    leaders: BTreeMap<u64, u64>,
-    /// What is committed, by Raft's index: the term, and the data if it has been handed out.
-    terms: BTreeMap<u64, u64>,
-    chosen: BTreeMap<u64, Bytes>,
-    /// Chain and digest of the state, by index of the space.
-    states: BTreeMap<u64, ([u8; 32], [u8; 32])>,
-    /// What came of each command, by index.
-    outcomes: BTreeMap<u64, Outcome>,
-    /// The command and the index by which each number of a session was committed.
-    committed: BTreeMap<(u64, u64), (Bytes, u64)>,
+    branches: BTreeMap<u64, Branch>,
+    /// The generation that clients live in.
+    pub(crate) generation: u64,
     /// Commands of which a client was told that they are in no log.
     never: BTreeSet<Bytes>,
-    /// Commands that were refused for what they read.
-    refused: BTreeSet<Bytes>,
-    /// Of each register.
+    /// Of each register, with what it held when the generation began.
     pub(crate) histories: BTreeMap<i64, Vec<Operation>>,
+    began: BTreeMap<i64, i64>,
+    /// What was refused for what it had read: where others have not read that, a copy may yet be right.
+    pub(crate) refused: Vec<(i64, Operation)>,
     /// Items of the list that clients were told of.
     pub(crate) appended: BTreeSet<(i64, i64)>,
     pub(crate) not_appended: BTreeSet<(i64, i64)>,
-    /// Who takes part, by the rules.
-    members: Members,
     pub(crate) counts: Counts,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self {
+            branches: [(0, Branch::default())].into(),
+            generation: 0,
+            never: BTreeSet::new(),
+            histories: BTreeMap::new(),
+            began: BTreeMap::new(),
+            refused: Vec::new(),
+            appended: BTreeSet::new(),
+            not_appended: BTreeSet::new(),
+            counts: Counts::new(),
+        }
+    }
 }
 
 impl Checker {
@@ -48,142 +57,81 @@ impl Checker {
         *self.counts.entry(what).or_default() += n;
     }
 
-    /// The last index that any node has applied.
-    pub(crate) fn last(&self) -> u64 {
-        self.outcomes.last_key_value().map_or(0, |(index, _)| *index)
+    pub(crate) fn branch(&mut self, generation: u64) -> &mut Branch {
+        let branch = self.branches.get_mut(&generation);
+        branch.unwrap_or_else(|| panic!("nobody has recovered the space to {generation}"))
     }
 
-    pub(crate) fn elected(&mut self, member: u64, term: u64) {
-        let leader = *self.leaders.entry(term).or_insert(member);
-        assert_eq!(leader, member, "two leaders in term {term}");
+    /// The last index that any node has applied in the generation that clients live in.
+    pub(crate) fn last(&self) -> u64 {
+        self.branches[&self.generation].last()
+    }
+
+    /// A node of one generation may found another, with what it has committed and applied.
+    pub(crate) fn forks(&mut self, from: u64, to: u64, through: Position, index: u64) {
+        let branch = self.branch(from).up_to(through, index);
+        self.branches.insert(to, branch);
+    }
+
+    pub(crate) fn elected(&mut self, generation: u64, member: u64, term: u64) {
+        self.branch(generation).elected(member, term);
         self.count("elections", 1);
     }
 
-    pub(crate) fn committed(&mut self, member: u64, at: Position) {
-        let term = *self.terms.entry(at.index).or_insert(at.term);
-        assert_eq!(term, at.term, "{member} has another term committed at {}", at.index);
-    }
-
-    /// A committed entry was handed out.
-    pub(crate) fn chosen(&mut self, member: u64, at: Position, data: &Bytes) {
-        self.committed(member, at);
-        let chosen = self.chosen.entry(at.index).or_insert_with(|| data.clone());
-        assert_eq!(chosen, data, "{member} has something else committed at {}", at.index);
-    }
-
-    /// A node's state has come to an index.
-    pub(crate) fn state(&mut self, member: u64, index: u64, is: ([u8; 32], [u8; 32])) {
-        let known = self.states.entry(index).or_insert(is);
-        assert_eq!(known.0, is.0, "{member} has another chain at {index}");
-        assert_eq!(known.1, is.1, "{member} has another digest at {index}");
-    }
-
     /// A node has applied commands.
-    pub(crate) fn applied(&mut self, member: u64, first: u64, commands: &[(Bytes, Outcome)]) {
-        for (index, (bytes, outcome)) in (first..).zip(commands) {
-            if let Some(known) = self.outcomes.get(&index) {
-                assert_eq!(known, outcome, "{member} has another outcome at {index}");
-                continue;
-            }
-            assert_eq!(index, self.last() + 1, "{member} leaves out commands");
-            self.outcomes.insert(index, outcome.clone());
-            self.count("commands", 1);
-            self.happened(index, bytes, outcome);
-        }
-    }
-
-    fn happened(&mut self, index: u64, bytes: &Bytes, outcome: &Outcome) {
-        assert!(!self.never.contains(bytes), "{index} is in the log and was said not to be");
-        let transaction = match Command::decode(bytes) {
-            Ok(Command::Transact(transaction)) => transaction,
-            Ok(command) => return self.happened_to_members(index, &command, outcome),
-            Err(_) => return,
-        };
-        let Origin::Session { id, seq, .. } = transaction.origin else { return };
-        match outcome {
-            Outcome::Committed(at) if *at == index => {
-                assert!(!self.refused.contains(bytes), "{index} was refused before");
-                let new = self.committed.insert((id, seq), (bytes.clone(), index));
-                assert_eq!(new, None, "{seq} of session {id} is applied twice");
-            }
-            Outcome::Committed(at) => {
-                let (known, since) = &self.committed[&(id, seq)];
-                // A number's outcome is its last run's, for copies of runs that conflicted, too.
-                let is_its = known == bytes || self.refused.contains(bytes);
-                assert!(is_its && since == at, "{index} is told the end of another");
-                self.count("copies", 1);
-            }
-            Outcome::Refused(_, Refusal::Conflict(_)) => {
-                self.refused.insert(bytes.clone());
-                self.count("conflicts", 1);
-            }
-            Outcome::Refused(..) => self.count("other refusals", 1),
-        }
-    }
-
-    fn happened_to_members(&mut self, index: u64, command: &Command, outcome: &Outcome) {
-        // No ticket here is ever over.
-        match command {
-            Command::Admit(admit) => {
-                let admitted = self.members.admit(admit, index, 0);
-                match outcome {
-                    Outcome::Committed(since) => assert_eq!(admitted, Ok(*since), "{admit:?}"),
-                    Outcome::Refused(..) => assert!(admitted.is_err(), "{admit:?}: {outcome:?}"),
-                }
-                if matches!(outcome, Outcome::Refused(_, Refusal::Removed)) {
-                    self.count("ghosts refused", 1);
-                }
-            }
-            Command::IssueTicket(issue) => self.members.issue(issue, index, 0),
-            Command::RevokeTickets { hashes, after } => self.members.revoke(hashes, *after),
-            Command::Configure(configure) => self.members.configure(configure),
-            _ => {}
+    pub(crate) fn applied(
+        &mut self,
+        generation: u64,
+        member: u64,
+        first: u64,
+        commands: &[(Bytes, Outcome)],
+    ) {
+        let Self { branches, never, counts, .. } = self;
+        let branch = branches.get_mut(&generation).expect("it is known");
+        for bytes in branch.applied(member, first, commands, counts) {
+            assert!(!never.contains(bytes), "it is in the log and was said not to be");
         }
     }
 
     /// A client was told that a command has not come into the log and never will.
     pub(crate) fn told_never(&mut self, bytes: &Bytes) {
-        let is_there = self.committed.values().any(|(known, _)| known == bytes);
+        let is_there = self.branches.values().any(|branch| branch.has(bytes));
         assert!(!is_there, "it is committed and was said to be nowhere");
         self.never.insert(bytes.clone());
     }
 
-    /// A client was told what came of a command.
-    pub(crate) fn told(&mut self, outcome: &Outcome) {
-        let index = match outcome {
-            Outcome::Committed(index) | Outcome::Refused(index, _) => index,
-        };
-        assert_eq!(self.outcomes.get(index), Some(outcome), "told, and not so");
+    /// What holds of the state at every index.
+    pub(crate) fn look(&mut self, generation: u64, state: &State) {
+        let none = BTreeSet::new();
+        let is_theirs = generation == self.generation;
+        let refused = if is_theirs { &self.not_appended } else { &none };
+        self.branches[&generation].look(state, refused);
     }
 
-    /// What holds of the state at every index.
-    pub(crate) fn look(&mut self, state: &State) {
-        let (mut sum, mut accounts, mut elements) = (0, 0, BTreeSet::new());
-        let mut items = BTreeSet::new();
-        for (name, args) in decode(state) {
-            match (&*name, &args[..]) {
-                ("account", [_, amount]) => {
-                    sum += amount;
-                    accounts += 1;
-                }
-                ("element", [element]) => {
-                    assert!(elements.insert(*element), "{element} is in the set twice");
-                }
-                ("item", [client, n]) => {
-                    assert!(items.insert((*client, *n)), "{n} of {client} is in the list twice");
-                    assert!(!self.not_appended.contains(&(*client, *n)), "it was refused");
-                }
-                _ => {}
-            }
+    /// Clients live in another generation from here on, which began with this state. What was acknowledged
+    /// before may be lost with those who had it; what was under way may come yet.
+    pub(crate) fn begins(&mut self, now: u64, generation: u64, state: &State) {
+        self.check_histories();
+        self.generation = generation;
+        let facts = decode(state);
+        let registers = facts.iter().filter(|(name, _)| &**name == "register");
+        self.began = registers.map(|(_, args)| (args[0], args[1])).collect();
+        for (register, refused) in std::mem::take(&mut self.refused) {
+            self.histories.entry(register).or_default().push(refused);
         }
-        assert!(accounts == 0 || sum == IN_THE_BANK, "{sum} is in the bank");
-        if state.index() == self.last() {
-            let known = state.membership();
-            let members: Vec<u64> = self.members.present().map(|(id, _)| id).collect();
-            assert!(known.members().keys().eq(&members), "members {members:?} and {known:?}");
-            let good: BTreeSet<[u8; 32]> = self.members.good(0).map(|t| t.hash).collect();
-            assert!(known.tickets().keys().eq(&good), "tickets {good:?} and {known:?}");
+        for history in self.histories.values_mut() {
+            let may_yet = |op: &&mut Operation| {
+                matches!(op.action, Action::Swap(..)) && op.invoked + MAY_YET > now
+            };
+            let open = |op: &mut Operation| Operation { returned: None, invoked: now, ..*op };
+            *history = history.iter_mut().filter(may_yet).map(open).collect();
         }
+        let items = facts.iter().filter(|(name, _)| &**name == "item");
+        let items: BTreeSet<(i64, i64)> = items.map(|(_, args)| (args[0], args[1])).collect();
+        let before = self.appended.len();
+        self.appended.retain(|item| items.contains(item));
+        self.not_appended.clear();
+        self.count("acknowledged and given up", (before - self.appended.len()) as u64);
     }
 
     /// At the end a node has all that was acknowledged.
@@ -199,19 +147,15 @@ impl Checker {
         let (first, commit) = (run.log.first_index(), run.log.hard_state().commit);
         let entries = run.log.read(first, commit + 1, usize::MAX).expect("the log can be read");
         for entry in entries.iter().filter(|entry| entry.kind == 0 && !entry.data.is_empty()) {
-            assert_eq!(
-                self.chosen.get(&entry.index),
-                Some(&entry.data),
-                "log of {}",
-                run.me.member
-            );
-            assert_eq!(self.terms.get(&entry.index), Some(&entry.term));
+            let at = Position { index: entry.index, term: entry.term };
+            self.branches[&self.generation].holds(run.me.member, at, &entry.data);
         }
     }
 
     pub(crate) fn check_histories(&mut self) {
         for (register, history) in &self.histories {
-            let result = linear::check(0, history);
+            let began = self.began.get(register).copied().unwrap_or(0);
+            let result = linear::check(began, history);
             assert_eq!(result, Ok(()), "register {register} is none: {history:#?}");
         }
         let known = self.histories.values().flatten().filter(|op| op.returned.is_some()).count();

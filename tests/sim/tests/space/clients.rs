@@ -65,6 +65,8 @@ pub(crate) enum Asked {
     /// A node that joins, by its number.
     Join(u64),
     Nobody,
+    /// Somebody who lives in an older generation, and has not heard of it.
+    Older,
 }
 
 /// All facts of a state, by name and arguments.
@@ -126,6 +128,16 @@ impl World {
         }
     }
 
+    /// The space has gone on from an earlier state, and what all clients had begun is over. Their sessions may
+    /// not be there.
+    pub(crate) fn begin_anew(&mut self) {
+        for c in 0..self.clients.len() {
+            self.abandon(c);
+            let Client { made, is_done, .. } = self.clients[c];
+            self.clients[c] = Client { made, is_done, ..Client::default() };
+        }
+    }
+
     fn begin(&mut self, c: usize) {
         let Some(m) = self.some_running() else { return };
         let client = &mut self.clients[c];
@@ -154,7 +166,7 @@ impl World {
         client.made += 1;
         let made = client.made;
         let mut what = What::Other;
-        if c == 0 && client.seq == 1 {
+        if c == 0 && client.seq == 1 && draft.ask(state, "account", 2, 0).is_empty() {
             let each = super::check::IN_THE_BANK / ACCOUNTS;
             draft.ops.extend((0..ACCOUNTS).map(|n| assert("account", &[n, each])));
             draft.ops.extend((0..REGISTERS).map(|n| assert("register", &[n, 0])));
@@ -276,8 +288,8 @@ impl World {
 
     /// A client's request has ended.
     pub(crate) fn client_told(&mut self, c: usize, m: u64, request: u64, ended: &Ended) {
-        if let Ended::Applied(outcome) = ended {
-            self.checker.told(outcome);
+        if let (Ended::Applied(outcome), Some(run)) = (ended, &self.machines[&m].run) {
+            self.checker.branch(run.generation).told(outcome);
         }
         let now = self.now.as_micros();
         let client = &mut self.clients[c];
@@ -339,6 +351,11 @@ impl World {
             }
             (Outcome::Refused(_, Refusal::Conflict(_) | Refusal::TooOld), _) => {
                 self.never_appended(c, &doing);
+                if let What::Swap { register, old, new } = doing.what {
+                    let (invoked, action) = (doing.invoked, Action::Swap(old, new));
+                    let operation = Operation { invoked, returned: None, action };
+                    self.checker.refused.push((register, operation));
+                }
                 // The goal is run again under the same number.
                 self.transact(c, m);
             }

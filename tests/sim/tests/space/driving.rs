@@ -189,6 +189,7 @@ impl Running {
             }
             Output::Commit { entries, through } => {
                 self.effects.push(Effect::Committed(through));
+                self.waiting.through = through;
                 for entry in entries {
                     let (index, term) = (entry.index, entry.term);
                     self.tell(group::Input::Committed { index, term });
@@ -297,6 +298,7 @@ impl Running {
                 .fatal("the file of a snapshot that Raft has taken is not there".to_owned());
         };
         let (at, members) = (wanted.position, wanted.members.clone());
+        self.waiting.through = at;
         if let Err(e) = self.log.install(log::Position { term: at.term, index: at.index }) {
             return self.fatal(format!("the log does not go on behind a snapshot: {e}"));
         }
@@ -308,6 +310,9 @@ impl Running {
     pub(crate) fn read(&mut self, request: u64) {
         if self.membership.members().len() <= 1 && self.leader.0 == Role::Leader {
             let through = self.apply.through.index;
+            if through < self.begins_at {
+                return self.apply.reaching.push((self.begins_at, request));
+            }
             return self.effects.push(Effect::Ended(request, Ended::Readable(through)));
         }
         self.inputs.push_back(OrderInput::ReadIndex(request));

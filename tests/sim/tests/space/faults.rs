@@ -7,7 +7,7 @@ use super::world::{Event, Machine, World};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use synod_core::apply::{Outcome, Part};
+use synod_core::apply::{Outcome, Part, Refusal};
 use synod_core::command::{Admit, Command, IssueTicket};
 use synod_core::group::Ask;
 use synod_core::log::disk::Disk as _;
@@ -29,7 +29,8 @@ impl World {
     pub(crate) fn found(&mut self) {
         self.add_machine(1);
         let peer = self.machines[&1].peer.clone();
-        let me = Me { member: FOUNDER, peer: peer.clone(), contacts: BTreeMap::new() };
+        let me =
+            Me { member: FOUNDER, peer: peer.clone(), generation: 0, contacts: BTreeMap::new() };
         self.machines.get_mut(&1).expect("it is there").me = Some(me);
         self.start_node(1);
         let admit =
@@ -58,6 +59,7 @@ impl World {
             nonce: 0,
             is_doomed: false,
             is_slow: false,
+            is_away: false,
         };
         self.machines.insert(m, machine);
     }
@@ -89,6 +91,11 @@ impl World {
         let pause = 200_000 + self.rng.below(1_000_000);
         match ended {
             Ended::Applied(Outcome::Committed(_)) => {}
+            // It was let in without hearing of it, and removed since: it asks for another joining.
+            Ended::Applied(Outcome::Refused(_, Refusal::Removed)) => {
+                self.machines.get_mut(&m).expect("it is there").nonce += 1;
+                return self.plan(pause, Event::Join(m));
+            }
             _ => return self.plan(pause, Event::Join(m)),
         }
         let machine = &self.machines[&m];
@@ -103,7 +110,8 @@ impl World {
         };
         let members = run.membership.members();
         let contacts = members.iter().map(|(&id, member)| (id, member.peer.clone())).collect();
-        let me = Me { member, peer: machine.peer.clone(), contacts };
+        let (peer, generation) = (machine.peer.clone(), run.generation);
+        let me = Me { member, peer, generation, contacts };
         self.note(|| format!("node {m} is member {member}"));
         self.checker.count("joins", 1);
         self.machines.get_mut(&m).expect("it is there").me = Some(me);
@@ -126,7 +134,8 @@ impl World {
         let goes_again = !self.is_calm() && boot > 4 && self.rng.one_in(8);
         let more = self.rng.below(12);
         let Some(machine) = self.machines.get_mut(&m) else { return };
-        let (Some(me), true) = (machine.me.clone(), machine.run.is_none()) else { return };
+        let is_to_start = machine.run.is_none() && !machine.is_away;
+        let (Some(me), true) = (machine.me.clone(), is_to_start) else { return };
         machine.disk.set_budget(u64::MAX);
         if goes_again {
             machine.disk.crash_after(machine.disk.operations() + more);
@@ -203,13 +212,16 @@ impl World {
     // What goes wrong.
 
     pub(crate) fn fault(&mut self) {
-        let Some(m) = self.some_running() else { return };
+        let Some(m) = self.some_up() else { return };
+        if self.recovers && self.rng.one_in(12) {
+            return self.lose_most();
+        }
         match self.rng.below(100) {
             0..14 => self.crash(m, "by chance"),
             14..24 => self.machines.get_mut(&m).expect("it is there").is_doomed = true,
             24..38 => self.partition(),
             38..46 => {
-                let Some(other) = self.some_running() else { return };
+                let Some(other) = self.some_up() else { return };
                 let micros = 300_000 + self.rng.below(3_000_000);
                 self.checker.count("one-way cuts", 1);
                 self.cut(m, other, micros);
@@ -362,6 +374,10 @@ impl World {
     /// Whether a machine's member is one no longer, and everybody knows.
     fn is_gone(&self, m: u64) -> bool {
         let Some(me) = &self.machines[&m].me else { return false };
+        if self.recovers && !self.is_stranger(m) {
+            // It may go on alone, and others may not know.
+            return false;
+        }
         let others = self.machines.iter().filter(|(other, machine)| {
             **other != m && machine.me.is_some() && !self.is_stranger(**other)
         });
@@ -387,7 +403,7 @@ impl World {
     /// Whether the last voter that was lost has been made up for. Of three, one may lose its disk or be
     /// removed; both at once leave two voters, one of whom nobody ever hears.
     fn may_lose_a_voter(&mut self) -> bool {
-        if self.wiped.is_some() || self.now.since(self.lost) < BETWEEN_LOSSES {
+        if self.is_lost || self.wiped.is_some() || self.now.since(self.lost) < BETWEEN_LOSSES {
             return false;
         }
         self.lost = self.now;
@@ -413,7 +429,7 @@ impl World {
         self.lose_disk(m);
     }
 
-    fn lose_disk(&mut self, m: u64) {
+    pub(crate) fn lose_disk(&mut self, m: u64) {
         self.note(|| format!("node {m} loses its disk"));
         let disk = SimDisk::new(self.rng.number());
         let machine = self.machines.get_mut(&m).expect("it is there");
@@ -436,6 +452,7 @@ impl World {
             let machine = self.machines.get_mut(&m).expect("it is there");
             (machine.is_doomed, machine.is_slow) = (false, false);
             machine.disk.set_budget(u64::MAX);
+            machine.is_away = false;
             self.links(m);
             self.start_node(m);
         }

@@ -23,7 +23,7 @@ pub(crate) const MARK_EVERY: u64 = 16;
 pub(crate) struct Marking {
     marks: Marks,
     pub(crate) collector: Collector,
-    marked: Option<(Mark, Bytes)>,
+    pub(crate) marked: Option<(Mark, Bytes)>,
     /// What the state is made again for, and until when that takes.
     pub(crate) rebuilding: Option<(Time, Checkpoint)>,
     seen: u64,
@@ -40,8 +40,8 @@ impl Marking {
 }
 
 /// What stands for a key: nobody else says this.
-fn sign(peer: &[u8], mark: &Mark) -> Bytes {
-    let signed = [peer, &statement(&SPACE, 0, mark)].concat();
+fn sign(peer: &[u8], generation: u64, mark: &Mark) -> Bytes {
+    let signed = [peer, &statement(&SPACE, generation, mark)].concat();
     Bytes::copy_from_slice(&link(&SPACE, 0, 0, &signed))
 }
 
@@ -64,7 +64,7 @@ impl Running {
 
     pub(crate) fn take_own_mark(&mut self, mark: Mark) {
         if self.order.members().is_voter(self.me.member) {
-            self.marking.marked = Some((mark, sign(&self.me.peer, &mark)));
+            self.marking.marked = Some((mark, sign(&self.me.peer, self.generation, &mark)));
             self.mark_for(self.order.leader());
         }
     }
@@ -87,7 +87,11 @@ impl Running {
             && self.order.members().is_voter(member)
             && self.marking.collector.wants(member, &mark);
         if is_wanted {
-            assert_eq!(signature, sign(peer, &mark), "{member} has signed what it says");
+            assert_eq!(
+                signature,
+                sign(peer, self.generation, &mark),
+                "{member} has signed what it says"
+            );
             self.marking.collector.take(member, mark, signature);
             self.agree();
         }

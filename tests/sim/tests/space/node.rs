@@ -13,7 +13,7 @@ use synod_core::group::{
     self, Action, Arrived, Ask, Coordinator, Frame, Mark, Proposals, Scene, Unseen, token,
 };
 use synod_core::log::{Log, Reader};
-use synod_core::order::{self, Entry, Order, Position, Role, SnapshotMeta};
+use synod_core::order::{self, Config, Entry, Order, Position, Role, SnapshotMeta};
 use synod_core::retention::Retention;
 use synod_core::time::Time;
 use synod_sim::disk::SimDisk;
@@ -28,6 +28,8 @@ pub(crate) const KEY: [u8; 32] = [9; 32];
 pub(crate) struct Me {
     pub(crate) member: u64,
     pub(crate) peer: Bytes,
+    /// How often the space had been recovered by hand when it joined.
+    pub(crate) generation: u64,
     /// Members whom it was told of when it joined, by Raft id.
     pub(crate) contacts: BTreeMap<u64, Bytes>,
 }
@@ -124,6 +126,8 @@ pub(crate) enum Effect {
         foreign: u64,
     },
     Changed,
+    /// It was told that the space has gone on without it.
+    GoneOn(u64),
     Note(&'static str, String),
     /// The process ends itself.
     Fatal(String),
@@ -135,6 +139,12 @@ pub(crate) struct Running {
     pub(crate) boot: u64,
     pub(crate) disk: SimDisk,
     pub(crate) order: Order,
+    pub(crate) config: Config,
+    /// How often the space was recovered by hand, and whether that was once more and without it.
+    pub(crate) generation: u64,
+    pub(crate) gone_on: Option<u64>,
+    /// All of a sole voter's log is committed: who reads what it has at its start waits for that.
+    pub(crate) begins_at: u64,
     pub(crate) log: Log<SimDisk>,
     pub(crate) apply: Apply,
     pub(crate) inputs: VecDeque<OrderInput>,
@@ -175,6 +185,8 @@ pub(crate) struct Waiting {
     pub(crate) seen_membership: u64,
     /// How far the state had come when it was last looked at.
     pub(crate) seen_applied: u64,
+    /// The last Raft index that was handed to *apply*.
+    pub(crate) through: Position,
 }
 
 pub(crate) struct Held {
@@ -218,6 +230,7 @@ impl Running {
                     Unseen::TooLarge => Ended::NotProposed("too large"),
                     Unseen::NoQuorum => Ended::NotProposed("no quorum"),
                     Unseen::Removed => Ended::NotProposed("removed"),
+                    Unseen::GoneOn(_) => Ended::NotProposed("gone on"),
                     Unseen::Unknown => Ended::Unknown,
                 };
                 self.effects.push(Effect::Ended(request, ended));
@@ -229,6 +242,10 @@ impl Running {
             Action::Removed(at) => {
                 self.removed = Some(at);
                 self.effects.push(Effect::Note("told of its removal", at.to_string()));
+            }
+            Action::GoneOn(generation) => {
+                self.gone_on = Some(generation);
+                self.effects.push(Effect::GoneOn(generation));
             }
             Action::Refused(why) => self.effects.push(Effect::Note("refused", why.to_owned())),
         }
@@ -249,7 +266,7 @@ impl Running {
         if self.unconnected.contains(peer) {
             return false;
         }
-        let bytes = frame.encode(&token(&KEY, 0, &self.me.peer, peer));
+        let bytes = frame.encode(&token(&KEY, self.generation, &self.me.peer, peer));
         self.effects.push(Effect::Send { peer: peer.clone(), bytes, urgent });
         true
     }
@@ -264,7 +281,12 @@ impl Running {
             .filter(|peer| !self.unconnected.contains(peer));
         match (file, peer) {
             (Some(file), Some(peer)) => {
-                let frame = Frame::Raft(message).encode(&token(&KEY, 0, &self.me.peer, &peer));
+                let frame = Frame::Raft(message).encode(&token(
+                    &KEY,
+                    self.generation,
+                    &self.me.peer,
+                    &peer,
+                ));
                 self.effects.push(Effect::Offer { peer, to, file, frame });
             }
             _ => self.inputs.push_back(OrderInput::SnapshotSent { to, ok: false }),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use synod_core::apply::State;
 use synod_core::command::Batch;
-use synod_core::group::{Coordinator, Identity, Proposals};
+use synod_core::group::{Coordinator, Identity, Proposals, resumed};
 use synod_core::log::disk::Disk as _;
 use synod_core::log::{self, Limits, Log, OpenError};
 use synod_core::order::{
@@ -59,6 +59,14 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     let last = log.last().index;
     let commit = hard_state.commit.clamp(applied.index, last.max(applied.index));
     let reader = log.reader();
+    let (term, vote) = (hard_state.term, hard_state.vote);
+    let mut tail = Vec::new();
+    for entry in reader.entries(commit + 1, last + 1).map_err(|e| e.to_string())? {
+        let Entry { term, index, kind, data } = from_log(entry.map_err(|e| e.to_string())?);
+        tail.push((term, index, kind, data));
+    }
+    let resumed = resumed(me.member, order::HardState { term, vote, commit }, tail);
+    let commit = resumed.commit;
     let mut through = applied;
     let place = (state.chain(), state.digest());
     let mut effects = Vec::new();
@@ -76,6 +84,9 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         let kind = EntryKind::from_number(u64::from(entry.kind)).ok_or("an unknown kind")?;
         let batch = Entry::batch(kind, &entry.data);
         if !batch.is_empty() {
+            if kind == EntryKind::Normal {
+                effects.push(Effect::Chosen(through, batch.clone()));
+            }
             let batch = Batch::decode(&batch).map_err(|e| e.to_string())?;
             let (first, mut commands) = (state.index() + 1, Vec::new());
             for command in &batch.commands {
@@ -91,11 +102,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     }
     let snapshot = order::SnapshotMeta { position: applied, members: at_snapshot };
     let recovered = Recovered {
-        hard_state: order::HardState {
-            term: hard_state.term,
-            vote: hard_state.vote,
-            commit: through.index.max(hard_state.commit.min(last)),
-        },
+        hard_state: order::HardState { commit: through.index, ..resumed },
         members: members.clone(),
         applied: through.index,
         before: Position { index: before.index, term: before.term },
@@ -107,17 +114,20 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         entries,
         snapshot: (applied.index > 0).then(|| snapshot.clone()),
     };
+    let membership = state.membership().clone();
+    let generation = me.generation.max(membership.generation());
     let config = Config {
+        generation,
         election_ticks: ELECTION_TICKS,
         heartbeat_ticks: HEARTBEAT_TICKS,
         notice_after: NOTICE_AFTER,
         cache_bytes: 4096,
         ..Config::new(me.member, SPACE, boot)
     };
-    let order = Order::new(config, recovered, Time::ZERO).map_err(|e| e.to_string())?;
-    let membership = state.membership().clone();
+    let order = Order::new(config.clone(), recovered, Time::ZERO).map_err(|e| e.to_string())?;
     let marking = Marking::begin(&state);
     let told_membership = membership.changed_at();
+    let begins_at = if members.is_sole_voter(me.member) { last } else { 0 };
     let apply = Apply {
         state,
         inputs: VecDeque::new(),
@@ -130,8 +140,8 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         order_knows: 0,
         reaching: Vec::new(),
     };
-    let identity =
-        Identity { member: me.member, peer: me.peer.clone(), boot, contacts: me.contacts.clone() };
+    let Me { member, peer, contacts, .. } = me.clone();
+    let identity = Identity { member, peer, boot, generation, contacts };
     // Every other start has room for one run at a time alone: what comes right behind is refused.
     let room = if boot.is_multiple_of(2) { MAX_FOREIGN_BYTES } else { 0 };
     let coordinator = Coordinator::new(identity, room);
@@ -140,6 +150,10 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         boot,
         disk,
         order,
+        config,
+        generation,
+        gone_on: None,
+        begins_at,
         log,
         apply,
         inputs: VecDeque::new(),
@@ -147,7 +161,11 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         membership,
         leader: (Role::Follower, 0, None),
         coordinator,
-        waiting: Waiting { snapshot: file.map(|file| (snapshot, file)), ..Waiting::default() },
+        waiting: Waiting {
+            snapshot: file.map(|file| (snapshot, file)),
+            through,
+            ..Waiting::default()
+        },
         removed: None,
         unconnected: BTreeSet::new(),
         syncing: None,

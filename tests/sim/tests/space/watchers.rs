@@ -411,7 +411,7 @@ impl World {
                     assert_eq!(watcher.state.place(), head.place.chain);
                     watcher.heads.keep(head, 0);
                     let state = (watcher.state.chain(), watcher.state.digest());
-                    self.checker.state(MEMBERS + w as u64, watcher.state.index(), state);
+                    self.checker.branch(0).state(MEMBERS + w as u64, watcher.state.index(), state);
                     self.checker.count("watchers' snapshots", 1);
                 }
                 Action::Blame { peer, why } => {
@@ -451,9 +451,9 @@ impl World {
             let commands = apply(&mut watcher.state, entry);
             watcher.through = Position { term: entry.term, index: entry.index };
             if !commands.is_empty() {
-                self.checker.applied(MEMBERS + w as u64, first, &commands);
+                self.checker.applied(0, MEMBERS + w as u64, first, &commands);
                 let state = (watcher.state.chain(), watcher.state.digest());
-                self.checker.state(MEMBERS + w as u64, watcher.state.index(), state);
+                self.checker.branch(0).state(MEMBERS + w as u64, watcher.state.index(), state);
             }
         }
         assert_eq!(watcher.state.place(), head.place.chain, "watcher {w}");

@@ -1,20 +1,17 @@
 //! Everything outside of the nodes: time, the network, and who waits for what. One event after the
 //! other; a seed decides all of it.
 
-use super::apply;
 use super::check::Checker;
 use super::clients::{Asked, Client};
 use super::costs::Costs;
 use super::driving::Synced;
-use super::marking::MARK_EVERY;
-use super::node::{Effect, Ended, Me, OrderInput, Running};
+use super::node::{Effect, Me, OrderInput, Running};
 use super::open::from_log;
 use super::watchers::{Watched, Watchers};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
-use synod_core::apply::Part;
 use synod_core::log::Reader;
 use synod_core::log::disk::Disk as _;
 use synod_core::order::Role;
@@ -29,8 +26,6 @@ pub(crate) const END: Time = Time::from_millis(60_000);
 /// When each client writes once more: all has been well for long.
 pub(crate) const LAST: Time = Time::from_millis(50_000);
 const CLIENTS: usize = 4;
-/// How late a second copy of a frame may come, in microseconds.
-const COPY_LATE: u64 = 3_000_000;
 
 pub(crate) enum Event {
     /// Of a node, in one start of it.
@@ -54,9 +49,15 @@ pub(crate) enum Event {
     Fault,
     Heal(u64, u64),
     Join(u64),
+    /// Of a member that lives in this generation, and was told that the space has gone on.
+    Leave(u64, u64),
     Link(u64, u64),
     MakeRoom(u64),
+    /// Somebody goes on alone on this machine.
+    Recover(u64),
     Restart(u64),
+    /// What was lost with others is there again.
+    Return(u64),
     Watched(Watched),
 }
 
@@ -98,20 +99,22 @@ pub(crate) struct Machine {
     pub(crate) is_doomed: bool,
     /// Whether it applies slowly, or its disk is slow.
     pub(crate) is_slow: bool,
+    /// Whether it is lost, as far as anybody knows.
+    pub(crate) is_away: bool,
 }
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) now: Time,
     events: BTreeMap<(Time, u64), Event>,
-    planned: u64,
+    pub(crate) planned: u64,
     /// What a node has planned already, so that it is planned once.
     busy: BTreeSet<(u64, u64, &'static str)>,
     pub(crate) machines: BTreeMap<u64, Machine>,
     pub(crate) clients: Vec<Client>,
     pub(crate) boots: u64,
-    requests: BTreeMap<u64, (u64, Asked)>,
-    last_request: u64,
+    pub(crate) requests: BTreeMap<u64, (u64, Asked)>,
+    pub(crate) last_request: u64,
     /// Who cannot send to whom.
     pub(crate) cuts: BTreeSet<(u64, u64)>,
     /// Of a thousand messages, how many are lost, and how many come twice.
@@ -129,6 +132,9 @@ pub(crate) struct World {
     pub(crate) last_ticket: u64,
     /// Whether states are broken, and nothing else goes wrong.
     pub(crate) breaks: bool,
+    /// Whether majorities are lost, and whether one is.
+    pub(crate) recovers: bool,
+    pub(crate) is_lost: bool,
     pub(crate) watchers: Watchers,
     pub(crate) costs: Costs,
 }
@@ -157,6 +163,8 @@ impl World {
             about_members: Vec::new(),
             last_ticket: 0,
             breaks: false,
+            recovers: false,
+            is_lost: false,
             watchers: Watchers::new(seed, 0),
             costs: Costs::default(),
         };
@@ -167,6 +175,11 @@ impl World {
     /// One in which all is well but the states, which are broken one after the other.
     pub(crate) fn breaking(seed: u64) -> Self {
         Self { breaks: true, ..Self::new(seed) }
+    }
+
+    /// One in which most of the voters are lost, too, and somebody goes on alone.
+    pub(crate) fn recovering(seed: u64) -> Self {
+        Self { recovers: true, ..Self::new(seed) }
     }
 
     pub(crate) fn run(&mut self) {
@@ -235,19 +248,7 @@ impl World {
                 }
             }
             Event::Client(c) => self.client(c),
-            Event::Deliver { from, to, boots, bytes } => {
-                let peer = self.machines[&from].peer.clone();
-                let is_its = |(m, boot): (u64, u64)| {
-                    self.machines[&m].run.as_ref().is_some_and(|run| run.boot == boot)
-                };
-                if boots.is_some_and(|[a, b]| !is_its((from, a)) || !is_its((to, b))) {
-                    return;
-                }
-                if !self.cuts.contains(&(from, to)) {
-                    self.costs.of(to, bytes.len());
-                    self.step(to, |run| run.inputs.push_back(OrderInput::Frame { peer, bytes }));
-                }
-            }
+            Event::Deliver { from, to, boots, bytes } => self.deliver((from, to), boots, bytes),
             Event::DeliverSnapshot { from, boot, member, to, file, frame } => {
                 self.deliver_snapshot((from, boot, member), to, &file, frame);
             }
@@ -263,6 +264,7 @@ impl World {
             }
             Event::Heal(a, b) => self.heal(a, b),
             Event::Join(m) => self.ask_to_join(m),
+            Event::Leave(m, generation) => self.leave(m, generation),
             Event::Link(m, other) => {
                 let is_up = self.machines[&other].run.is_some()
                     && !self.cuts.contains(&(m, other))
@@ -272,34 +274,11 @@ impl World {
                 self.step(m, |run| run.inputs.push_back(input));
             }
             Event::MakeRoom(m) => self.machines[&m].disk.set_budget(u64::MAX),
+            Event::Recover(m) => self.recover(m),
             Event::Restart(m) => self.start_node(m),
+            Event::Return(m) => self.come_back(m),
             Event::Watched(what) => self.watched(what),
         }
-    }
-
-    /// Makes the state of one machine another than its log says: of the leader, or of another. Of one at a
-    /// time, for two that are wrong alike would be a majority.
-    fn break_a_state(&mut self) {
-        let running = |m: &u64| self.machines[m].run.as_ref();
-        let up: Vec<u64> = self.machines.keys().copied().filter(|m| running(m).is_some()).collect();
-        let last = self.checker.last();
-        let is_right = |run: &Running| {
-            // Far enough behind the last agreement that a snapshot of before it is there, or none is.
-            !run.is_broken && run.apply.state.index() + MARK_EVERY > last && run.marking.agreed > 0
-        };
-        let voters = |run: &Running| run.order.members().voters.len();
-        let is_ready = |m: &u64| running(m).is_some_and(|run| is_right(run) && voters(run) >= 3);
-        if up.len() < 3 || !up.iter().all(is_ready) {
-            return;
-        }
-        let is_leader = |m: &&u64| running(m).is_some_and(|run| run.order.role() == Role::Leader);
-        let at_random = up[self.rng.below(up.len() as u64) as usize];
-        let of_leader = up.iter().find(is_leader).copied().filter(|_| self.rng.below(2) == 0);
-        let m = of_leader.unwrap_or(at_random);
-        let leads = running(&m).is_some_and(|run| run.order.role() == Role::Leader);
-        self.checker.count(if leads { "leaders broken" } else { "followers broken" }, 1);
-        self.note(|| format!("the state of node {m} is broken"));
-        self.step(m, Running::break_state);
     }
 
     fn of_node(&mut self, m: u64, what: What) {
@@ -401,7 +380,7 @@ impl World {
 
     fn effect(&mut self, m: u64, effect: Effect) {
         let Some(run) = &self.machines[&m].run else { return };
-        let (member, boot) = (run.me.member, run.boot);
+        let (member, boot, generation) = (run.me.member, run.boot, run.generation);
         match effect {
             Effect::Send { peer, bytes, urgent } => self.post(m, &peer, bytes, urgent),
             Effect::Offer { peer, to, file, frame } => {
@@ -420,27 +399,31 @@ impl World {
             Effect::Role(role, term) => {
                 self.note(|| format!("node {m} (member {member}) is {role:?} in term {term}"));
                 if role == Role::Leader {
-                    self.checker.elected(member, term);
+                    self.checker.elected(generation, member, term);
                 }
             }
-            Effect::Committed(at) => self.checker.committed(member, at),
-            Effect::Chosen(at, data) => self.checker.chosen(member, at, &data),
+            Effect::Committed(at) => self.checker.branch(generation).committed(member, at),
+            Effect::Chosen(at, data) => self.checker.branch(generation).chosen(member, at, &data),
             Effect::Applied { first, commands, state } => {
                 let last = first + commands.len() as u64 - 1;
-                self.checker.applied(member, first, &commands);
+                self.checker.applied(generation, member, first, &commands);
                 let Some(state) = state else { return };
-                self.checker.state(member, last, state);
+                self.checker.branch(generation).state(member, last, state);
                 self.note(|| {
                     format!("node {m} has applied {first} to {last}: {:02x?}", &state.0[..4])
                 });
                 if let Some(run) = &self.machines[&m].run {
-                    self.checker.look(&run.apply.state);
+                    self.checker.look(generation, &run.apply.state);
                 }
+                self.look_for_another_generation(m);
             }
-            Effect::Checked(index, state) => self.checker.state(member, index, state),
+            Effect::Checked(index, state) => {
+                self.checker.branch(generation).state(member, index, state);
+            }
+            Effect::GoneOn(to) => self.told_of_another_generation(m, to),
             Effect::Installed(index, state) => {
                 self.checker.count("snapshots installed", 1);
-                self.checker.state(member, index, state);
+                self.checker.branch(generation).state(member, index, state);
                 self.note(|| format!("node {m} goes on from a snapshot of index {index}"));
             }
             Effect::Proposed { foreign } => self.checker.count("forwarded", foreign),
@@ -451,150 +434,5 @@ impl World {
             }
             Effect::Fatal(why) => panic!("node {m} ends itself: {why}"),
         }
-    }
-
-    // The network.
-
-    pub(crate) fn machine_of(&self, peer: &Bytes) -> Option<u64> {
-        self.machines.iter().find(|(_, machine)| machine.peer == *peer).map(|(&m, _)| m)
-    }
-
-    fn post(&mut self, from: u64, peer: &Bytes, bytes: Bytes, urgent: bool) {
-        let Some(to) = self.machine_of(peer) else { return };
-        // The kind is the fourth item: after the array's head, the version and the token. A connection
-        // is of two processes; Raft does without that.
-        let is_raft = bytes.get(19) == Some(&0);
-        let boots = [from, to].map(|m| self.machines[&m].run.as_ref().map_or(0, |run| run.boot));
-        let boots = (!is_raft).then_some(boots);
-        self.costs.of(from, bytes.len());
-        let copies = 1 + u64::from(self.rng.below(1000) < self.double);
-        self.checker.count("doubled", copies - 1);
-        let mut before = 0;
-        for copy in 0..copies {
-            let far = match self.rng.below(1000) {
-                0..20 if !self.is_calm() => 400_000,
-                _ if urgent => 1_000,
-                _ => 2_000,
-            };
-            // A copy comes right behind the first, as likely as when somebody else may lead.
-            before = match copy {
-                0 => 200 + self.rng.below(far),
-                _ if self.rng.one_in(2) => before + 1,
-                _ => 200 + self.rng.below(COPY_LATE),
-            };
-            if self.rng.below(1000) >= self.loss {
-                let bytes = bytes.clone();
-                self.plan(before, Event::Deliver { from, to, boots, bytes });
-            }
-        }
-    }
-
-    fn deliver_snapshot(
-        &mut self,
-        (from, boot, member): (u64, u64, u64),
-        to: u64,
-        file: &[u8],
-        frame: Bytes,
-    ) {
-        let peer = self.machines[&from].peer.clone();
-        let is_lost = self.rng.below(1000) < self.loss * 5 || self.cuts.contains(&(from, to));
-        self.planned += 1;
-        let (number, mut ok) = (self.planned, false);
-        if !is_lost {
-            self.step(to, |run| match apply::receive(&run.disk, file, number) {
-                Ok((file, meta)) => {
-                    ok = true;
-                    run.inputs.push_back(OrderInput::Snapshot { peer, file, meta, frame });
-                }
-                Err(e) => run.effects.push(Effect::Note("offer lost", e)),
-            });
-        }
-        let is_back = self.machines[&from].run.as_ref().is_some_and(|run| run.boot == boot);
-        if is_back {
-            let told = OrderInput::SnapshotSent { to: member, ok };
-            self.step(from, |run| run.inputs.push_back(told));
-        }
-    }
-
-    // Requests.
-
-    pub(crate) fn request(&mut self, m: u64, asked: Asked) -> u64 {
-        self.last_request += 1;
-        self.requests.insert(self.last_request, (m, asked));
-        self.last_request
-    }
-
-    pub(crate) fn ended(&mut self, request: u64, ended: Ended) {
-        let Some((m, asked)) = self.requests.remove(&request) else { return };
-        let run = self.machines[&m].run.as_ref();
-        if ended == Ended::NotProposed("no quorum")
-            && run.is_some_and(|run| run.leader.0 == Role::Leader)
-        {
-            self.checker.count("no quorum at a leader", 1);
-        }
-        self.note(|| format!("request {request} at node {m}: {ended:?}"));
-        match asked {
-            Asked::Client(c) => self.client_told(c, m, request, &ended),
-            Asked::Join(joiner) => self.join_told(joiner, m, &ended),
-            Asked::Nobody => {}
-        }
-    }
-
-    /// What nobody at a node that is gone can tell any more.
-    pub(crate) fn end_all_of(&mut self, m: u64) {
-        let its = self.requests.iter().filter(|(_, (at, _))| *at == m);
-        let its: Vec<u64> = its.map(|(&request, _)| request).collect();
-        its.into_iter().for_each(|request| self.ended(request, Ended::Unknown));
-    }
-
-    pub(crate) fn some_running(&mut self) -> Option<u64> {
-        let running = self.machines.iter().filter(|(_, machine)| machine.run.is_some());
-        let mut running: Vec<u64> = running.map(|(&m, _)| m).collect();
-        if self.is_calm() {
-            // Who is no member any more, and may not know it, is asked by nobody for ever.
-            let members = self.members();
-            running.retain(|m| {
-                let me = self.machines[m].me.as_ref();
-                me.is_some_and(|me| members.contains(&me.member))
-            });
-        }
-        if running.is_empty() {
-            return None;
-        }
-        Some(running[self.rng.below(running.len() as u64) as usize])
-    }
-
-    /// The members, as the node knows them that has applied most.
-    fn members(&self) -> BTreeSet<u64> {
-        let running = self.machines.values().filter_map(|machine| machine.run.as_ref());
-        let newest = running.max_by_key(|run| run.apply.state.index());
-        newest.map(|run| run.membership.members().keys().copied().collect()).unwrap_or_default()
-    }
-
-    // The end.
-
-    /// Everybody whom the space counts in has come to the same state, under one leader.
-    fn check_the_end(&mut self) {
-        let running = self.machines.values().filter_map(|machine| machine.run.as_ref());
-        let leaders = running.filter(|run| run.order.role() == Role::Leader);
-        let leader = leaders.max_by_key(|run| run.order.hard_state().term).expect("nobody leads");
-        let (members, last) = (leader.order.members().clone(), self.checker.last());
-        assert!(!members.is_joint(), "{members}");
-        for id in members.voters.iter().chain(&members.learners) {
-            let run = self.machines.values().filter_map(|machine| machine.run.as_ref());
-            let run = run.clone().find(|run| run.me.member == *id);
-            let run = run.unwrap_or_else(|| panic!("{id} of {members} does not run"));
-            let part = if members.voters.contains(id) { Part::Voter } else { Part::Learner };
-            let known = run.membership.members().get(id).map(|member| member.part);
-            assert_eq!(known, Some(part), "the state says so of {id} among {members}");
-            assert_eq!(run.apply.state.index(), last, "{id} lags behind among {members}");
-            assert!(!run.is_broken, "the state of {id} is wrong, and nobody has noticed");
-            self.checker.has_all(run);
-        }
-        for c in 0..self.clients.len() {
-            assert!(self.clients[c].is_done, "client {c} cannot write when all is well");
-        }
-        self.check_watchers();
-        self.checker.check_histories();
     }
 }

@@ -45,6 +45,8 @@ pub struct Identity {
     pub peer: Bytes,
     /// Tells this start of the node from others.
     pub boot: u64,
+    /// How often the space was recovered by hand, as far as this node knows.
+    pub generation: u64,
     /// Members whom it was told of when it joined, by Raft id, for as long as the log has not.
     pub contacts: BTreeMap<u64, Bytes>,
 }
@@ -178,6 +180,8 @@ pub enum Action<T, A> {
     Refused(&'static str),
     /// This node is a member no longer: it was removed at this index, or at one before.
     Removed(u64),
+    /// The space has gone on without this node, to this generation.
+    GoneOn(u64),
 }
 
 /// How a proposal ended that was not seen applied.
@@ -191,6 +195,8 @@ pub enum Unseen {
     NoQuorum,
     /// It is not in the log: this node is a member no longer.
     Removed,
+    /// It is not in the log: the space has gone on without this node, to this generation.
+    GoneOn(u64),
     /// Nobody knows.
     Unknown,
 }
@@ -209,6 +215,8 @@ pub struct Coordinator<T, A> {
     asks: BTreeMap<u64, Seen>,
     /// The index at which this node was removed, once it knows.
     removed: Option<u64>,
+    /// The generation to which the space has gone on without this node, once it knows.
+    gone_on: Option<u64>,
     /// When somebody was last told that it is no member.
     told_removed: Option<Time>,
     /// Wishes that the leader, another member, was asked for, by number.
@@ -233,6 +241,7 @@ impl<T, A> Coordinator<T, A> {
             heard: BTreeMap::new(),
             asks: BTreeMap::new(),
             removed: None,
+            gone_on: None,
             told_removed: None,
             asked: BTreeMap::new(),
             last_number: 0,
@@ -247,6 +256,16 @@ impl<T, A> Coordinator<T, A> {
         &self.me
     }
 
+    /// Whether others have told this node that it is a member no longer, or that the space has gone on.
+    pub fn is_told_out(&self) -> bool {
+        self.is_out().is_some()
+    }
+
+    /// The space was recovered by hand, on this node.
+    pub fn recovered(&mut self, generation: u64) {
+        self.me.generation = generation;
+    }
+
     /// A ticket for Raft that nothing else has.
     pub fn ticket(&mut self) -> u64 {
         self.last_ticket += 1;
@@ -256,10 +275,10 @@ impl<T, A> Coordinator<T, A> {
     /// Takes in what happened. What is to be done follows from [`Coordinator::poll_action`].
     pub fn handle(&mut self, scene: &mut Scene<'_, T>, input: Input<T, A>) {
         match input {
-            Input::Propose(_, who) if self.removed.is_some() => {
-                self.actions.push_back(Action::Ended(who, Unseen::Removed));
-            }
             Input::Propose(command, who) => {
+                if let Some(why) = self.is_out() {
+                    return self.actions.push_back(Action::Ended(who, why));
+                }
                 let is_alone = scene.raft.members().is_sole_voter(self.me.member);
                 scene.own.push(command, who, (!is_alone).then(|| scene.now + PATIENCE));
             }
@@ -296,7 +315,10 @@ impl<T, A> Coordinator<T, A> {
             Input::MembersApplied => {
                 self.batching.forget_all_but(scene.membership);
                 self.asks.retain(|member, _| scene.membership.members().contains_key(member));
-                if let Some(at) = scene.membership.removed_at(self.me.member) {
+                // A log that this node has recovered may say on the way there that it was removed.
+                let is_of_now = scene.membership.generation() >= self.me.generation;
+                if let Some(at) = scene.membership.removed_at(self.me.member).filter(|_| is_of_now)
+                {
                     self.is_removed(scene, at);
                 }
                 self.look_after_members(scene);
@@ -318,6 +340,8 @@ impl<T, A> Coordinator<T, A> {
     fn receive(&mut self, scene: &mut Scene<'_, T>, peer: Bytes, frame: Frame, snapshot: bool) {
         let frame = match frame {
             Frame::Raft(message) => return self.receive_raft(scene, &peer, message, snapshot),
+            // Somebody who has the space's key says so.
+            Frame::Recovered { generation } => return self.goes_on(scene, generation),
             frame => frame,
         };
         let known = scene.membership.of_peer(&peer).map(|(member, _)| member);
@@ -349,12 +373,10 @@ impl<T, A> Coordinator<T, A> {
             Frame::Dropped { .. }
             | Frame::Answer { .. }
             | Frame::Removed { .. }
+            | Frame::Recovered { .. }
             | Frame::Raft(_) => {}
             // The shell's, which has the keys.
-            Frame::Recovered { .. }
-            | Frame::Mark { .. }
-            | Frame::WantState { .. }
-            | Frame::State => {}
+            Frame::Mark { .. } | Frame::WantState { .. } | Frame::State => {}
         }
     }
 

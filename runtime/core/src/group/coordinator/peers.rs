@@ -3,6 +3,7 @@
 use super::super::Frame;
 use super::{Action, Coordinator, Scene, Unseen};
 use crate::apply::Membership;
+use crate::order;
 use crate::time::Time;
 use bytes::Bytes;
 use std::time::Duration;
@@ -54,6 +55,29 @@ impl<T, A> Coordinator<T, A> {
         let actions = &mut self.actions;
         scene.own.end_all(|who, is_certain| {
             let unseen = if is_certain { Unseen::Removed } else { Unseen::Unknown };
+            actions.push_back(Action::Ended(who, unseen));
+        });
+    }
+
+    /// Why nobody takes what this node proposes, if that is so.
+    pub(super) fn is_out(&self) -> Option<Unseen> {
+        let removed = self.removed.map(|_| Unseen::Removed);
+        removed.or_else(|| self.gone_on.map(Unseen::GoneOn))
+    }
+
+    /// The space goes on without this node. What it and its like have acknowledged so far is not given up for
+    /// nothing: they acknowledge nothing more, and take no part in an election in which that could go on.
+    pub(super) fn goes_on(&mut self, scene: &mut Scene<'_, T>, generation: u64) {
+        let known = self.gone_on.unwrap_or(self.me.generation);
+        if generation <= known {
+            return;
+        }
+        self.gone_on = Some(generation);
+        self.actions.push_back(Action::GoneOn(generation));
+        self.actions.push_back(Action::Raft(order::Input::Mute));
+        let actions = &mut self.actions;
+        scene.own.end_all(|who, is_certain| {
+            let unseen = if is_certain { Unseen::GoneOn(generation) } else { Unseen::Unknown };
             actions.push_back(Action::Ended(who, unseen));
         });
     }

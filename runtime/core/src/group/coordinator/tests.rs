@@ -1,6 +1,6 @@
 use super::*;
 use crate::apply::State;
-use crate::command::{Admit, Batch, Command, Configure, IssueTicket, Tag};
+use crate::command::{Admit, Batch, Command, Configure, IssueTicket, Recover, Tag};
 use crate::order::Input as ToRaft;
 
 type Machine = Coordinator<&'static str, &'static str>;
@@ -57,7 +57,13 @@ impl Node {
             apply(Command::Admit(Admit { peer, node, nonce: [n; 16], ticket, after: 0 }));
             apply(Command::IssueTicket(IssueTicket { hash: [5; 32], until: 9, uses: 99 }));
         }
-        let me = Identity { member: 1, peer: peer(1), boot: BOOT, contacts: BTreeMap::new() };
+        let me = Identity {
+            member: 1,
+            peer: peer(1),
+            boot: BOOT,
+            generation: 0,
+            contacts: BTreeMap::new(),
+        };
         Self {
             machine: Coordinator::new(me, 10),
             own: Proposals::default(),
@@ -455,4 +461,52 @@ fn a_node_that_sees_its_removal_applied_knows_it_too() {
     let at = node.state.index();
     let told = node.tell(Input::MembersApplied);
     assert!(matches!(told[..], [Action::Removed(index)] if index == at), "{told:?}");
+}
+
+#[test]
+fn who_hears_that_the_space_has_gone_on_acknowledges_nothing_more_and_does_not_vote() {
+    let mut node = Node::new(Role::Leader, Some(1));
+    node.propose(10, "given");
+    node.tell(Input::Give);
+    node.propose(11, "waits");
+    assert!(node.frame(2, Frame::Recovered { generation: 0 }).is_empty(), "that is its own");
+    // Whoever has the key may say so: it need be no member here.
+    let told = node.frame(9, Frame::Recovered { generation: 2 });
+    assert!(
+        matches!(
+            told[..],
+            [
+                Action::GoneOn(2),
+                Action::Raft(ToRaft::Mute),
+                Action::Ended("given", Unseen::Unknown),
+                Action::Ended("waits", Unseen::GoneOn(2)),
+            ]
+        ),
+        "{told:?}"
+    );
+    assert!(node.machine.is_told_out());
+    assert!(
+        node.frame(3, Frame::Recovered { generation: 1 }).is_empty(),
+        "it knows of a later one"
+    );
+    let told = node.tell(Input::Propose(vec![12].into(), "later"));
+    assert!(matches!(told[..], [Action::Ended("later", Unseen::GoneOn(2))]), "{told:?}");
+}
+
+#[test]
+fn who_goes_on_alone_goes_on_though_its_log_removes_it_on_the_way() {
+    let mut node = Node::new(Role::Follower, None);
+    node.machine.recovered(1);
+    let configure = Configure { removed: [1].into(), ..Configure::default() };
+    node.state.apply(0, &Command::Configure(configure).encode());
+    assert!(node.tell(Input::MembersApplied).is_empty(), "it has not come to where it goes on");
+    let (node_name, dropped, words) = (String::new(), BTreeMap::new(), String::new());
+    let recover = Recover { generation: 1, voter: 1, node: node_name, dropped, words };
+    node.state.apply(0, &Command::Recover(recover).encode());
+    assert!(node.tell(Input::MembersApplied).is_empty());
+    assert_eq!(node.state.membership().members().keys().collect::<Vec<_>>(), [&1]);
+    // Removed by what comes behind that, it is.
+    let configure = Configure { removed: [1].into(), ..Configure::default() };
+    node.state.apply(0, &Command::Configure(configure).encode());
+    assert!(matches!(node.tell(Input::MembersApplied)[..], [Action::Removed(_)]));
 }
