@@ -212,6 +212,7 @@ impl<T> Proposals<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOW: Time = Time::from_millis(5);
 
@@ -323,5 +324,124 @@ mod tests {
         proposals.push(command(7), 7, None);
         proposals.expire(Time::from_millis(u32::MAX.into()), |who, _| told.push((who, true)));
         assert_eq!((told.len(), proposals.len()), (2, 1), "one without an end waits for ever");
+    }
+
+    /// What happens to the proposals of a member, and to those whom it gives them to.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Propose,
+        /// To the first or the second of two.
+        Give(bool),
+        Again,
+        /// One of the givings does what it can: gets into the log; or never will, and that is said.
+        Decide(prop::sample::Index, bool, bool),
+        /// What was said of one comes, and may come again.
+        Hear(prop::sample::Index),
+        Expire,
+        EndAll,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Propose),
+            4 => any::<bool>().prop_map(Step::Give),
+            3 => Just(Step::Again),
+            5 => (any::<prop::sample::Index>(), any::<bool>(), any::<bool>())
+                .prop_map(|(which, is_in, is_final)| Step::Decide(which, is_in, is_final)),
+            5 => any::<prop::sample::Index>().prop_map(Step::Hear),
+            1 => Just(Step::Expire),
+            1 => Just(Step::EndAll),
+        ]
+    }
+
+    /// A run that somebody was given, and what became of it.
+    struct Given {
+        giving: u64,
+        first: u64,
+        whose: Vec<u8>,
+        /// Nothing yet; or whether it is said that by this giving nothing of it is in the log, for now or for good.
+        end: Option<Option<bool>>,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Each giving gets into the log, some time, or does not, and of that it is said so, late and more than
+        /// once. Whatever is told to be certain was never there, and never comes there.
+        #[test]
+        fn what_is_certain_not_to_be_in_the_log_never_is(
+            steps in prop::collection::vec(step(), 1..60)
+        ) {
+            let mut proposals = Proposals::default();
+            let (mut last, mut never, mut given) = (0, Vec::new(), Vec::<Given>::new());
+            for step in steps {
+                let (mut certain, mut log) = (Vec::new(), Vec::new());
+                let note = |certain: &mut Vec<u8>, who, is_certain| {
+                    certain.extend(Some(who).filter(|_| is_certain));
+                };
+                match step {
+                    Step::Propose => {
+                        last += 1;
+                        proposals.push(command(last), last, Some(NOW));
+                    }
+                    Step::Give(is_one) => {
+                        let most = if is_one { 1 } else { 9 };
+                        if let Some(Run { giving, first, commands }) = proposals.give(NOW, most, 99) {
+                            let whose = commands.iter().map(|command| command[0]).collect();
+                            given.push(Given { giving, first, whose, end: None });
+                        }
+                    }
+                    Step::Again => proposals.give_all_again(),
+                    Step::Decide(which, is_in, is_final) => {
+                        let mut open: Vec<_> = given.iter_mut().filter(|g| g.end.is_none()).collect();
+                        if !open.is_empty() {
+                            let given = which.index(open.len());
+                            open[given].end = Some((!is_in).then_some(is_final));
+                            log.extend(is_in.then(|| open[given].whose.clone()).into_iter().flatten());
+                        }
+                    }
+                    Step::Hear(which) => {
+                        let said = given.iter().filter_map(|g| Some((g, g.end??)));
+                        let said: Vec<_> = said.collect();
+                        if !said.is_empty() {
+                            let (run, is_final) = said[which.index(said.len())];
+                            let (giving, first) = (run.giving, run.first);
+                            let count = run.whose.len() as u32;
+                            match is_final {
+                                true => proposals.dropped(giving, first, count, |who| certain.push(who)),
+                                false => proposals.not_taken(giving, first, count),
+                            }
+                        }
+                    }
+                    Step::Expire => proposals.expire(NOW, |who, is| note(&mut certain, who, is)),
+                    Step::EndAll => proposals.end_all(|who, is| note(&mut certain, who, is)),
+                }
+                never.extend(certain);
+                // What may yet come there by a giving that is not decided on is not certain either.
+                let may_be = given.iter().filter(|g| g.end.is_none() || g.end == Some(None));
+                for who in may_be.flat_map(|given| &given.whose).chain(&log) {
+                    prop_assert!(!never.contains(who), "{who} is there, or may be");
+                }
+            }
+        }
+    }
+
+    /// Given to two, the second of which has not taken it: the first may have.
+    fn given_to_two() -> Proposals<u8> {
+        let mut proposals = some(1);
+        given(&mut proposals);
+        proposals.give_all_again();
+        given(&mut proposals);
+        proposals.not_taken(2, 1, 1);
+        proposals
+    }
+
+    #[test]
+    fn what_the_last_has_not_taken_may_be_in_the_log_by_one_before() {
+        let mut told = Vec::new();
+        let mut tell = |who, is_certain| told.push((who, is_certain));
+        given_to_two().expire(Time::from_millis(1_000), &mut tell);
+        given_to_two().end_all(&mut tell);
+        assert_eq!(told, [(1, false), (1, false)]);
     }
 }
