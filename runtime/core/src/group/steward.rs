@@ -109,6 +109,13 @@ impl Steward {
         // The state lags behind Raft, or Raft's change is not in the state yet: wait for both.
         let known = membership.members();
         let in_raft = |id: &u64| members.contains(*id);
+        // Whom a leader took in whose state had not come to where that one was removed.
+        let is_removed = |id: &&u64| membership.removed_at(**id).is_some();
+        let all = members.voters.iter().chain(&members.learners);
+        let removed: Vec<u64> = all.filter(is_removed).copied().collect();
+        if !removed.is_empty() && !members.voters.iter().all(|id| removed.contains(id)) {
+            return Some(change(members, &removed, &[], &[]));
+        }
         if members.voters.iter().chain(&members.learners).any(|id| !known.contains_key(id)) {
             return None;
         }
@@ -260,6 +267,24 @@ mod tests {
         let state = space(&[("a", 0), ("b", 0), ("b", 1)]);
         let got = plan(&mut steward, 0, &state, &members(&[1], &[2]), &[]);
         assert_eq!(got, Some(vec![Change::Remove(2), Change::Learner(3)]));
+    }
+
+    #[test]
+    fn who_was_taken_in_by_a_leader_that_had_not_heard_of_its_removal_goes() {
+        let mut steward = Steward::default();
+        let mut state = space(&[("a", 0), ("b", 0), ("c", 0)]);
+        // The state has not come to where 4 was admitted.
+        assert_eq!(plan(&mut steward, 0, &state, &members(&[1], &[2, 4]), &[]), None);
+        let configure = Configure { removed: [2].into(), ..Configure::default() };
+        state.apply(0, &Command::Configure(configure).encode());
+        let got = plan(&mut steward, 0, &state, &members(&[1], &[2]), &[]);
+        assert_eq!(got, Some(vec![Change::Remove(2)]));
+        let got = plan(&mut steward, 0, &state, &members(&[1], &[]), &[]);
+        assert_eq!(got, Some(vec![Change::Learner(3)]), "and others are taken in again");
+        // Whoever is removed itself removes nobody.
+        let configure = Configure { removed: [1].into(), ..Configure::default() };
+        state.apply(0, &Command::Configure(configure).encode());
+        assert_eq!(plan(&mut steward, 0, &state, &members(&[1], &[]), &[]), None);
     }
 
     #[test]
