@@ -450,7 +450,8 @@ impl State {
         Outcome::Committed(self.index)
     }
 
-    /// The log goes on with one voter; the others, if they are ever seen again, join anew.
+    /// The log goes on with one voter; the others, if they are ever seen again, join anew. It may have been
+    /// removed by what it had in its log and did not know to be committed: it goes on all the same.
     pub(super) fn recover(&mut self, recover: &Recover) -> Outcome {
         if recover.generation <= self.membership.generation {
             return self.refused(Refusal::Malformed);
@@ -465,6 +466,14 @@ impl State {
         let all: Vec<u64> = self.membership.members.keys().copied().collect();
         for id in all.into_iter().filter(|&id| id != recover.voter) {
             self.membership.remove(id, self.index);
+        }
+        let since = self.index;
+        if !self.membership.members.contains_key(&recover.voter)
+            && let Some(removed) = self.membership.removed.remove(&recover.voter)
+        {
+            let Removed { peer, node, nonce, at: _ } = removed;
+            let member = Member { peer, node, nonce, part: Part::Voter, since };
+            self.membership.members.insert(recover.voter, member);
         }
         for member in self.membership.members.values_mut() {
             member.part = Part::Voter;

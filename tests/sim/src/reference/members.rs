@@ -131,13 +131,18 @@ impl Members {
         }
     }
 
-    pub(super) fn recover(&mut self, recover: &Recover) -> Result<(), Why> {
+    /// Takes the command in: whom it names is the only member from there on.
+    pub fn recover(&mut self, recover: &Recover, index: u64) -> Result<(), Why> {
         if recover.generation <= self.generation {
             return Err(Why::Malformed);
         }
         self.generation = recover.generation;
         for (id, joining) in (1..).zip(&mut self.joinings) {
-            joining.part = joining.part.filter(|_| id == recover.voter).map(|_| Part::Voter);
+            if id == recover.voter && joining.part.is_none() {
+                // It was removed, and goes on nevertheless.
+                joining.since = index;
+            }
+            joining.part = (id == recover.voter).then_some(Part::Voter);
         }
         Ok(())
     }

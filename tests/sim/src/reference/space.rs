@@ -219,7 +219,7 @@ impl Space {
                 self.members.configure(configure);
                 committed
             }
-            Command::Recover(recover) => match self.members.recover(recover) {
+            Command::Recover(recover) => match self.members.recover(recover, index) {
                 Ok(()) => committed,
                 Err(why) => Verdict::Refused(index, why),
             },

@@ -342,6 +342,15 @@ fn the_log_hands_out_ids_by_tickets_and_never_twice() {
     let recovery = space.state.membership().recovery().unwrap();
     assert_eq!((&*recovery.node, &*recovery.dropped), ("b", &["a".to_owned(), "c".to_owned()][..]));
     assert_eq!(recovery.index, space.state.index() - 1, "a refused one is none");
+
+    // One whose log removes it on the way to where it goes on alone is the only member all the same.
+    let configure = Configure { removed: [3].into(), ..Configure::default() };
+    space.expect(&Command::Configure(configure));
+    space.expect(&recover(2));
+    let members = space.state.membership().members();
+    assert_eq!(members.iter().map(|(&id, m)| (id, m.part)).collect::<Vec<_>>(), [(3, Part::Voter)]);
+    assert_eq!((&*members[&3].node, members[&3].since), ("b", space.state.index()));
+    assert_eq!(space.state.membership().removed_at(3), None);
 }
 
 #[test]
