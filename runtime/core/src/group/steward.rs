@@ -159,7 +159,8 @@ impl Steward {
             Wish::Promote(id) if members.voters.contains(&id) => Err(WishError::Votes(id)),
             Wish::Promote(_) if members.voters.len() >= MAX_VOTERS => Err(WishError::TooMany),
             Wish::Promote(id) => {
-                let Some(progress) = progress.iter().find(|p| p.id == id) else {
+                // Who has taken nothing yet may be somebody who never came, and would be waited for.
+                let Some(progress) = progress.iter().find(|p| p.id == id && p.matched > 0) else {
                     return Err(WishError::NotYet(id));
                 };
                 let lag = last.saturating_sub(progress.matched);
@@ -340,6 +341,13 @@ mod tests {
         assert_eq!(grant(Wish::Promote(9), 0), Err(WishError::NoMember(9)));
         assert_eq!(grant(Wish::Promote(1), 0), Err(WishError::Votes(1)));
         assert_eq!(grant(Wish::Promote(3), 0), Err(WishError::NotYet(3)));
+        let never_came = View {
+            membership,
+            members,
+            progress: &[Progress { id: 2, matched: 0, active: true }],
+            last: 5,
+        };
+        assert_eq!(steward.grant(Wish::Promote(2), never_came), Err(WishError::NotYet(2)));
         assert_eq!(grant(Wish::Promote(2), 4_001), Err(WishError::Behind { id: 2, lag: 1_001 }));
         let plan = grant(Wish::Promote(2), 4_000).unwrap();
         assert_eq!(plan.changes, [Change::Voter(2)]);
