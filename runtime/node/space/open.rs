@@ -350,10 +350,11 @@ impl OpenSpace {
         let links = Arc::clone(&self.links);
         let observing = Observing::new(Arc::clone(&links), self.id, started, &anchor);
         let observing = Arc::new(observing);
+        let memory = super::observing::memory::read(&laid.disk);
         let seed = seed_of(self.seed);
         let observer_thread = ObserverThread {
             id: self.id,
-            machine: Observer::new(self.id, anchor, place, seed, since(started)),
+            machine: Observer::new(self.id, anchor, place, memory, seed, since(started)),
             inputs: laid.order_inputs,
             to_self: laid.to_order.clone(),
             log: LogWriter::new(laid.log, Arc::clone(&laid.shared)),

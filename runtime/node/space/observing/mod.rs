@@ -1,5 +1,6 @@
 //! A space that this node follows without being a member of it, and what members do for those that do.
 
+pub(super) mod memory;
 mod serving;
 mod thread;
 

@@ -8,7 +8,7 @@ use super::super::mailbox::{Receiver, Sender};
 use super::super::order_thread::{OrderInput, since};
 use super::super::shared::Shared;
 use super::super::snapshots::Snapshots;
-use super::{Answered, Observing, Taken};
+use super::{Answered, Observing, Taken, memory};
 use crate::store::FsDisk;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use synod_core::group::observer::{Action, Fetched, Input, Observer, Request, Scene};
+use synod_core::group::observer::{Action, Fetched, Input, Memory, Observer, Request, Scene};
 use synod_core::group::{Head, Place};
 use synod_core::log::{self, Position};
 use synod_core::order::{self, EntryKind, HardState, Members, Persist};
@@ -85,6 +85,7 @@ impl ObserverThread {
             goes_on = self.obey() && !stop;
             self.show();
         }
+        self.remember(self.machine.memory());
         self.log.close(&self.disk);
         drop(self.apply.send(ApplyInput::Stop));
     }
@@ -207,6 +208,7 @@ impl ObserverThread {
                         return false;
                     }
                 }
+                Action::Remember(memory) => self.remember(&memory),
                 Action::Blame { peer, why } => {
                     let peer = self.links.name_of(&peer);
                     tracing::warn!("{peer} was not believed about a space: {why}");
@@ -214,6 +216,12 @@ impl ObserverThread {
             }
         }
         self.write(written)
+    }
+
+    fn remember(&self, memory: &Memory) {
+        if let Err(e) = memory::write(&self.disk, memory) {
+            tracing::warn!("what voters have said is not noted: {e}");
+        }
     }
 
     /// Makes entries safe, then has them applied. Says whether to go on.

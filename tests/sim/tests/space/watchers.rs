@@ -13,8 +13,8 @@ use std::path::Path;
 use synod_core::apply::{Part, State};
 use synod_core::command::Batch;
 use synod_core::group::observer::{
-    Action, Anchor, Answer, Fetched, Heads, Input, MAX_ANNOUNCED, MAX_ANNOUNCED_BYTES, Observer,
-    Piece, Places, Request, Scene, Trouble,
+    Action, Anchor, Answer, Fetched, Heads, Input, MAX_ANNOUNCED, MAX_ANNOUNCED_BYTES, Memory,
+    Observer, Piece, Places, Request, Scene, Trouble,
 };
 use synod_core::group::{Duty, Head, Herald, Place, duty};
 use synod_core::log::disk::Disk as _;
@@ -67,6 +67,8 @@ struct Watcher {
     through: Position,
     boot: u64,
     anchor: Anchor,
+    /// What it has kept of what it heard.
+    memory: Memory,
     /// Gossip that it has passed on, by its number.
     passed_on: BTreeSet<u64>,
     lies: bool,
@@ -282,7 +284,7 @@ impl World {
         let again = Event::Watched(Watched::Start(w));
         if let Some(watcher) = self.watchers.all.remove(&w) {
             // Its node starts again, with what is on its disk.
-            return self.begin_watcher(w, watcher.disk, watcher.anchor);
+            return self.begin_watcher(w, watcher.disk, watcher.anchor, watcher.memory);
         }
         let running = self.machines.values().filter_map(|machine| machine.run.as_ref());
         let Some(run) =
@@ -295,19 +297,16 @@ impl World {
         if voters.is_empty() {
             return self.plan(100_000, again);
         }
-        let through = run.apply.through;
-        let at = Position { term: through.term, index: through.index };
-        let place = Place { at, chain: run.apply.state.place() };
-        let anchor = Anchor { place, voters };
+        let anchor = Anchor { place: place_of(run), voters };
         let disk = SimDisk::new(w as u64);
         disk.put("begun", b"");
         disk.create_dir(folder()).unwrap();
         disk.create_dir(Path::new("log")).unwrap();
         Log::create(disk.clone(), Path::new("log"), SPACE, Position::default(), LIMITS).unwrap();
-        self.begin_watcher(w, disk, anchor);
+        self.begin_watcher(w, disk, anchor, Memory::default());
     }
 
-    fn begin_watcher(&mut self, w: usize, disk: SimDisk, anchor: Anchor) {
+    fn begin_watcher(&mut self, w: usize, disk: SimDisk, anchor: Anchor, memory: Memory) {
         let (mut state, mut through) = (State::new(SPACE), Position::default());
         let newest = synod_core::snapshot::newest(&disk, folder(), SPACE).unwrap();
         if let Some((path, _)) = newest.whole {
@@ -324,7 +323,7 @@ impl World {
         self.watchers.boots += 1;
         let boot = self.watchers.boots;
         let place = Place { at: through, chain: state.place() };
-        let machine = Observer::new(SPACE, anchor.clone(), place, boot, self.now);
+        let machine = Observer::new(SPACE, anchor.clone(), place, memory.clone(), boot, self.now);
         let lies = !self.watchers.is_quiet && w % 3 == 2;
         let watcher = Watcher {
             peer: peer_of(w),
@@ -336,6 +335,7 @@ impl World {
             through,
             boot,
             anchor,
+            memory,
             passed_on: BTreeSet::new(),
             lies,
             cut: Time::ZERO,
@@ -414,6 +414,7 @@ impl World {
                     self.checker.branch(0).state(MEMBERS + w as u64, watcher.state.index(), state);
                     self.checker.count("watchers' snapshots", 1);
                 }
+                Action::Remember(memory) => watcher.memory = memory,
                 Action::Blame { peer, why } => {
                     self.checker.count("liars found out", 1);
                     self.note(|| format!("watcher {w} does not believe {peer:?}: {why}"));

@@ -14,7 +14,7 @@ mod vouching;
 mod wire;
 
 pub use serve::{Found, Heads, Places, follow};
-pub use types::{Action, Anchor, Counts, Fetched, Input, IsSigned, Scene, Status, Trouble};
+pub use types::{Action, Anchor, Counts, Fetched, Input, IsSigned, Memory, Scene, Status, Trouble};
 pub use wire::{
     Answer, MAX_ANNOUNCED, MAX_ANNOUNCED_BYTES, MAX_ANNOUNCEMENT_BYTES, MAX_ANSWER_BYTES,
     MAX_PIECE_BYTES, MAX_REQUEST_BYTES, Piece, Request, observers_key, proof,
@@ -45,6 +45,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long only strangers are heard before that is said.
 const STRANGERS: Duration = Duration::from_secs(30);
+/// Microseconds of a voter's time for which its words are kept as heard before they are: so that it need not be written
+/// with each of them. One that ends without having been stopped asks that voter before it believes its gossip again.
+const AHEAD: u64 = 10_000_000;
 /// Voters whose last words are remembered, at most.
 const MAX_VOTERS_HEARD: usize = 64;
 
@@ -53,13 +56,13 @@ pub struct Observer<F> {
     space: [u8; 32],
     vouching: Vouching,
     place: Place,
-    /// The highest generation that a voter has spoken in.
-    generation: u64,
+    /// The highest generation that a voter has spoken in, and what each voter said last.
+    memory: Memory,
+    /// What is kept of that.
+    kept: Memory,
     /// The newest place that a voter has signed, and when that was heard.
     newest: Option<(Place, Time)>,
     fresh: Option<Time>,
-    /// What each voter said last.
-    said: BTreeMap<Bytes, u64>,
     /// Pieces by the entry before their first.
     waiting: BTreeMap<u64, Piece>,
     waiting_bytes: usize,
@@ -85,16 +88,23 @@ pub struct Observer<F> {
 const MAX_BLAMED: usize = 256;
 
 impl<F> Observer<F> {
-    /// One that stands at a place of a space.
-    pub fn new(space: [u8; 32], anchor: Anchor, place: Place, seed: u64, now: Time) -> Self {
+    /// One that stands at a place of a space, and has heard what it remembers.
+    pub fn new(
+        space: [u8; 32],
+        anchor: Anchor,
+        place: Place,
+        memory: Memory,
+        seed: u64,
+        now: Time,
+    ) -> Self {
         Self {
             space,
             vouching: Vouching::new(anchor),
             place,
-            generation: 0,
+            kept: memory.clone(),
+            memory,
             newest: None,
             fresh: None,
-            said: BTreeMap::new(),
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             unapplied: VecDeque::new(),
@@ -168,6 +178,11 @@ impl<F> Observer<F> {
         Status { fresh: self.fresh, lag, trouble }
     }
 
+    /// What has been heard, to be kept by one that ends in order.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// How often things have happened.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -216,8 +231,8 @@ impl<F> Observer<F> {
             }
             return;
         }
-        if self.said.get(from).is_some_and(|said| *said >= head.said)
-            || head.generation < self.generation
+        if self.memory.said.get(from).is_some_and(|said| *said >= head.said)
+            || head.generation < self.memory.generation
         {
             self.counts.old += 1;
             return;
@@ -250,16 +265,26 @@ impl<F> Observer<F> {
     fn note(&mut self, scene: &Scene<'_>, head: &Head) {
         self.heard = scene.now;
         self.strangers = None;
-        if self.said.len() >= MAX_VOTERS_HEARD && !self.said.contains_key(&head.voter) {
-            self.said.clear();
+        for said in [&mut self.memory.said, &mut self.kept.said] {
+            if said.len() >= MAX_VOTERS_HEARD && !said.contains_key(&head.voter) {
+                said.clear();
+            }
         }
-        self.said.insert(head.voter.clone(), head.said);
+        self.memory.said.insert(head.voter.clone(), head.said);
+        let kept = self.kept.said.entry(head.voter.clone()).or_default();
+        if *kept < head.said {
+            *kept = head.said.saturating_add(AHEAD);
+            self.actions.push_back(Action::Remember(self.kept.clone()));
+        }
     }
 
     /// A voter has just said this, and its word counts.
     fn believe(&mut self, scene: &Scene<'_>, head: &Head) {
         self.note(scene, head);
-        self.generation = self.generation.max(head.generation);
+        if self.memory.generation < head.generation {
+            (self.memory.generation, self.kept.generation) = (head.generation, head.generation);
+            self.actions.push_back(Action::Remember(self.kept.clone()));
+        }
         let place = head.place;
         if self.newest.is_none_or(|(newest, _)| place.at.index >= newest.at.index) {
             self.newest = Some((place, scene.now));
@@ -500,7 +525,7 @@ impl<F> Observer<F> {
         if !is_due || self.asked.is_some() || self.unapplied_bytes > MAX_UNAPPLIED_BYTES {
             return;
         }
-        let said = &self.said;
+        let said = &self.memory.said;
         let is_heard = |peer: &Bytes| said.contains_key(peer);
         let must_vote = self.is_apart || is_silent || !self.vouching.believes_any(&self.place);
         if let Some(peer) = self.sources.choose(scene.now, is_heard, must_vote) {

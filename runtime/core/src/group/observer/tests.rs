@@ -1,3 +1,7 @@
+//! What an observer does, told by hand.
+
+mod anchored;
+
 use super::*;
 use crate::apply::{Chain, State};
 use crate::command::{Admit, Batch, Command, Configure, IssueTicket};
@@ -93,6 +97,7 @@ struct Follower {
     fetches: Vec<(u64, Bytes, Request)>,
     blamed: Vec<(Bytes, String)>,
     installed: Vec<u64>,
+    memory: Memory,
     /// Whether what is written is applied at once.
     applies: bool,
 }
@@ -104,7 +109,8 @@ impl Follower {
         let place = Place { at: Position::default(), chain: state.place() };
         let anchor = Anchor { place: anchor, voters: [1, 2, 3].map(peer).into() };
         Self {
-            machine: Observer::new(SPACE, anchor, place, 1, Time::ZERO),
+            machine: Observer::new(SPACE, anchor, place, Memory::default(), 1, Time::ZERO),
+            memory: Memory::default(),
             state,
             entry: 0,
             now: Time::from_millis(1),
@@ -145,6 +151,7 @@ impl Follower {
                     self.fetches.push((number, peer, request));
                 }
                 Action::Install { file, .. } => self.installed.push(file),
+                Action::Remember(memory) => self.memory = memory,
                 Action::Blame { peer, why } => self.blamed.push((peer, why)),
             }
         }
@@ -173,6 +180,13 @@ impl Follower {
 
     fn at(&self) -> u64 {
         self.machine.place().at.index
+    }
+
+    /// Starts again, with what it has kept.
+    fn restart(&mut self, memory: Memory) {
+        let (place, anchor) = (*self.machine.place(), self.machine.vouching.anchor().clone());
+        self.fetches.clear();
+        self.machine = Observer::new(SPACE, anchor, place, memory, 1, self.now);
     }
 
     /// Has a voter show that it has come by where this one was let in.
@@ -215,101 +229,6 @@ fn what_is_gossiped_in_order_is_applied_without_a_question() {
     let status = follower.machine.status(follower.now);
     assert_eq!((status.fresh, status.lag, status.trouble), (Some(follower.now), 0, None));
     assert!(follower.fetches.is_empty() && follower.blamed.is_empty());
-}
-
-/// A space, another that went apart from it early and has gone farther, and one that was let into the first.
-fn forked() -> (Space, Space, Follower) {
-    let (mut space, mut other) = (Space::new(), Space::new());
-    space.write(3);
-    other.commit(&[Command::RevokeTickets { hashes: vec![[8; 32]], after: 0 }]);
-    other.write(9);
-    let follower = Follower::let_in_at(space.places[space.last() as usize]);
-    space.write(2);
-    other.said = 1000;
-    (space, other, follower)
-}
-
-#[test]
-fn a_voter_with_an_old_folder_leads_nobody_away() {
-    let (mut space, mut other, mut follower) = forked();
-    let (begun, last, theirs) = (5, space.last(), other.last());
-    // What it gossips is not written, though a voter signed it.
-    let all = other.piece(3, 0, theirs);
-    follower.hear(&all);
-    assert_eq!(follower.at(), 0);
-    // Nor is what it answers, once it has said that it knows nothing of the place.
-    follower.reach(&[], &[3]);
-    follower.pass(30);
-    follower.answer(Fetched::Answer(Answer::Apart));
-    assert_eq!(follower.blamed.len(), 1);
-    follower.reach(&[20], &[3]);
-    follower.pass(30);
-    assert!(follower.fetches.is_empty(), "an observer may have it from that one");
-    // Another shows that it has come by there: what it signed is taken, and nothing else.
-    follower.vouch(&mut space, 2);
-    for before in [0, begun] {
-        let piece = other.piece(3, before, theirs);
-        follower.answer(Fetched::Answer(Answer::Piece(piece)));
-        assert_eq!(follower.at(), 0);
-        follower.pass(600);
-    }
-    follower.answer(Fetched::Answer(Answer::Gone));
-    let snapshot = other.head(3, theirs);
-    follower.answer(Fetched::Snapshot(snapshot, 1));
-    assert!(follower.installed.is_empty());
-    follower.hear(&all);
-    follower.pass(600);
-    let piece = space.piece(2, 0, begun);
-    follower.answer(Fetched::Answer(Answer::Piece(piece)));
-    let piece = space.piece(2, begun, last);
-    follower.answer(Fetched::Answer(Answer::Piece(piece)));
-    assert_eq!(follower.state.digest(), space.state.digest());
-    assert_eq!(follower.machine.status(follower.now).trouble, None);
-}
-
-#[test]
-fn nothing_that_comes_by_another_way_is_written_beyond_the_place() {
-    let (mut space, mut other, mut follower) = forked();
-    let last = space.last();
-    // It gives what was never there, and shows a true end.
-    follower.vouch(&mut space, 3);
-    let piece = other.piece(3, 0, 6);
-    follower.answer(Fetched::Answer(Answer::Piece(piece)));
-    let reached = follower.at();
-    assert!(reached < follower.machine.vouching.anchor().place.at.index);
-    for to in [last - 2, last] {
-        follower.pass(61_000);
-        let piece = other.piece(3, reached, to);
-        follower.answer(Fetched::Answer(Answer::Piece(piece)));
-        assert_eq!(follower.at(), reached);
-    }
-    follower.pass(61_000);
-    let head = other.head(3, last - 2);
-    follower.answer(Fetched::Answer(Answer::Gone));
-    follower.answer(Fetched::Snapshot(head, 1));
-    assert!(follower.installed.is_empty());
-    // And is told so by whoever has the space.
-    follower.pass(61_000);
-    follower.answer(Fetched::Answer(Answer::Apart));
-    assert_eq!(follower.machine.status(follower.now).trouble, Some(Trouble::Apart));
-}
-
-#[test]
-fn that_no_voter_has_come_by_there_is_said_once_it_goes_on() {
-    let (mut space, _, mut follower) = forked();
-    let trouble = |follower: &Follower| follower.machine.status(follower.now).trouble;
-    follower.reach(&[], &[2]);
-    follower.answer(Fetched::Answer(Answer::Gone));
-    follower.pass(29_000);
-    assert_eq!(trouble(&follower), None);
-    follower.pass(2_000);
-    assert_eq!(trouble(&follower), Some(Trouble::Unvouched));
-    let short = space.piece(2, 2, 3);
-    follower.answer(Fetched::Answer(Answer::Piece(short)));
-    assert_eq!(trouble(&follower), Some(Trouble::Unvouched), "that voter is behind");
-    follower.pass(600);
-    follower.vouch(&mut space, 2);
-    assert_eq!(trouble(&follower), None);
 }
 
 #[test]
@@ -524,6 +443,57 @@ fn silence_is_asked_about_and_a_clock_set_back_silences_nobody() {
     let piece = space.piece(2, last, last + 1);
     follower.hear(&piece);
     assert_eq!(follower.at(), last + 1);
+}
+
+#[test]
+fn what_was_said_before_a_restart_is_not_taken_for_new() {
+    let (mut space, mut follower) = following();
+    let last = space.last();
+    let before = space.piece(2, last, last);
+    follower.hear(&before);
+    let mut recovered = space.head(3, last);
+    recovered.generation = 1;
+    recovered.signature = sign(&recovered.voter, &recovered.statement());
+    let recovered = Piece { head: recovered, before: last, entries: Vec::new() };
+    follower.hear(&recovered);
+    let fresh = |follower: &Follower| follower.machine.status(follower.now).fresh;
+    // It was stopped in order, or ended.
+    for memory in [follower.machine.memory().clone(), follower.memory.clone()] {
+        follower.restart(memory);
+        follower.hear(&recovered);
+        let mut old = space.head(1, last);
+        old.signature = sign(&old.voter, &old.statement());
+        follower.hear(&Piece { head: old, before: last, entries: Vec::new() });
+        assert_eq!((fresh(&follower), follower.machine.counts().old), (None, 2));
+    }
+    // Who is asked is believed, and its gossip from then on.
+    follower.reach(&[], &[3]);
+    let mut answer = space.piece(3, last, last);
+    answer.head.generation = 1;
+    answer.head.signature = sign(&answer.head.voter, &answer.head.statement());
+    follower.answer(Fetched::Answer(Answer::Piece(answer)));
+    assert_eq!(fresh(&follower), Some(follower.now));
+    space.write(1);
+    let mut piece = space.piece(3, last, last + 1);
+    piece.head.generation = 1;
+    piece.head.signature = sign(&piece.head.voter, &piece.head.statement());
+    follower.hear(&piece);
+    assert_eq!(follower.at(), last + 1);
+}
+
+#[test]
+fn what_is_kept_is_not_written_with_every_head() {
+    let (mut space, mut follower) = following();
+    let last = space.last();
+    follower.memory = Memory::default();
+    space.said += 1;
+    let piece = space.piece(2, last, last);
+    follower.hear(&piece);
+    assert_eq!(follower.memory, Memory::default(), "it is old already, should this one end");
+    space.said += AHEAD;
+    let piece = space.piece(2, last, last);
+    follower.hear(&piece);
+    assert!(follower.memory.said[&peer(2)] > piece.head.said);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::group::{Head, Place};
 use crate::log::Entry;
 use crate::time::Time;
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where an observer was let in, and whom to believe until the log has said so itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,16 @@ pub struct Anchor {
     pub place: Place,
     /// Their ids in the network.
     pub voters: BTreeSet<Bytes>,
+}
+
+/// What was heard, and is to be known when the node starts again: who says again what was said before it is not
+/// believed then, either.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The highest generation that a voter has spoken in.
+    pub generation: u64,
+    /// Up to when each voter's words are old, in its own time.
+    pub said: BTreeMap<Bytes, u64>,
 }
 
 /// Whether a peer, by its id, has signed a message, with a signature.
@@ -101,6 +111,8 @@ pub enum Action<F> {
         /// The file.
         file: F,
     },
+    /// Keep this, in place of what was to be kept before, until the machine is made again.
+    Remember(Memory),
     /// A peer has said what is not so. Told once of each.
     Blame {
         /// Who.
