@@ -254,7 +254,10 @@ impl OpenSpace {
         match Log::open(disk.clone(), dir, self.id, Limits::default()) {
             Ok((mut log, recovered)) => {
                 if let Some(cut) = &recovered.cut {
-                    tracing::warn!("{cut}; they were not acknowledged, and are cut off");
+                    tracing::warn!(
+                        "{cut}; they are cut off: a write that was not finished, of which nothing was acknowledged, \
+                         unless the disk has lost what it had said to be safe"
+                    );
                 }
                 for name in &recovered.ignored {
                     tracing::warn!("{name} in the log's folder is not part of it: left alone");

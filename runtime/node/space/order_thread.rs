@@ -535,9 +535,12 @@ impl OrderThread {
 
 /// Notes in the space's folder that its log has lost what was acknowledged.
 fn note_shortened(disk: &FsDisk, why: &str) -> Result<(), DiskError> {
-    let file = disk.create(Path::new(SHORTENED))?;
+    let aside = Path::new("shortened.new");
+    let file = disk.create(aside)?;
     file.write_at(0, why.as_bytes())?;
     file.sync_data()?;
+    drop(file);
+    disk.rename(aside, Path::new(SHORTENED))?;
     disk.sync_dir(Path::new(""))
 }
 

@@ -52,6 +52,10 @@ impl OrderThread {
             Action::Answer(reply, result) => drop(reply.send(result)),
             Action::Removed(at) => {
                 self.shared.set_removed(at);
+                if self.is_mute {
+                    // It joins anew, and has said so.
+                    return;
+                }
                 let why = Unserved::Removed(at);
                 tracing::error!("the space {}: {why}", crate::hex::hex(&self.id));
             }
