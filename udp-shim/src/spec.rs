@@ -47,6 +47,9 @@ pub enum ParseJoinSpecError {
     /// The port is not a number from 1 to 65535.
     #[error("`{0}` is not a port; those are 1 to 65535")]
     Port(Box<str>),
+    /// The last of several ports lies before the first.
+    #[error("`{0}` goes from a higher port to a lower one; write them as in 5004-5007")]
+    Backwards(Box<str>),
 }
 
 impl JoinSpec {

@@ -47,7 +47,7 @@ mod up;
 mod upload;
 mod watch;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use failure::Failure;
 pub(crate) use out::Out;
@@ -255,15 +255,47 @@ fn misused(error: &clap::Error) -> ExitCode {
         drop(error.print());
         return ExitCode::from(2);
     }
-    Failure::error(one_line(&error.to_string())).tell()
+    Failure::error(one_line(&error.to_string(), suggested(error))).tell()
 }
 
+/// The verb or flag that may have been meant.
+fn suggested(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg];
+    let suggested = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.first().cloned(),
+        _ => None,
+    });
+    suggested.or_else(|| {
+        // Of what `help` is asked about, clap knows nothing like it: as a verb it would.
+        let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+            return None;
+        };
+        let error = Cli::try_parse_from(["synod", word]).err()?;
+        match error.get(ContextKind::SuggestedSubcommand)? {
+            ContextValue::Strings(names) => names.first().cloned(),
+            _ => None,
+        }
+    })
+}
+
+/// What the standard library says of a text that is no number, and what people are told.
+const NO_NUMBER: [(&str, &str); 3] = [
+    ("invalid digit found in string", "give a whole number, as in 5"),
+    ("cannot parse integer from empty string", "give a whole number, as in 5"),
+    ("number too large to fit in target type", "the number is too large"),
+];
+
 /// Clap's message without its prefix, its hints and its line breaks.
-fn one_line(message: &str) -> String {
+fn one_line(message: &str, suggested: Option<String>) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let said = message.lines().take_while(|line| !line.is_empty());
     let said = said.map(str::trim).collect::<Vec<_>>().join(" ");
-    format!("{said}; see synod help")
+    let said = NO_NUMBER.iter().fold(said, |said, (what, told)| said.replace(what, told));
+    match suggested {
+        Some(name) => format!("{said}; did you mean {name}? synod help lists what there is"),
+        None => format!("{said}; see synod help"),
+    }
 }
 
 #[cfg(test)]
@@ -317,8 +349,24 @@ mod tests {
     fn a_misuse_is_told_in_one_line() {
         let error = Cli::try_parse_from(["synod", "query"]).unwrap_err();
         assert_eq!(
-            one_line(&error.to_string()),
+            one_line(&error.to_string(), suggested(&error)),
             "the following required arguments were not provided: <GOAL>; see synod help"
         );
+    }
+
+    #[test]
+    fn a_misuse_says_what_is_expected() {
+        let told = |args: &[&str]| {
+            let error = Cli::try_parse_from(args).unwrap_err();
+            one_line(&error.to_string(), suggested(&error))
+        };
+        let number = told(&["synod", "space", "ticket", "--uses", "x"]);
+        assert!(number.contains("give a whole number, as in 5"), "{number}");
+        let unit = told(&["synod", "space", "ticket", "--valid", "5"]);
+        assert!(unit.contains("say the unit: as in 30m, 24h or 7d"), "{unit}");
+        let verb = told(&["synod", "help", "stauts"]);
+        assert!(verb.contains("did you mean status?"), "{verb}");
+        let verb = told(&["synod", "frobnicate"]);
+        assert!(verb.ends_with("see synod help"), "{verb}");
     }
 }

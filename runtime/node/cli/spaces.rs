@@ -55,8 +55,8 @@ pub(crate) struct Ticket {
     /// How many nodes it admits [default: 100]
     #[arg(long, env = "SYNOD_USES", value_name = "N", hide_env = true)]
     uses: Option<u32>,
-    /// For how long [default: 24h]
-    #[arg(long, env = "SYNOD_VALID", value_name = "TIME", value_parser = units::milliseconds,
+    /// For how long, with its unit: 30m, 12h, 7d [default: 24h]
+    #[arg(long, env = "SYNOD_VALID", value_name = "TIME", value_parser = units::lasting,
           hide_env = true)]
     valid: Option<u64>,
     /// Take all open tickets back, and print none

@@ -63,6 +63,22 @@ pub(crate) fn busy_poll(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// As [`milliseconds`], of what may as well be days as seconds: nobody should have to guess the unit.
+pub(crate) fn lasting(text: &str) -> Result<u64, String> {
+    let days = text.trim().strip_suffix(['d', 'D']);
+    match days {
+        _ if text.trim().ends_with(|c: char| c.is_ascii_digit()) => {
+            Err("say the unit: as in 30m, 24h or 7d".to_owned())
+        }
+        Some(days) => {
+            let hours = milliseconds(&format!("{}h", days.trim())).ok();
+            let days = hours.and_then(|hours| hours.checked_mul(24));
+            days.ok_or_else(|| "as in 30m, 24h or 7d".to_owned())
+        }
+        None => milliseconds(text).map_err(|_| "as in 30m, 24h or 7d".to_owned()),
+    }
+}
+
 /// Bytes: `64k`, `512M`, `1.5GiB`, by powers of 1024; a bare number is bytes.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let scale = |unit: &str| match unit {
@@ -120,6 +136,8 @@ mod tests {
         assert_eq!(milliseconds("500ms"), Ok(500));
         assert_eq!(milliseconds("10"), Ok(10_000));
         assert_eq!(milliseconds("1.5m"), Ok(90_000));
+        assert_eq!(lasting("90s"), Ok(90_000));
+        assert_eq!(lasting("1.5d"), Ok(36 * 3_600_000));
         assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
         assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
         assert_eq!(busy_poll("1.5ms"), Ok(Duration::from_micros(1500)));
@@ -134,7 +152,10 @@ mod tests {
     fn what_is_no_quantity_is_refused() {
         for text in ["", "s", "-1s", "1x", "1.s", ".5s", "1.2345s", "1.2.3s", "1e9s"] {
             assert!(milliseconds(text).is_err(), "{text}");
+            assert!(lasting(text).is_err(), "{text}");
         }
+        assert_eq!(lasting("5").unwrap_err(), "say the unit: as in 30m, 24h or 7d");
+        assert!(lasting("d").is_err() && lasting("99999999999999999d").is_err());
         assert!(bytes("99999999999T").is_err());
         assert!(busy_poll("1").unwrap_err().contains("100ms"), "a second");
         assert!(bytes("20000000000000000000000").is_err());

@@ -124,7 +124,7 @@ impl FromStr for Ports {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (port(first)?, port(last)?);
         if first > last {
-            return Err(ParseJoinSpecError::Port(text.into()));
+            return Err(ParseJoinSpecError::Backwards(text.into()));
         }
         Ok(Self { first, last })
     }

@@ -36,7 +36,8 @@ impl Verify {
                 Ok(verified) if out.is_json() => out.json(&verified)?,
                 Ok(verified) => print(&mut out, &verified)?,
                 Err(wrong) => {
-                    say(format_args!("synod: {wrong}"));
+                    let space = folder.file_name().unwrap_or(folder.as_os_str()).display();
+                    say(format_args!("synod: space {space}: {wrong}"));
                     verdict = Verdict::No;
                 }
             }
