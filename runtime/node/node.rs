@@ -568,8 +568,17 @@ fn committed(ended: Option<Ended>) -> Result<u64, ErrorBody> {
         Some(Ended::Applied(Outcome::Committed(index))) => Ok(index),
         Some(Ended::Applied(Outcome::Refused(_, why))) => Err(error("refused", why.to_string())),
         Some(Ended::NotProposed(why)) => Err(not_proposed(&why)),
-        None => Err(stopping()),
+        None => Err(unseen()),
     }
+}
+
+/// What was proposed was not seen to end: it may be in the log, or come into it yet.
+pub(crate) fn unseen() -> ErrorBody {
+    error(
+        "unknown",
+        "it is not known what came of it: this node has not seen it in the log in time, and it may come into it \
+         yet; look whether it did before you say it again",
+    )
 }
 
 fn stopping() -> ErrorBody {

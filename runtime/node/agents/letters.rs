@@ -127,7 +127,7 @@ impl Agents {
                 Err(error("refused", why.to_string()))
             }
             Some(Ended::NotProposed(why)) => Err(not_proposed(&why)),
-            None => Err(stopping()),
+            None => Err(crate::node::unseen()),
         }
     }
 
