@@ -453,7 +453,8 @@ pub struct SpaceInfo {
     pub name: String,
     /// Its id, in hexadecimal.
     pub id: String,
-    /// `leader`, `follower`, `candidate` or `observer`.
+    /// `leader`, `follower`, `candidate` or `observer`; `closed`, if it could not be opened, and `joining` while the node
+    /// joins it anew.
     pub role: String,
     /// The Raft term.
     pub term: u64,

@@ -7,13 +7,14 @@
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
 //! DATA/spaces/NAME/   genesis.json, member.json or observer.json (but for `local`), log/, snapshots/, as-of/
-//! DATA/left/          spaces that the node is a member of no longer, or whose logs were damaged
+//! DATA/left/          spaces that the node is a member of no longer, or whose logs were damaged: the newest 16, of 8 GiB
 //! DATA/joining/       spaces that are about to take the place of those
 //! DATA/identity.json  who it is in the network; beside it the address book and the ports it listens on
 //! DATA/agents/NAME/   agent.json (started with the node), log, modules/
 //! DATA/cli/           what the command line remembers: last indexes, the history of the toplevel
 //! ```
 
+mod left;
 mod observers;
 
 use crate::node::LOCAL;
@@ -93,6 +94,9 @@ pub(crate) struct MemberFile {
     pub(crate) contacts: BTreeMap<u64, String>,
 }
 
+/// The name of a space, and a file of its folder.
+pub(crate) type Found<T> = (String, Result<T, FolderError>);
+
 /// What a space is made of, once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -150,11 +154,11 @@ impl Folder {
 
     /// The spaces besides `local` that this node is a member of, by name.
     pub(crate) fn memberships(&self) -> Result<Vec<(String, MemberFile)>, FolderError> {
-        self.with(MEMBER)
+        self.with(MEMBER)?.into_iter().map(|(name, file)| Ok((name, file?))).collect()
     }
 
-    /// The spaces that have such a file, by name.
-    fn with<T: DeserializeOwned>(&self, file: &str) -> Result<Vec<(String, T)>, FolderError> {
+    /// The spaces that have such a file, by name; or why a file cannot be read.
+    fn with<T: DeserializeOwned>(&self, file: &str) -> Result<Vec<Found<T>>, FolderError> {
         let spaces = self.root.join("spaces");
         let io = |e| FolderError::Io(spaces.clone(), e);
         let mut all = Vec::new();
@@ -162,18 +166,15 @@ impl Folder {
             let folder = entry.map_err(io)?.path();
             let path = folder.join(file);
             let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
-            match fs::read(&path) {
-                Ok(bytes) => {
-                    let file = serde_json::from_slice(&bytes);
-                    let damaged =
-                        |e: serde_json::Error| FolderError::Damaged(path.clone(), e.to_string());
-                    all.push((name.to_owned(), file.map_err(damaged)?));
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(FolderError::Io(path, e)),
-            }
+            let read = match fs::read(&path) {
+                Ok(bytes) => serde_json::from_slice(&bytes)
+                    .map_err(|e| FolderError::Damaged(path, e.to_string())),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => Err(FolderError::Io(path, e)),
+            };
+            all.push((name.to_owned(), read));
         }
-        all.sort_by(|a: &(String, T), b| a.0.cmp(&b.0));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
 
@@ -197,17 +198,6 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Puts a space's folder out of the way; returns where it is now.
-    pub(crate) fn set_aside(&self, name: &str) -> Result<PathBuf, FolderError> {
-        let folder = self.root.join("spaces").join(name);
-        let left = self.root.join("left");
-        make(&left)?;
-        let to = left.join(format!("{name}-{}", hex(&random()?)));
-        fs::rename(&folder, &to).map_err(|e| FolderError::Io(folder, e))?;
-        sync(&left)?;
-        Ok(to)
-    }
-
     /// Puts a space's folder out of the way, and one in its place that has nothing of the space yet: this
     /// node is another member of it from here on. A crash leaves the one or the other. Returns where the
     /// first is now.
@@ -217,24 +207,63 @@ impl Folder {
         id: [u8; 32],
         member: &MemberFile,
     ) -> Result<PathBuf, FolderError> {
+        self.replace(name, id, MEMBER, member)
+    }
+
+    /// The same, for a space that this node goes on observing.
+    pub(crate) fn observe_anew(
+        &self,
+        name: &str,
+        id: [u8; 32],
+        observer: &ObserverFile,
+    ) -> Result<PathBuf, FolderError> {
+        self.replace(name, id, observers::OBSERVER, observer)
+    }
+
+    fn replace(
+        &self,
+        name: &str,
+        id: [u8; 32],
+        file: &str,
+        part: &impl Serialize,
+    ) -> Result<PathBuf, FolderError> {
         let folder = self.root.join("spaces").join(name);
         let joining = self.root.join(JOINING);
         let fresh = joining.join(name);
-        if fresh.exists() {
-            fs::remove_dir_all(&fresh).map_err(|e| FolderError::Io(fresh.clone(), e))?;
-        }
-        make(&fresh)?;
-        write_imported(&fresh, name, id)?;
-        write_json(&fresh.join(MEMBER), member)?;
-        let retention = folder.join(crate::space::RETENTION);
-        if let Ok(bytes) = fs::read(&retention) {
-            write_new(&fresh.join(crate::space::RETENTION), &bytes)?;
-        }
-        sync(&joining)?;
-        let aside = self.set_aside(name)?;
+        let made = self.make_fresh(&fresh, name, id, (file, part));
+        let aside = made.and_then(|()| sync(&joining)).and_then(|()| self.set_aside(name));
+        let aside = match aside {
+            Ok(aside) => aside,
+            Err(e) => {
+                // The first is still in its place: nothing has begun.
+                drop(fs::remove_dir_all(&fresh));
+                return Err(e);
+            }
+        };
         fs::rename(&fresh, &folder).map_err(|e| FolderError::Io(fresh, e))?;
         sync(&self.root.join("spaces"))?;
         Ok(aside)
+    }
+
+    /// Makes a folder that is to take the place of a space's.
+    fn make_fresh(
+        &self,
+        fresh: &Path,
+        name: &str,
+        id: [u8; 32],
+        (file, part): (&str, &impl Serialize),
+    ) -> Result<(), FolderError> {
+        if fresh.exists() {
+            fs::remove_dir_all(fresh).map_err(|e| FolderError::Io(fresh.to_path_buf(), e))?;
+        }
+        make(fresh)?;
+        write_imported(fresh, name, id)?;
+        write_json(&fresh.join(file), part)?;
+        let retention = self.root.join("spaces").join(name).join(crate::space::RETENTION);
+        match fs::read(&retention) {
+            Ok(bytes) => write_new(&fresh.join(crate::space::RETENTION), &bytes),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The folder and id of a space; made if they are not there.
@@ -485,6 +514,24 @@ mod tests {
         let folder = Folder::open(root.path(), None).unwrap();
         assert_eq!(folder.memberships().unwrap(), [("s".to_owned(), member(4))]);
         assert!(!joining.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_begun_anew_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path(), Some("one")).unwrap();
+        let (space, id) = folder.space("s").unwrap();
+        fs::write(root.path().join("left"), "no folder").unwrap();
+        let member = MemberFile {
+            member: 1,
+            nonce: String::new(),
+            key: String::new(),
+            generation: 0,
+            contacts: BTreeMap::new(),
+        };
+        assert!(folder.begin_anew("s", id, &member).is_err());
+        assert!(space.exists());
+        assert!(!root.path().join(JOINING).join("s").exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A running node: its data folder, its spaces, its agents.
 
+mod closed;
 mod facts;
 mod log;
 mod observing;
@@ -29,6 +30,8 @@ use crate::space::{
 };
 use crate::tunnels::Tunnels;
 use bytes::Bytes;
+use closed::ClosedSpaces;
+pub use closed::{CLOSED, JOINING};
 pub(crate) use log::told;
 pub use start::{NodeConfig, StartError};
 use std::collections::BTreeMap;
@@ -56,6 +59,8 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     folder: Folder,
     spaces: RwLock<BTreeMap<String, Space>>,
+    /// Those that cannot be served.
+    closed: ClosedSpaces,
     /// Bytes that must stay free on the disk.
     min_free: u64,
     busy_poll: Duration,
@@ -100,7 +105,7 @@ impl Node {
         if let Some(net) = node.0.net.get() {
             node.0.tunnels.open_kept(net).await;
         }
-        node.0.agents.start_kept(|name| spaces.get(name).cloned());
+        node.0.agents.start_kept(|name| spaces.get(name).cloned(), |name| node.is_closed(name));
         Ok(node)
     }
 
@@ -128,6 +133,7 @@ impl Node {
         Ok(Self(Arc::new(Inner {
             folder,
             spaces: RwLock::new(spaces),
+            closed: Default::default(),
             min_free: config.min_free,
             busy_poll: config.busy_poll,
             agents,
@@ -151,6 +157,7 @@ impl Node {
             let info = space.info().await;
             spaces.extend(info.map(|info| self.with_members(space, info)));
         }
+        spaces.extend(self.closed_infos());
         let agents = self.agents().await;
         let full =
             spaces.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.read_only.as_ref()?)));
@@ -255,7 +262,15 @@ impl Node {
         kind: SolveKind,
         goal: GoalRequest,
     ) -> Result<mpsc::Receiver<GoalEvent>, ErrorBody> {
-        self.0.agents.solve(kind, goal).await
+        let space = goal.space.clone();
+        let solved = self.0.agents.solve(kind, goal).await;
+        solved.map_err(|e| match self.space(space.as_deref()) {
+            Ok(space) if space.is_observed() && e.code == "not_found" => {
+                observing::runs_no_agents(&space)
+            }
+            Err(closed) if e.code == "not_found" && closed.code == "damaged" => closed,
+            _ => e,
+        })
     }
 
     /// Asks a goal for more that goes on answer by answer.
@@ -464,14 +479,14 @@ impl Node {
 
     /// The space of this name; without one, the only one besides `local`, else `local`.
     fn space(&self, name: Option<&str>) -> Result<Space, ErrorBody> {
-        let spaces = self.spaces();
-        let mut others = spaces.keys().filter(|name| *name != LOCAL);
-        let name = match (name, others.next(), others.next()) {
-            (Some(name), ..) => name,
-            (None, Some(only), None) => only,
-            (None, ..) => LOCAL,
-        };
+        let (spaces, closed) = (self.spaces(), self.closed());
+        let is_other = |name: &&String| *name != LOCAL && !spaces.contains_key(*name);
+        let names = spaces.keys().chain(closed.keys().filter(is_other)).map(String::as_str);
+        let name = name.unwrap_or_else(|| api::default_space(names));
         spaces.get(name).cloned().ok_or_else(|| {
+            if let Some(closed) = closed.get(name) {
+                return closed.refusal(name);
+            }
             let known: Vec<&str> = spaces.keys().map(String::as_str).collect();
             let text = format!("this node has no space {name}; it has {}", known.join(", "));
             error("not_found", text)

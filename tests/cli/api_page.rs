@@ -527,7 +527,10 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("GET /v1/log", &["too_large"]),
     ("POST /v1/log/import", &["bad_request", "disk"]),
     ("POST /v1/spaces", &["net", "disk"]),
-    ("POST /v1/spaces/join", &["exists", "net", "disk", "recovered", "observer"]),
+    (
+        "POST /v1/spaces/join",
+        &["exists", "net", "disk", "recovered", "removed", "damaged", "observer"],
+    ),
     ("POST /v1/spaces/members/{what}", &["observer"]),
     ("POST /v1/spaces/{name}/recover", &["recovered", "refused", "unknown"]),
     ("POST /v1/spaces/{name}/leave", &["refused", "disk"]),

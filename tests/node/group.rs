@@ -40,8 +40,19 @@ impl Place {
         self.running.insert(node)
     }
 
+    /// Its node as the command that runs a program.
+    pub(crate) fn start_with(&mut self, run: &[&str]) {
+        let mut command = self.world.command(["run"]);
+        command.args(run).args(self.flags());
+        self.running = Some(Node::run_with(command, &self.world.data));
+    }
+
     pub(crate) fn node(&self) -> &Node {
         self.running.as_ref().unwrap()
+    }
+
+    pub(crate) fn node_mut(&mut self) -> &mut Node {
+        self.running.as_mut().unwrap()
     }
 
     pub(crate) fn kill(&mut self) {

@@ -213,3 +213,85 @@ fn an_observer_follows_a_recovery_and_a_spent_ticket_lets_nobody_in() {
     let here = watcher.members()["observers"][0].clone();
     assert!(here["is_here"] == true && here["trouble"].is_null(), "{here}");
 }
+
+/// What `synod doctor` finds of the space.
+fn diagnosed(place: &Place) -> Value {
+    let said = place.world.run(["doctor", "--json"]).stdout;
+    let mut found = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_space = found.find(|found| found["what"] == format!("space {SPACE}"));
+    of_space.unwrap_or_else(|| panic!("{said}"))
+}
+
+#[test]
+fn an_observer_is_told_apart_from_a_member_that_is_in_need() {
+    let group = Group::of_three_with("notes", NOTED);
+    let watcher = observer(&group, "watcher");
+    wait_same(&group.places[0], &watcher);
+    wait_for("it to be well", || diagnosed(&watcher)["state"] == "ok");
+    let found = diagnosed(&watcher);
+    assert!(found["found"].as_str().unwrap().contains("observed"), "{found}");
+    for args in [&["query", "noted(X)"][..], &["query", "noted(X)", "--agent", "notes"], &["repl"]]
+    {
+        let asked = watcher.world.run(args);
+        assert_eq!(asked.code, 2, "{args:?}: {asked:?}");
+        for wanted in ["only observes shared", "synod facts"] {
+            assert!(asked.stderr.contains(wanted), "{args:?}: {wanted}: {asked:?}");
+        }
+    }
+    wait_for("the directory", || group.places[0].members()["observers"][0]["node"] == "watcher");
+    let removed = group.places[0].world.run(["space", "remove", "watcher", "--space", SPACE]);
+    assert_eq!(removed.code, 2, "{removed:?}");
+    assert!(removed.stderr.contains("on that node, `synod space leave shared`"), "{removed:?}");
+    assert!(!removed.stderr.contains("join"), "{removed:?}");
+}
+
+#[test]
+fn an_observer_whose_log_is_damaged_follows_anew() {
+    let group = Group::of_three();
+    let mut watcher = observer(&group, "watcher");
+    for n in 0..30 {
+        assert_eq!(group.places[0].try_broadcast(&format!("event({n})")).0, 200);
+    }
+    wait_same(&group.places[0], &watcher);
+    watcher.down();
+    let folder = watcher.world.data.join("spaces").join(SPACE);
+    let log = std::fs::read_dir(folder.join("log")).unwrap();
+    let segment = log.map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let len = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes[len / 2] ^= 0x10;
+    std::fs::write(&segment, &bytes).unwrap();
+    watcher.start();
+    wait_same(&group.places[0], &watcher);
+    let left = std::fs::read_dir(watcher.world.data.join("left")).unwrap();
+    assert_eq!(left.count(), 1, "what was there is kept aside");
+    // The log is gone: the same.
+    watcher.down();
+    std::fs::remove_dir_all(folder.join("log")).unwrap();
+    watcher.start();
+    wait_same(&group.places[0], &watcher);
+}
+
+#[test]
+fn an_observer_that_cannot_be_opened_costs_the_node_nothing_else() {
+    let group = Group::of_three();
+    let mut watcher = observer(&group, "watcher");
+    wait_same(&group.places[0], &watcher);
+    watcher.down();
+    let file = watcher.world.data.join("spaces").join(SPACE).join("observer.json");
+    std::fs::write(&file, "{").unwrap();
+    watcher.start();
+    let local = json!({ "term": "event(here)", "space": "local" });
+    assert_eq!(watcher.node().ask("POST", "/v1/broadcast", &local).unwrap().0, 200);
+    let (status, answer) = facts(&watcher, "p(_)", false);
+    assert_eq!((status, &answer["code"]), (500, &json!("damaged")), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("observer.json"), "{answer}");
+    assert_eq!(diagnosed(&watcher)["state"], "bad");
+    let new = ticket(&group.places[0], json!({}));
+    let (status, answer) = observe(&watcher, &new);
+    assert_eq!((status, &answer["code"]), (500, &json!("damaged")), "{answer}");
+    // As it says.
+    watcher.world.yes(["space", "leave", SPACE]);
+    assert_eq!(observe(&watcher, &new).0, 200);
+    wait_same(&group.places[0], &watcher);
+}

@@ -132,3 +132,41 @@ fn a_learner_may_be_who_goes_on() {
     assert_eq!(fourth.try_broadcast("after").0, 200);
     assert_eq!(fourth.part("delta").as_deref(), Some("voter"));
 }
+
+#[test]
+fn who_goes_on_beside_a_recovered_member_is_told_so_and_leaves_at_once() {
+    let mut group = Group::of_three();
+    assert_eq!(group.places[1].try_broadcast("before").0, 200);
+    group.wait_agree();
+    let alone = (group.leader() + 1) % 3;
+    let others = [(alone + 1) % 3, (alone + 2) % 3];
+    for other in others {
+        group.places[other].kill();
+    }
+    wait_for("it to notice", || group.places[alone].members()["leader"].is_null());
+    assert_eq!(recover(&group.places[alone], WORDS).0, 200);
+    let good = ticket(&group.places[alone], json!({}));
+    for other in others {
+        group.places[other].start();
+    }
+    let mut leader = others[0];
+    wait_for("the other two to go on", || {
+        let leads = |other: &usize| group.places[*other].members()["role"] == "leader";
+        leader = others.into_iter().find(leads).unwrap_or(leader);
+        leads(&leader) && group.places[leader].try_broadcast("beside").0 == 200
+    });
+    let place = &group.places[leader];
+    wait_for("it to be told", || {
+        place.node().get("/v1/status")["warnings"].to_string().contains("two histories")
+    });
+    // It is a member of the one, and does not tell who wants it in the other that all is done.
+    let (status, answer) = place.join(&good);
+    assert_eq!((status, &answer["code"]), (409, &json!("exists")), "{answer}");
+    let said = answer["message"].as_str().unwrap();
+    assert!(said.contains("two histories") && said.contains("space leave shared"), "{said}");
+    let removed = json!({ "member": group.places[alone].name });
+    place.node().post("/v1/spaces/members/remove?space=shared", &removed);
+    place.node().post(&format!("/v1/spaces/{SPACE}/leave"), &Value::Null);
+    assert_eq!(place.join(&good).0, 200);
+    wait_for("it to be a member", || place.members()["generation"] == 1);
+}

@@ -123,29 +123,206 @@ fn a_founder_whose_log_goes_back_to_when_it_was_alone_joins_anew() {
 }
 
 #[test]
-fn a_damaged_voter_that_reaches_nobody_says_what_is_damaged_and_what_to_do() {
-    let mut group = Group::of_three();
+fn a_damaged_voter_that_reaches_nobody_serves_what_else_it_has_and_joins_anew_once_it_can() {
+    let mut group = Group::of_three_with("a", "on(event(_, _, event(_))).\n");
     wait_noted(&group);
     write(&group.places[1], 20);
     group.wait_agree();
+    let before = id(&group.places[1]).unwrap();
     for place in &mut group.places {
         place.down();
     }
+    let damaged = damage(&group.places[1]);
+    let name = segment(&group.places[1]).file_name().unwrap().to_str().unwrap().to_owned();
+    group.places[1].start();
     let place = &group.places[1];
-    let damaged = damage(place);
-    let ran = place.world.run([&["up"][..], &place.flags()].concat());
-    assert_eq!(ran.code, 2, "{ran:?}");
-    let name = segment(place).file_name().unwrap().to_str().unwrap().to_owned();
-    for wanted in [&*name, "byte", "entry", "cannot be reached", "start it again when a quorum"] {
-        assert!(ran.stderr.contains(wanted), "{wanted}: {}", ran.stderr);
+    let local = json!({ "term": "event(here)", "space": "local" });
+    assert_eq!(place.node().ask("POST", "/v1/broadcast", &local).unwrap().0, 200);
+    // It is not taken for one that has no such space, and nobody is sent to another.
+    let (status, answer) = place.try_broadcast("event(there)");
+    assert_eq!((status, &answer["code"]), (500, &json!("damaged")), "{answer}");
+    let doctor = place.world.run(["doctor"]);
+    let told = [
+        answer["message"].as_str().unwrap().to_owned(),
+        place.world.run(["space", "members", SPACE]).stderr,
+        place.world.yes(["status"]),
+        doctor.stdout,
+    ];
+    for told in &told {
+        for wanted in [&*name, "entry", "cannot be reached", "asked to let this node in anew"] {
+            assert!(told.contains(wanted), "{wanted}: {told}");
+        }
     }
+    let ready = place.world.run(["status", "--ready"]);
+    assert_eq!(ready.code, 1, "{ready:?}");
+    assert!(ready.stderr.contains(SPACE), "{ready:?}");
+    let (status, answer) = place.join(&format!("{SPACE}-is-no-ticket"));
+    assert_eq!(status, 400, "{answer}");
     assert_eq!(fs::read(segment(place)).unwrap(), damaged, "nothing is touched");
-    // As it says.
+    // It goes on asking.
     group.places[0].start();
     group.places[2].start();
-    group.places[1].start();
+    wait_for("it to have joined anew", || id(&group.places[1]).is_some_and(|id| id > before));
     group.wait_voters(3);
     group.wait_agree();
+    let node = group.places[1].node();
+    node.wait_agent("a", |agent| agent["state"] == "running" || agent["state"] == "standby");
+}
+
+#[test]
+fn a_closed_space_can_be_left() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[1], 20);
+    for place in &mut group.places {
+        place.down();
+    }
+    damage(&group.places[1]);
+    let place = &mut group.places[1];
+    place.start();
+    let left = place.world.yes(["space", "leave", SPACE]);
+    assert!(left.contains("left shared"), "{left}");
+    let spaces = place.node().get("/v1/spaces");
+    assert_eq!(spaces.as_array().unwrap().len(), 1, "{spaces}");
+    assert!(!space(place).exists());
+}
+
+#[test]
+fn a_voter_that_has_lost_the_end_of_its_log_between_two_records_joins_anew() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[0], 20);
+    group.wait_agree();
+    let victim = (0..3).find(|n| *n != group.leader()).unwrap();
+    let before = id(&group.places[victim]).unwrap();
+    let end = |place: &Place| {
+        let bytes = fs::read(segment(place)).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+    };
+    // All of it is written, and nothing else for now.
+    let border = end(&group.places[victim]);
+    write(&group.places[0], 20);
+    group.wait_agree();
+    group.places[victim].kill();
+    let place = &group.places[victim];
+    assert!(end(place) > border);
+    let log = fs::OpenOptions::new().write(true).open(segment(place)).unwrap();
+    log.set_len(border).unwrap();
+    drop(log);
+    group.places[victim].start();
+    wait_for("it to have joined anew", || id(&group.places[victim]).is_some_and(|id| id > before));
+    group.wait_voters(3);
+    group.wait_agree();
+}
+
+#[test]
+fn a_voter_with_another_history_than_its_leader_joins_anew() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[0], 5);
+    group.wait_agree();
+    let before = id(&group.places[1]).unwrap();
+    for place in &mut group.places {
+        place.down();
+    }
+    let data = group.places[0].world.data.clone();
+    let kept = data.with_extension("copy");
+    copy(&data, &kept);
+    // The first two agree on something that the first then loses, and the first and the third on something else.
+    group.places[0].start();
+    group.places[1].start();
+    wait_for("a quorum", || group.places[0].try_broadcast("event(lost)").0 == 200);
+    write(&group.places[1], 10);
+    group.wait_agree();
+    group.places[0].down();
+    group.places[1].down();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    // Twice, so that their terms are others.
+    for _ in 0..2 {
+        group.places[0].start();
+        group.places[2].start();
+        wait_for("a quorum", || group.places[2].try_broadcast("event(instead)").0 == 200);
+        write(&group.places[2], 5);
+        group.places[2].down();
+        group.places[0].down();
+    }
+    group.places[0].start();
+    group.places[2].start();
+    wait_for("a quorum", || group.places[2].try_broadcast("event(end)").0 == 200);
+    group.places[1].start();
+    wait_for("it to have joined anew", || id(&group.places[1]).is_some_and(|id| id > before));
+    group.wait_voters(3);
+    group.wait_agree();
+    let left = fs::read_dir(group.places[1].world.data.join("left")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().path()).collect();
+    let why = fs::read_to_string(left[0].join("shortened")).unwrap();
+    assert!(why.contains("is committed here, and the leader has another"), "{why}");
+}
+
+#[test]
+fn a_voter_that_goes_back_to_an_id_that_it_has_no_longer_joins_anew() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[0], 5);
+    group.wait_agree();
+    let victim = (0..3).find(|n| *n != group.leader()).unwrap();
+    let first = id(&group.places[victim]).unwrap();
+    group.places[victim].down();
+    let data = group.places[victim].world.data.clone();
+    let kept = data.with_extension("copy");
+    copy(&data, &kept);
+    damage(&group.places[victim]);
+    group.places[victim].start();
+    wait_for("its second id", || id(&group.places[victim]).is_some_and(|id| id > first));
+    group.wait_voters(3);
+    group.wait_agree();
+    let second = id(&group.places[victim]).unwrap();
+    group.places[victim].down();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    group.places[victim].start();
+    wait_for("its third id", || id(&group.places[victim]).is_some_and(|id| id > second));
+    group.wait_voters(3);
+    group.wait_agree();
+    let left = fs::read_dir(data.join("left")).unwrap().map(|entry| entry.unwrap().path());
+    let why: Vec<_> =
+        left.filter_map(|left| fs::read_to_string(left.join("shortened")).ok()).collect();
+    assert!(why.iter().any(|why| why.contains("which it became later")), "{why:?}");
+}
+
+/// An old copy of a node's folder, in place of what has come since.
+fn with_old_copy(group: &mut Group, victim: usize) {
+    group.places[victim].down();
+    let data = group.places[victim].world.data.clone();
+    let kept = data.with_extension("copy");
+    copy(&data, &kept);
+    group.places[victim].start();
+    write(&group.places[victim], 20);
+    group.wait_agree();
+    group.places[victim].down();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+}
+
+#[test]
+fn a_program_that_is_run_with_its_node_goes_on_when_its_space_is_joined_anew() {
+    let mut group = Group::of_three();
+    wait_noted(&group);
+    write(&group.places[0], 1);
+    group.wait_agree();
+    let victim = (0..3).find(|n| *n != group.leader()).unwrap();
+    let before = id(&group.places[victim]).unwrap();
+    with_old_copy(&mut group, victim);
+    let place = &mut group.places[victim];
+    let says = "on(event(_, _, say(X))) :- write(said(X)), nl.\n";
+    let program = place.world.program("says.pl", says);
+    place.start_with(&[&program, "--space", SPACE, "--max-time", "60s"]);
+    wait_for("it to have joined anew", || id(place).is_some_and(|id| id > before));
+    place.node().wait_agent("says", |agent| agent["state"] == "running");
+    wait_for("a write", || place.try_broadcast("say(after)").0 == 200);
+    place.node_mut().prints("said(after)");
+    place.down();
 }
 
 #[test]

@@ -234,6 +234,18 @@ impl Node {
         Self { process, data: data.to_owned() }
     }
 
+    /// One that a program is run with, which prints what its agent does.
+    pub(crate) fn run_with(command: Command, data: &Path) -> Self {
+        let mut process = Process::start(command, true);
+        process.until("listening on");
+        Self { process, data: data.to_owned() }
+    }
+
+    /// Waits until it prints this.
+    pub(crate) fn prints(&mut self, text: &str) {
+        self.process.until(text);
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }

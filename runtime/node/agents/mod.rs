@@ -203,7 +203,11 @@ impl Agents {
     }
 
     /// Starts the agents that were kept, each in the background; what goes wrong is in their logs.
-    pub(crate) fn start_kept(&self, space_of: impl Fn(&str) -> Option<Space>) {
+    pub(crate) fn start_kept(
+        &self,
+        space_of: impl Fn(&str) -> Option<Space>,
+        is_closed: impl Fn(&str) -> bool,
+    ) {
         let Ok(folders) = std::fs::read_dir(&self.context.folder) else { return };
         for folder in folders.flatten().map(|entry| entry.path()) {
             let Ok(bytes) = std::fs::read(folder.join(KEPT)) else { continue };
@@ -222,6 +226,14 @@ impl Agents {
                 }
             };
             let Some(space) = space_of(&definition.space) else {
+                if is_closed(&definition.space) {
+                    tracing::warn!(
+                        "the agent {} is not started: its space, {}, is closed",
+                        definition.name,
+                        definition.space
+                    );
+                    continue;
+                }
                 tracing::error!(
                     "the agent {} belongs to the space {}, which this node does not have",
                     definition.name,
@@ -230,19 +242,34 @@ impl Agents {
                 continue;
             };
             let agents = self.clone();
-            tokio::spawn(async move {
-                let name = definition.name.clone();
-                let run = RunRequest {
-                    program: definition.program.to_string_lossy().into_owned(),
-                    name: Some(definition.name),
-                    space: Some(definition.space),
-                    options: definition.options,
-                    keep: true,
-                };
-                if let Err(e) = agents.run(space, run).await {
-                    tracing::error!("the agent {name} was not started: {e}");
-                }
-            });
+            tokio::spawn(async move { agents.start_one(space, definition).await });
+        }
+    }
+
+    /// Starts the agents that are kept for a space that was closed until now.
+    pub(crate) async fn start_kept_of(&self, space: &Space) {
+        let Ok(folders) = std::fs::read_dir(&self.context.folder) else { return };
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let Ok(bytes) = std::fs::read(folder.join(KEPT)) else { continue };
+            // One that cannot be read was told of when the node started.
+            let Ok(definition) = serde_json::from_slice::<Definition>(&bytes) else { continue };
+            if definition.space == space.name() {
+                self.start_one(space.clone(), definition).await;
+            }
+        }
+    }
+
+    async fn start_one(&self, space: Space, definition: Definition) {
+        let name = definition.name.clone();
+        let run = RunRequest {
+            program: definition.program.to_string_lossy().into_owned(),
+            name: Some(definition.name),
+            space: Some(definition.space),
+            options: definition.options,
+            keep: true,
+        };
+        if let Err(e) = self.run(space, run).await {
+            tracing::error!("the agent {name} was not started: {e}");
         }
     }
 

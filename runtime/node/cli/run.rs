@@ -16,12 +16,14 @@ use synod::api::{
     SpaceInfo,
 };
 use synod::control::SOCKET_NAME;
-use synod::node::Node;
+use synod::node::{JOINING, Node};
 use tokio::sync::{mpsc, oneshot};
 use tracing::level_filters::LevelFilter;
 
 /// Lines that a program may have printed before they are asked for.
 const FIRST_LINES: usize = 10_000;
+/// How often it is looked whether a space has been joined anew.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long what is left of an agent's output has to be printed when the node has stopped.
 const LAST_LINES_TIME: Duration = Duration::from_secs(1);
 
@@ -239,9 +241,9 @@ async fn attend(
     let mut signals = Signals::new()?;
     entry.enter(client, &mut request).await?;
     // An agent of this name may have a log of earlier runs. Node and command share a clock.
-    let begins = now_micros();
+    let mut begins = now_micros();
     let watch = watch(&request, watches)?;
-    let AgentInfo { name, .. } = client.post("/v1/run", &request).await?;
+    let AgentInfo { name, space, .. } = client.post("/v1/run", &request).await?;
     let path = format!("/v1/agents/{}", encode(&name));
     let logs = format!("{path}/logs?tail={FIRST_LINES}&follow=true");
     let mut lines = client.get_events::<LogLine>(&logs).await?;
@@ -262,14 +264,33 @@ async fn attend(
                 }
             }
             Ok(None) => {
+                begins = now_micros();
+                tokio::select! {
+                    joined = joined_anew(client, &space) => joined?,
+                    () = signals.next() => break Ok(()),
+                }
                 let agents: Vec<AgentInfo> = client.get("/v1/agents").await?;
-                return verdict(&agents, &name);
+                if !is_there(&agents, &name) {
+                    return verdict(&agents, &name);
+                }
+                lines = client.get_events::<LogLine>(&logs).await?;
             }
             Err(error) => return Err(error.into()),
         }
     };
     let _: Value = client.post(&format!("{path}/stop"), &Value::Null).await?;
     shown.map(|()| Verdict::Yes)
+}
+
+/// Waits while a node joins a space anew: the agents of it go on then.
+async fn joined_anew(client: &Client, space: &str) -> Result<(), Failure> {
+    loop {
+        let spaces: Vec<SpaceInfo> = client.get("/v1/spaces").await?;
+        if !spaces.iter().any(|info| info.name == space && info.role == JOINING) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Is the node, for as long as the agent runs.
@@ -325,17 +346,38 @@ async fn run_here(
         "[node] listening on {}; agent {name} runs in space {space}; Ctrl-C ends both",
         socket.display()
     ));
-    let lines = node.logs(&name, FIRST_LINES, true).await.map_err(Failure::told)?;
-    let mut printed = print_in_thread(global, lines, begins);
     let reload = || async { node.reload_agent(&name).await.map_err(Failure::told) };
-    tokio::select! {
-        failure = reload_if(watch, reload) => Err(failure),
-        printed = &mut printed => Ok(Ended::Agent(match printed {
-            Ok(Err(failure)) => Err(failure),
-            Ok(Ok(())) | Err(_) => verdict(&node.agents().await, &name),
-        })),
-        () = foreground.wanted_to_stop() => Ok(Ended::Stopped(printed)),
+    let mut reloading = pin!(reload_if(watch, reload));
+    let mut begins = begins;
+    loop {
+        let lines = node.logs(&name, FIRST_LINES, true).await.map_err(Failure::told)?;
+        let mut printed = print_in_thread(global, lines, begins);
+        tokio::select! {
+            failure = &mut reloading => return Err(failure),
+            () = foreground.wanted_to_stop() => return Ok(Ended::Stopped(printed)),
+            printed = &mut printed => if let Ok(Err(failure)) = printed {
+                return Ok(Ended::Agent(Err(failure)));
+            },
+        }
+        begins = now_micros();
+        // The agent goes on once its space is joined anew.
+        while node.is_joining_anew(&space) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = foreground.wanted_to_stop() => return Ok(Ended::Agent(Ok(Verdict::Yes))),
+            }
+        }
+        let agents = node.agents().await;
+        if !is_there(&agents, &name) {
+            return Ok(Ended::Agent(verdict(&agents, &name)));
+        }
     }
+}
+
+/// Whether an agent has been started again.
+fn is_there(agents: &[AgentInfo], name: &str) -> bool {
+    let is_alive = |agent: &AgentInfo| matches!(&*agent.state, "running" | "standby" | "waiting");
+    agents.iter().any(|agent| agent.name == name && is_alive(agent))
 }
 
 fn watch(request: &RunRequest, watches: bool) -> Result<Option<Watch>, Failure> {

@@ -1,6 +1,6 @@
 //! What the folder of a space says that this node only observes.
 
-use super::{Folder, FolderError, make, write_json};
+use super::{Folder, FolderError, Found, make, write_json};
 use crate::hex::{fixed, hex};
 use serde::{Deserialize, Serialize};
 use synod_core::apply::Chain;
@@ -51,7 +51,7 @@ impl PlaceText {
 
 impl Folder {
     /// The spaces that this node observes, by name.
-    pub(crate) fn observations(&self) -> Result<Vec<(String, ObserverFile)>, FolderError> {
+    pub(crate) fn observations(&self) -> Result<Vec<Found<ObserverFile>>, FolderError> {
         self.with(OBSERVER)
     }
 

@@ -1,5 +1,6 @@
 //! The spaces that this node follows without being a member of them.
 
+use super::closed::Closed;
 use super::spaces::{JOIN_PATIENCE, check_name, disk, open_blocking};
 use super::{Node, StartError};
 use crate::api::{ErrorBody, Members, ObserverInfo};
@@ -16,17 +17,55 @@ use synod_core::group::observer::Anchor;
 use tokio::task::spawn_blocking;
 
 impl Node {
-    /// Opens the spaces that the data folder observes.
+    /// Opens the spaces that the data folder observes. What cannot be opened is followed anew if it is the log
+    /// that is damaged, and is closed otherwise; the node goes on.
     pub(super) async fn open_observations(&self) -> Result<(), StartError> {
         for (name, observer) in self.0.folder.observations()? {
             let net = self.net().await.map_err(|e| StartError::Net(e.message))?;
-            let (folder, id) = self.0.folder.space(&name)?;
-            let (open, key) = self.observation(&name, id, folder, &observer, &net)?;
-            let opened = spawn_blocking(move || open.open()).await;
-            let opened = opened.map_err(|e| StartError::Net(e.to_string()))?;
-            let space = opened.map_err(|why| StartError::Space { name: name.clone(), why })?;
-            self.add_observed(space, key, &net).await;
+            let opened = match observer {
+                Ok(observer) => self.open_observation(&name, &observer, &net).await,
+                Err(e) => Err(e.to_string()),
+            };
+            if let Err(why) = opened {
+                let id = self.0.folder.space(&name).ok().map(|(_, id)| id);
+                let why = format!(
+                    "{why}; it is only observed here: mend that and start the node again, or `synod space leave \
+                     {name}`, and join again by a new ticket"
+                );
+                tracing::error!("the space {name} is closed: {why}");
+                self.close_space(&name, Closed { id, why, is_coming: false });
+            }
         }
+        Ok(())
+    }
+
+    async fn open_observation(
+        &self,
+        name: &str,
+        observer: &ObserverFile,
+        net: &Arc<Net>,
+    ) -> Result<(), String> {
+        let (folder, id) = self.0.folder.space(name).map_err(|e| e.to_string())?;
+        let open = |folder: PathBuf| async {
+            let (open, key) =
+                self.observation(name, id, folder, observer, net).map_err(|e| e.to_string())?;
+            let opened = spawn_blocking(move || open.open()).await.map_err(|e| e.to_string())?;
+            Ok::<_, String>((opened, key))
+        };
+        let (opened, key) = match open(folder.clone()).await? {
+            (Err(why), _) if why.is_loss() => {
+                let aside = self.0.folder.observe_anew(name, id, observer);
+                let aside = aside.map_err(|e| format!("{why}; and {e}"))?;
+                tracing::error!(
+                    "the space {name} cannot be opened: {why}; it is followed anew, and what was there of it is in \
+                     {}, and may be removed",
+                    aside.display()
+                );
+                open(folder).await?
+            }
+            opened => opened,
+        };
+        self.add_observed(opened.map_err(|e| e.to_string())?, key, net).await;
         Ok(())
     }
 
@@ -52,6 +91,7 @@ impl Node {
             let known = known.name().to_owned();
             return self.members(Some(&known)).await;
         }
+        self.refuse_closed(ticket.space)?;
         self.refuse_if_there(&name)?;
         let net = self.net().await?;
         let followed = crate::net::follow(&net, &ticket, &self.name()).await;
@@ -119,6 +159,16 @@ impl Node {
     }
 }
 
+/// What is said to who wants a goal solved where a space is only observed.
+pub(super) fn runs_no_agents(space: &Space) -> ErrorBody {
+    let name = space.name();
+    let text = format!(
+        "this node only observes {name}, and runs no agents of it: ask for a goal on a member of {name}; here, \
+         `synod facts PATTERN --space {name}` gives its facts"
+    );
+    error("observer", text)
+}
+
 /// What a node is told that observes a space and wants to join it.
 pub(super) fn is_observer(space: &Space) -> ErrorBody {
     let name = space.name();
@@ -129,7 +179,13 @@ pub(super) fn is_observer(space: &Space) -> ErrorBody {
 }
 
 /// What is said of an observer that is taken for a member.
-pub(super) fn no_member(node: &str, space: &str) -> String {
+pub(super) fn no_member(what: &str, node: &str, space: &str) -> String {
+    if what == "remove" {
+        return format!(
+            "{node} only observes {space}, and is no member that could be removed: on that node, `synod space \
+             leave {space}` ends it"
+        );
+    }
     format!(
         "{node} only observes {space}, and is no member: on that node, `synod space leave {space}`, then \
          `synod space join TICKET`"

@@ -94,8 +94,11 @@ impl Node {
             let caught_up = space.read_index().await.is_some();
             (!caught_up).then(|| format!("this node has not caught up with the space {name}"))
         });
-        let why: Vec<String> =
-            futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        let why = futures_util::future::join_all(asked).await.into_iter().flatten();
+        let closed = self.closed_infos().into_iter();
+        let closed = closed
+            .filter_map(|space| Some(format!("the space {}: {}", space.name, space.read_only?)));
+        let why: Vec<String> = why.chain(closed).collect();
         Ready { ready: why.is_empty(), why }
     }
 

@@ -53,9 +53,7 @@ impl Node {
             match opened {
                 Ok(space) => self.add(space, &member, &net).map_err(failed)?,
                 Err(why) if why.is_loss() && is_shared => {
-                    let (space, member) = self.joined_anew(&name, id, &member, &net, why).await?;
-                    self.add(space.clone(), &member, &net).map_err(failed)?;
-                    has_begun(&space, &member).await;
+                    self.join_anew(&name, id, member, why).await;
                 }
                 Err(why) => return Err(StartError::Space { name, why }),
             }
@@ -203,16 +201,23 @@ impl Node {
         check_name(&name)?;
         let _only = self.0.importing.lock().await;
         if let Some(known) = self.spaces().values().find(|space| space.id() == ticket.space) {
-            if let Some(generation) = known.gone_on() {
-                return Err(Unserved::GoneOn(generation).body());
-            }
-            // A program that is run twice with the same ticket has what it wants.
             if known.is_observed() {
                 return Err(observing::is_observer(known));
             }
+            if let Some(two) = known.is_apart() {
+                let name = known.name();
+                let text = format!(
+                    "this node is a member of the space already, as {name}, and {two}: if the ticket is of the \
+                     other, `synod space leave {name}` first, then join it"
+                );
+                return Err(error("exists", text));
+            }
+            known.serves_asks().map_err(|why| why.body())?;
+            // A program that is run twice with the same ticket has what it wants.
             let known = known.name().to_owned();
             return self.members(Some(&known)).await;
         }
+        self.refuse_closed(ticket.space)?;
         self.refuse_if_there(&name)?;
         let net = self.net().await?;
         let nonce = random().map_err(|e| disk(&e))?;
@@ -229,8 +234,34 @@ impl Node {
         self.members(Some(&name)).await
     }
 
+    /// Hands the leadership of a space to any other voter that takes it: those first that follow.
+    async fn hand_over(&self, space: &Space, me: u64, net: &Net) -> Result<(), ErrorBody> {
+        let (membership, reached) = (space.membership(), space.reached());
+        let voters = membership.members().iter().filter(|(_, m)| m.part == Part::Voter);
+        let mut others: Vec<_> = voters.filter(|(id, _)| **id != me).collect();
+        let follows = |id: &u64| reached.get(id).is_some_and(|reached| reached.active);
+        let lag = |id: &u64| reached.get(id).map_or(u64::MAX, |reached| reached.lag);
+        others.sort_by_key(|(id, m)| (!follows(id), !net.is_connected(&m.peer), lag(id)));
+        let mut refused = Ok(());
+        for (&id, _) in others {
+            match space.ask(Ask::Transfer(id)).await {
+                Ok(()) => return Ok(()),
+                Err(why) => refused = Err(error("refused", why)),
+            }
+        }
+        refused
+    }
+
     /// Leaves a space: this node is no member any more, and what it has of the space is put aside.
     pub async fn leave_space(&self, name: &str) -> Result<String, ErrorBody> {
+        if self.is_closed(name) && !self.has_space(name) {
+            // Nobody else starts to open it meanwhile.
+            let _only = self.0.importing.lock().await;
+            if self.reopened(name) {
+                let aside = self.0.folder.set_aside(name).map_err(|e| disk(&e))?;
+                return Ok(aside.display().to_string());
+            }
+        }
         let space = self.shared_space(Some(name))?;
         let net = self.net().await?;
         if space.is_observed() {
@@ -244,12 +275,7 @@ impl Node {
         if let Some(me) = me {
             let others = space.membership().members().len() > 1;
             if others && space.leader().leader == Some(me) {
-                let voters = space.membership();
-                let other =
-                    voters.members().iter().find(|(id, m)| **id != me && m.part == Part::Voter);
-                if let Some((&to, _)) = other {
-                    space.ask(Ask::Transfer(to)).await.map_err(|why| error("refused", why))?;
-                }
+                self.hand_over(&space, me, &net).await?;
             }
             if others {
                 space.ask(Ask::Remove(me)).await.map_err(|why| error("refused", why))?;
@@ -352,7 +378,7 @@ impl Node {
         let Some(id) = id else {
             let observers = self.net().await?.observers_of(&found.id());
             if observers.iter().any(|(node, ..)| node == member) {
-                return Err(error("observer", observing::no_member(member, found.name())));
+                return Err(error("observer", observing::no_member(what, member, found.name())));
             }
             let text =
                 format!("{member} is no member's node or id: `synod space members` lists them");

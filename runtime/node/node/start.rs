@@ -41,19 +41,6 @@ pub enum StartError {
         /// Why.
         why: OpenSpaceError,
     },
-    /// A space has lost what this node gave its word for, and the others have not let it in anew.
-    #[error(
-        "the space {name} cannot be opened: {why}. Its members were asked to let this node in anew, and \
-         {said}; start it again when a quorum of them can be reached, or put back what was lost"
-    )]
-    Lost {
-        /// The space.
-        name: String,
-        /// What it has lost.
-        why: Box<OpenSpaceError>,
-        /// What they said.
-        said: String,
-    },
     /// The network cannot be taken part in.
     #[error("{0}")]
     Net(String),

@@ -3,6 +3,7 @@
 use crate::cli::table::bytes;
 use std::time::Duration;
 use synod::api::{Finding, KnownPeer, SpaceInfo};
+use synod::node::{CLOSED, JOINING};
 
 pub(super) const OK: &str = "ok";
 pub(super) const WARN: &str = "warn";
@@ -18,6 +19,8 @@ const NO_SPACE: u64 = 256 << 20;
 /// A connection, an engine or a log's segment takes one each.
 const FEW_FILES: u64 = 4096;
 const TOO_FEW_FILES: u64 = 256;
+/// Voters speak to those that follow once a second.
+const OBSERVED_LATE: u64 = 5_000;
 /// Clocks that are so far apart make times in logs hard to compare…
 const CLOCK_OFF: i64 = 1_000;
 /// …and tickets, which end at a time, of no use.
@@ -243,8 +246,12 @@ pub(super) fn warning(text: &str) -> Finding {
 }
 
 pub(super) fn spaces(spaces: &[SpaceInfo]) -> Vec<Finding> {
-    let shared = spaces.iter().filter(|space| space.voters > 0);
+    let is_closed = |space: &SpaceInfo| matches!(&*space.role, CLOSED | JOINING);
+    let shared = spaces.iter().filter(|space| space.voters > 0 || is_closed(space));
     let judged = shared.map(|space| {
+        if is_closed(space) || space.observed.is_some() {
+            return without_a_part(space);
+        }
         let what = format!("space {}", space.name);
         let found = format!("{} of {} voters reachable", space.voters_reachable, space.voters);
         let has_quorum = space.voters_reachable > space.voters / 2;
@@ -261,6 +268,27 @@ pub(super) fn spaces(spaces: &[SpaceInfo]) -> Vec<Finding> {
         }
     });
     judged.collect()
+}
+
+/// One that is closed here, or only observed: there is no leader to be known.
+fn without_a_part(space: &SpaceInfo) -> Finding {
+    let what = format!("space {}", space.name);
+    if let Some(why) = &space.read_only {
+        let how = format!("what it says; or synod space leave {}, and join anew", space.name);
+        return finding(&what, BAD, why.clone(), mend(how));
+    }
+    let (age_ms, lag) = space.observed.map_or((0, 0), |observed| (observed.age_ms, observed.lag));
+    let age = age_ms as f64 / 1000.0;
+    let found = format!(
+        "observed, {lag} commands behind what a voter said {age:.1} s ago, {} of {} voters reachable",
+        space.voters_reachable, space.voters
+    );
+    let how = mend(format!("synod space members --space {} shows whom it can ask", space.name));
+    match age_ms {
+        _ if space.voters_reachable == 0 => finding(&what, BAD, found, how),
+        OBSERVED_LATE.. => finding(&what, WARN, found, how),
+        _ => finding(&what, OK, found, None),
+    }
 }
 
 pub(super) fn peer(peer: &KnownPeer, reached: Result<(), String>) -> Finding {
@@ -288,6 +316,7 @@ pub(super) fn more_peers(more: usize) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use synod::api::ObservedInfo;
 
     fn state(finding: Finding) -> String {
         // What is not well says what to do about it.
@@ -329,6 +358,53 @@ mod tests {
         assert_eq!(state(folder("/d", true, 0o777, None)), BAD);
         assert_eq!(state(folder("/d", false, 0o700, None)), BAD);
         assert_eq!(state(folder("/d", true, 0o700, Some("denied".into()))), BAD);
+    }
+
+    #[test]
+    fn a_space_that_is_observed_or_closed_is_judged_by_what_it_is_here() {
+        let none = || Finding {
+            what: String::new(),
+            state: String::new(),
+            found: String::new(),
+            mend: None,
+        };
+        let of = |change: fn(&mut SpaceInfo)| {
+            let observed = ObservedInfo {
+                age_ms: 900,
+                lag: 2,
+                heads: 9,
+                refused: 0,
+                old: 0,
+                fetched: 1,
+                snapshots: 0,
+            };
+            let mut info = info("observer");
+            (info.voters, info.voters_reachable, info.observed) = (3, 1, Some(observed));
+            change(&mut info);
+            spaces(&[info]).pop().unwrap_or_else(none)
+        };
+        let well = of(|_| {});
+        assert!(well.found.contains("observed, 2 commands behind"), "{well:?}");
+        assert_eq!(state(well), OK, "whom it hears from is enough");
+        assert_eq!(state(of(|info| info.observed.as_mut().unwrap().age_ms = 6_000)), WARN);
+        assert_eq!(state(of(|info| info.voters_reachable = 0)), BAD);
+        assert_eq!(state(of(|info| info.read_only = Some("apart".into()))), BAD);
+        let closed = of(|info| {
+            (info.role, info.voters, info.observed) = (CLOSED.to_owned(), 0, None);
+            info.read_only = Some("its log is damaged".into());
+        });
+        assert!(closed.found.contains("damaged"), "{closed:?}");
+        assert_eq!(state(closed), BAD);
+    }
+
+    fn info(role: &str) -> SpaceInfo {
+        let text = format!(
+            r#"{{"name": "s", "id": "", "role": "{role}", "term": 1, "voters": 0, "voters_reachable": 0,
+            "index": 1, "facts": 0, "log_bytes": 0, "first": 1, "retain": "everything", "free_bytes": 0,
+            "min_free_bytes": 0, "commands_per_s": 0.0, "proposals": 0, "max_proposals": 0,
+            "proposal_bytes": 0, "max_proposal_bytes": 0, "refused": 0}}"#
+        );
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]

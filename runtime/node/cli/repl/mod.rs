@@ -119,7 +119,15 @@ impl Repl {
                 Err(Failure::error(format!("no agent {name} runs here; there is {known}")))
             }
             (None, ..) => {
-                Err(Failure::error("no agent runs here: start one with `synod run FILE`"))
+                let space = self.space.find(client).await?;
+                Err(Failure::error(match space.observed {
+                    Some(_) => format!(
+                        "this node only observes {name}, and runs no agents of it: use a member of {name}; here, \
+                         `synod facts PATTERN --space {name}` gives its facts",
+                        name = space.name
+                    ),
+                    None => "no agent runs here: start one with `synod run FILE`".to_owned(),
+                }))
             }
         }
     }
