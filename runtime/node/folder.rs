@@ -6,7 +6,7 @@
 //! DATA/tunnels.json   the tunnels, and DATA/network what they have put into the kernel (`tunnels`)
 //! DATA/node.json      the node's name
 //! DATA/control.sock   the control API
-//! DATA/spaces/NAME/   genesis.json, member.json or observer.json (but for `local`), log/, snapshots/, as-of/
+//! DATA/spaces/NAME/   genesis.json, member.json or observer.json and heard.json (but for `local`), log/, snapshots/, as-of/
 //! DATA/left/          spaces that the node is a member of no longer, or whose logs were damaged: the newest 16, of 8 GiB
 //! DATA/joining/       spaces that are about to take the place of those
 //! DATA/identity.json  who it is in the network; beside it the address book and the ports it listens on

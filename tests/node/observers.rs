@@ -265,6 +265,15 @@ fn an_observer_whose_log_is_damaged_follows_anew() {
     wait_same(&group.places[0], &watcher);
     let left = std::fs::read_dir(watcher.world.data.join("left")).unwrap();
     assert_eq!(left.count(), 1, "what was there is kept aside");
+    // Once it is there, it need not be told again by those that let it in.
+    let agreed = index(&watcher);
+    watcher.down();
+    watcher.start();
+    wait_for("its place to be noted", || {
+        let text = std::fs::read(folder.join("observer.json")).unwrap();
+        let file: Value = serde_json::from_slice(&text).unwrap();
+        file["at"]["index"].as_u64() >= Some(agreed)
+    });
     // The log is gone: the same.
     watcher.down();
     std::fs::remove_dir_all(folder.join("log")).unwrap();

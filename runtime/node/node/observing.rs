@@ -2,7 +2,7 @@
 
 use super::closed::Closed;
 use super::spaces::{JOIN_PATIENCE, check_name, disk, open_blocking};
-use super::{Node, StartError};
+use super::{Inner, Node, StartError};
 use crate::api::{ErrorBody, Members, ObserverInfo};
 use crate::folder::{FolderError, ObserverFile, PlaceText, random};
 use crate::hex::{fixed, hex, unhex};
@@ -12,9 +12,14 @@ use crate::space::{Marking, Me, OpenSpace, Space, error};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+use synod_core::apply::Part;
 use synod_core::group::observer::Anchor;
 use tokio::task::spawn_blocking;
+
+/// How often it is noted how far a space has been followed.
+const NOTE_EVERY: Duration = Duration::from_secs(300);
 
 impl Node {
     /// Opens the spaces that the data folder observes. What cannot be opened is followed anew if it is the log
@@ -65,7 +70,7 @@ impl Node {
             }
             opened => opened,
         };
-        self.add_observed(opened.map_err(|e| e.to_string())?, key, net).await;
+        self.add_observed(opened.map_err(|e| e.to_string())?, observer, key, net).await;
         Ok(())
     }
 
@@ -106,7 +111,7 @@ impl Node {
         let (open, key) =
             self.observation(&name, ticket.space, folder, &observer, &net).map_err(|e| disk(&e))?;
         let space = open_blocking(open).await?;
-        self.add_observed(space.clone(), key, &net).await;
+        self.add_observed(space.clone(), &observer, key, &net).await;
         let mut applied = space.feed().follow();
         let begun = applied.wait_for(|index| *index >= followed.anchor.place.chain.index);
         if tokio::time::timeout(JOIN_PATIENCE, begun).await.is_err() {
@@ -152,10 +157,55 @@ impl Node {
         Ok((open, key))
     }
 
-    async fn add_observed(&self, space: Space, key: [u8; 32], net: &Arc<Net>) {
+    async fn add_observed(
+        &self,
+        space: Space,
+        observer: &ObserverFile,
+        key: [u8; 32],
+        net: &Arc<Net>,
+    ) {
         net.add_observed(space.clone(), key).await;
+        let looked_after = look_after(Arc::downgrade(&self.0), space.clone(), observer.clone());
         let mut spaces = self.0.spaces.write().unwrap_or_else(PoisonError::into_inner);
         spaces.insert(space.name().to_owned(), space);
+        drop(spaces);
+        tokio::spawn(looked_after);
+    }
+
+    /// Notes how far this node has followed, and who votes there: from a place that voters still have it can
+    /// follow anew, should its log be lost.
+    async fn note_place(&self, space: &Space, observer: &mut ObserverFile) -> Result<(), String> {
+        if space.follows().is_none_or(|follows| follows.trouble.is_some()) {
+            return Ok(());
+        }
+        let Some((place, membership)) = space.place_and_members().await else { return Ok(()) };
+        let voters = membership.members().values().filter(|member| member.part == Part::Voter);
+        let voters: Vec<String> = voters.map(|member| hex(&member.peer)).collect();
+        if place.chain.index <= observer.at.index || voters.is_empty() {
+            return Ok(());
+        }
+        let now = ObserverFile { at: PlaceText::of(&place), voters, ..observer.clone() };
+        let _only = self.0.member_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_opened(space) {
+            self.0.folder.become_observer(space.name(), &now).map_err(|e| e.to_string())?;
+            *observer = now;
+        }
+        Ok(())
+    }
+}
+
+/// Looks after a space that is observed, for as long as it is open.
+async fn look_after(node: Weak<Inner>, space: Space, mut observer: ObserverFile) {
+    let mut ticks = tokio::time::interval(NOTE_EVERY);
+    loop {
+        ticks.tick().await;
+        let Some(node) = node.upgrade().map(Node) else { return };
+        if !node.has_opened(&space) {
+            return;
+        }
+        if let Err(e) = node.note_place(&space, &mut observer).await {
+            tracing::warn!("how far the space {} was followed is not noted: {e}", space.name());
+        }
     }
 }
 

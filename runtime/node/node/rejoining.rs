@@ -197,7 +197,7 @@ impl Node {
     }
 
     /// Whether this is one of the spaces that are open.
-    fn has_opened(&self, space: &Space) -> bool {
+    pub(super) fn has_opened(&self, space: &Space) -> bool {
         self.spaces().get(space.name()).is_some_and(|open| open.is(space))
     }
 

@@ -235,6 +235,10 @@ impl<F> Observer<F> {
             || head.generation < self.memory.generation
         {
             self.counts.old += 1;
+            // Not believed, but a reason to ask: what is kept of what was heard is ahead of what was.
+            if head.place.at.index > self.place.at.index {
+                self.wanted.get_or_insert(scene.now + GAP_PATIENCE);
+            }
             return;
         }
         if !(scene.is_signed)(from, &head.statement(), &head.signature) {

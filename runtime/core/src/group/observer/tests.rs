@@ -482,6 +482,25 @@ fn what_was_said_before_a_restart_is_not_taken_for_new() {
 }
 
 #[test]
+fn what_is_ahead_and_may_be_old_is_a_reason_to_ask() {
+    let (mut space, mut follower) = following();
+    let last = space.last();
+    follower.restart(follower.memory.clone());
+    follower.reach(&[], &[1]);
+    let nothing = space.piece(1, last, last);
+    follower.answer(Fetched::Answer(Answer::Piece(nothing)));
+    assert!(follower.fetches.is_empty());
+    space.write(1);
+    let ahead = space.piece(2, last, last + 1);
+    follower.hear(&ahead);
+    assert_eq!((follower.at(), follower.machine.counts().old), (last, 1));
+    follower.pass(30);
+    let piece = space.piece(1, last, last + 1);
+    assert_eq!(follower.answer(Fetched::Answer(Answer::Piece(piece))), peer(1));
+    assert_eq!(follower.at(), last + 1);
+}
+
+#[test]
 fn what_is_kept_is_not_written_with_every_head() {
     let (mut space, mut follower) = following();
     let last = space.last();
