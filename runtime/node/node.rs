@@ -4,6 +4,7 @@ mod closed;
 mod facts;
 mod log;
 mod observing;
+mod outcome;
 mod peers;
 mod recovering;
 mod rejoining;
@@ -33,6 +34,8 @@ use bytes::Bytes;
 use closed::ClosedSpaces;
 pub use closed::{CLOSED, JOINING};
 pub(crate) use log::told;
+pub(crate) use outcome::unseen;
+use outcome::{committed, stopping};
 pub use start::{NodeConfig, StartError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -576,26 +579,4 @@ async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
     let nonce = random()
         .map_err(|e| error("internal", format!("no random number for the session: {e}")))?;
     committed(space.commit(&Command::OpenSession { label: label.to_owned(), nonce }).await)
-}
-
-fn committed(ended: Option<Ended>) -> Result<u64, ErrorBody> {
-    match ended {
-        Some(Ended::Applied(Outcome::Committed(index))) => Ok(index),
-        Some(Ended::Applied(Outcome::Refused(_, why))) => Err(error("refused", why.to_string())),
-        Some(Ended::NotProposed(why)) => Err(not_proposed(&why)),
-        None => Err(unseen()),
-    }
-}
-
-/// What was proposed was not seen to end: it may be in the log, or come into it yet.
-pub(crate) fn unseen() -> ErrorBody {
-    error(
-        "unknown",
-        "it is not known what came of it: this node has not seen it in the log in time, and it may come into it \
-         yet; look whether it did before you say it again",
-    )
-}
-
-fn stopping() -> ErrorBody {
-    error("stopping", "the node is going down: ask again when it is up")
 }
