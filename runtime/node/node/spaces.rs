@@ -269,8 +269,8 @@ impl Node {
             return self.put_aside(name, space).await;
         }
         // Whoever was removed, or left behind by a recovery, has nobody to ask.
-        let is_gone =
-            matches!(space.serves_asks(), Err(Unserved::Removed(_) | Unserved::GoneOn(_)));
+        let is_out = matches!(space.serves_asks(), Err(Unserved::Removed(_) | Unserved::GoneOn(_)));
+        let is_gone = is_out || space.is_apart().is_some();
         let me = self.me_in(&space, &net).filter(|_| !is_gone);
         if let Some(me) = me {
             let others = space.membership().members().len() > 1;
