@@ -65,7 +65,7 @@ large :- length(L, 50000), maplist(=(0'x), L), catch(publish(news, L), error(E, 
 ";
 
 /// What `GET /metrics` answers.
-fn metrics(world: &World) -> String {
+pub(crate) fn metrics(world: &World) -> String {
     use std::io::{Read, Write};
     let socket = world.data.join("control.sock");
     let mut socket = std::os::unix::net::UnixStream::connect(socket).unwrap();

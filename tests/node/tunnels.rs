@@ -174,6 +174,15 @@ fn requests_cross_and_answers_come_back_by_unicast() {
             assert_eq!(tunnel["captured"]["datagrams"], 8 + 3, "{tunnel}");
             assert_eq!(tunnel["received"]["datagrams"], 8 + 3, "{tunnel}");
             assert!(tunnel["p99_us"].as_u64().is_some(), "{tunnel}");
+            let metrics = crate::peers::metrics(&hosts.worlds[n]);
+            for line in [
+                "synod_tunnel_up{tunnel=\"t\"} 1",
+                "synod_tunnel_captured_datagrams_total{tunnel=\"t\"} 11",
+                "synod_tunnel_stand_ins{tunnel=\"t\"} 1",
+                "synod_tunnel_time_seconds{tunnel=\"t\",quantile=\"0.99\"} 0.0",
+            ] {
+                assert!(metrics.contains(line), "{line}: {metrics}");
+            }
         }
     }
 }

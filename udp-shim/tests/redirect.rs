@@ -170,7 +170,7 @@ fn put_back_and_stand_in(name: &str) {
         for len in [5, 60_000, MAX_DATAGRAM_BYTES, 0] {
             sender.send_to(&vec![7; len], TO).unwrap();
             let (bytes, source, to) = next(&captures);
-            injector.put_back(source, to, &bytes).unwrap();
+            assert_eq!(injector.put_back(to, [(source, &bytes[..])].into_iter()), 0);
             for member in [&before, &after] {
                 assert_eq!(heard(member), (vec![7; len], source.into()), "{len}");
                 assert!(silent(member));
@@ -225,7 +225,7 @@ fn nothing_leaves_by_a_card() {
         card.set_multicast_ttl_v4(32).unwrap();
         card.send_to(b"captured", TO).unwrap();
         let (bytes, source, to) = next(&captures);
-        network.injector().put_back(source, to, &bytes).unwrap();
+        assert_eq!(network.injector().put_back(to, [(source, &bytes[..])].into_iter()), 0);
         let stand_in = network.injector().stand_in("127.70.0.1:1".parse().unwrap()).unwrap();
         stand_in.send_to(b"forged", TO).unwrap();
         assert!(left(0));
@@ -295,7 +295,7 @@ fn many_groups_and_many_sources() {
             source.send_to(&[n], last).unwrap();
             let (bytes, from, to) = next(&captures);
             assert_eq!((&bytes[..], to), (&[n][..], last));
-            network.injector().put_back(from, to, &bytes).unwrap();
+            assert_eq!(network.injector().put_back(to, [(from, &bytes[..])].into_iter()), 0);
             assert_eq!(heard(&application).1, from.into());
         }
     });
@@ -457,7 +457,7 @@ fn by_iptables() {
         any.send_to(b"by iptables", TO).unwrap();
         let (bytes, source, to) = next(&captures);
         assert_eq!(*source.ip(), me());
-        network.injector().put_back(source, to, &bytes).unwrap();
+        assert_eq!(network.injector().put_back(to, [(source, &bytes[..])].into_iter()), 0);
         assert_eq!(heard(&application), (b"by iptables".to_vec(), source.into()));
         assert!(nothing(&captures));
     }

@@ -2,7 +2,7 @@
 //! conventions: a unit at the end, `_total` for what only rises. A counter begins anew with its node,
 //! and an agent's with its run.
 
-use crate::api::{AgentInfo, NetInfo, SpaceInfo, Status};
+use crate::api::{AgentInfo, NetInfo, SpaceInfo, Status, TunnelInfo};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::fmt::Write as _;
@@ -109,12 +109,40 @@ const AGENTS: &[Metric<AgentInfo>] = &[
     }),
 ];
 
+const TUNNELS: &[Metric<TunnelInfo>] = &[
+    ("up", Kind::Gauge, "Whether it could be opened.", |t| {
+        Some(f64::from(u8::from(t.capture != "none")))
+    }),
+    ("peers", Kind::Gauge, "Peers with which it carries.", |t| Some(t.peers.len() as f64)),
+    ("peers_open", Kind::Gauge, "Peers that datagrams can go to now.", |t| {
+        Some(t.peers.iter().filter(|peer| peer.open).count() as f64)
+    }),
+    ("captured_datagrams_total", Kind::Counter, "Datagrams captured here.", |t| {
+        Some(t.captured.datagrams as f64)
+    }),
+    ("captured_bytes_total", Kind::Counter, "Bytes that they carried.", |t| {
+        Some(t.captured.bytes as f64)
+    }),
+    ("received_datagrams_total", Kind::Counter, "Datagrams of peers accepted.", |t| {
+        Some(t.received.datagrams as f64)
+    }),
+    ("received_bytes_total", Kind::Counter, "Bytes that they carried.", |t| {
+        Some(t.received.bytes as f64)
+    }),
+    ("stand_ins", Kind::Gauge, "Sockets that stand in for sources of other nodes.", |t| {
+        Some(t.stand_ins as f64)
+    }),
+    ("sources", Kind::Gauge, "Sources of this host that may be answered.", |t| {
+        Some(t.sources as f64)
+    }),
+];
+
 /// The answer.
-pub(super) fn answer(status: &Status) -> Response {
-    ([(header::CONTENT_TYPE, TEXT)], text(status)).into_response()
+pub(super) fn answer(status: &Status, tunnels: &[TunnelInfo]) -> Response {
+    ([(header::CONTENT_TYPE, TEXT)], text(status, tunnels)).into_response()
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, tunnels: &[TunnelInfo]) -> String {
     let mut out = String::new();
     head(&mut out, "synod_info", Kind::Gauge, "The node and its version.");
     line(&mut out, "synod_info", &[("node", &status.node), ("version", &status.version)], 1.0);
@@ -137,7 +165,31 @@ fn text(status: &Status) -> String {
     family(&mut out, "agent", AGENTS, &status.agents, |agent| {
         vec![("space", &agent.space), ("agent", &agent.name)]
     });
+    family(&mut out, "tunnel", TUNNELS, tunnels, |tunnel| vec![("tunnel", &tunnel.name)]);
+    if !tunnels.is_empty() {
+        of_tunnels(&mut out, tunnels);
+    }
     out
+}
+
+/// What has a label besides the tunnel's name.
+fn of_tunnels(out: &mut String, tunnels: &[TunnelInfo]) {
+    let name = "synod_tunnel_dropped_datagrams_total";
+    head(out, name, Kind::Counter, "Datagrams dropped, by the reason.");
+    for tunnel in tunnels {
+        for (reason, n) in &tunnel.drops {
+            line(out, name, &[("tunnel", &tunnel.name), ("reason", reason)], *n as f64);
+        }
+    }
+    let name = "synod_tunnel_time_seconds";
+    head(out, name, Kind::Gauge, "Time of a datagram in this node that so many did not exceed.");
+    for tunnel in tunnels {
+        for (quantile, us) in [("0.5", tunnel.p50_us), ("0.99", tunnel.p99_us)] {
+            let Some(us) = us else { continue };
+            let labels = [("tunnel", &*tunnel.name), ("quantile", quantile)];
+            line(out, name, &labels, us as f64 / 1e6);
+        }
+    }
 }
 
 /// What the bridge has counted.

@@ -94,7 +94,7 @@ async fn status(State(node): State<Node>) -> Json<Status> {
 }
 
 async fn prometheus(State(node): State<Node>) -> Response {
-    metrics::answer(&node.status().await)
+    metrics::answer(&node.status().await, &node.tunnels())
 }
 
 async fn shutdown(State(node): State<Node>) -> Json<Value> {

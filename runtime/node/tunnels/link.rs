@@ -21,6 +21,8 @@ pub(crate) const STREAM: &str = "synod/tunnel/1";
 const QUEUE_BYTES: usize = 8 << 20;
 /// What has waited for so long is of no use to anybody.
 const MAX_AGE: Duration = Duration::from_secs(2);
+/// Bytes that are written at once, if as many wait.
+const WRITE_BYTES: usize = 64 << 10;
 /// How long it takes to try again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -151,13 +153,23 @@ async fn write_to(
     greeting: &[u8],
 ) -> io::Result<()> {
     let mut written: Vec<(Instant, u64)> = Vec::new();
-    write_frame(&mut stream, greeting).await?;
-    stream.flush().await?;
+    // What waits goes in one piece: each write wakes whoever moves the bytes.
+    let mut bytes = Vec::with_capacity(WRITE_BYTES);
+    append(&mut bytes, greeting)?;
     loop {
         let changed = queue.changed.notified();
-        while let Some(frame) = queue.pop() {
-            write_frame(&mut stream, &frame.bytes).await?;
-            written.push((frame.at, frame.datagrams));
+        loop {
+            while bytes.len() < WRITE_BYTES
+                && let Some(frame) = queue.pop()
+            {
+                append(&mut bytes, &frame.bytes)?;
+                written.push((frame.at, frame.datagrams));
+            }
+            if bytes.is_empty() {
+                break;
+            }
+            stream.write_all(&bytes).await?;
+            bytes.clear();
         }
         stream.flush().await?;
         for (at, datagrams) in written.drain(..) {
@@ -174,8 +186,10 @@ async fn write_to(
     }
 }
 
-async fn write_frame(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&len.to_be_bytes()).await?;
-    stream.write_all(bytes).await
+/// A frame behind its length.
+fn append(to: &mut Vec<u8>, frame: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
+    to.extend_from_slice(&len.to_be_bytes());
+    to.extend_from_slice(frame);
+    Ok(())
 }

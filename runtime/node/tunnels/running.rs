@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use synod_bridge::PeerId;
 use synod_udp_shim::MAX_DATAGRAM_BYTES;
-use synod_udp_shim::network::{Capture, Injector, LocalAddresses};
+use synod_udp_shim::network::{Capture, Captured, Injector, LocalAddresses};
 use synod_udp_shim::tunnel::segment::{Beacon, Segment};
 use synod_udp_shim::tunnel::{
     Carried, Frame, FrameWriter, Head, Reason, StandIn, Tunnel, TunnelCounters,
@@ -23,9 +23,6 @@ use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// Datagrams that are captured at once, and their bytes, at most: the others have their turn, too.
-const BATCH: usize = 64;
-const BATCH_BYTES: usize = 256 << 10;
 /// How often it is looked who takes part.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often this host's addresses are asked for, at most.
@@ -41,6 +38,8 @@ pub(super) struct Shared {
     started: Instant,
     pub(super) latency: Arc<Latency>,
     state: Mutex<State>,
+    /// Room for what is captured together, while nobody uses it: no more than threads that capture.
+    spare: Mutex<Vec<Captured>>,
     /// Who hears this node's segment, where it captures by membership.
     segment: Mutex<Segment>,
     is_closed: watch::Sender<bool>,
@@ -102,6 +101,7 @@ impl Shared {
             started: Instant::now(),
             latency: Arc::default(),
             state: Mutex::new(state),
+            spare: Mutex::default(),
             segment,
             is_closed: watch::Sender::new(false),
         }
@@ -216,14 +216,17 @@ impl Shared {
                 }
             }
         }
-        // One that nobody waits for any more is refused once, by the answer to the one before it.
-        let send = |socket: &UdpSocket, to: SocketAddrV4, bytes: &[u8]| {
-            socket.send_to(bytes, to).or_else(|_| socket.send_to(bytes, to)).is_ok()
+        let is_same = |one: &(Arc<UdpSocket>, _, _), other: &(Arc<UdpSocket>, SocketAddrV4, _)| {
+            Arc::ptr_eq(&one.0, &other.0) && one.1 == other.1
         };
-        let failed =
-            deliveries.iter().filter(|(socket, to, bytes)| !send(socket, *to, bytes)).count();
+        let mut failed = 0;
+        for run in deliveries.chunk_by(is_same) {
+            let bytes: Vec<&[u8]> = run.iter().map(|(_, _, bytes)| *bytes).collect();
+            let (socket, to, _) = &run[0];
+            failed += self.injector.deliver(socket, *to, &bytes);
+        }
         if failed > 0 {
-            self.lock().tunnel.count_drops(Reason::Undelivered, failed as u64);
+            self.lock().tunnel.count_drops(Reason::Undelivered, failed);
         }
     }
 
@@ -235,7 +238,7 @@ impl Shared {
     }
 
     /// Applications have sent to a group.
-    fn captured(&self, to: SocketAddrV4, batch: &Batch) {
+    fn captured(&self, at: Instant, to: SocketAddrV4, batch: &Captured) {
         let mut state = self.lock();
         let State { tunnel, links, .. } = &mut *state;
         let now = self.now();
@@ -247,7 +250,7 @@ impl Shared {
         let send = |writer: Option<FrameWriter>| {
             let Some(writer) = writer else { return };
             let datagrams = writer.len() as u64;
-            let frame = Queued { bytes: writer.into_vec().into(), datagrams, at: batch.at };
+            let frame = Queued { bytes: writer.into_vec().into(), datagrams, at };
             links.iter().for_each(|link| link.send(frame.clone()));
         };
         for (source, bytes) in batch.datagrams() {
@@ -287,6 +290,10 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Captured>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn segment(&self) -> MutexGuard<'_, Segment> {
@@ -352,66 +359,6 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Datagrams that were captured together.
-struct Batch {
-    at: Instant,
-    buffer: Box<[u8; MAX_DATAGRAM_BYTES]>,
-    bytes: Vec<u8>,
-    /// Each one's source, and where it ends.
-    ends: Vec<(SocketAddrV4, usize)>,
-}
-
-impl Batch {
-    fn new() -> Self {
-        let buffer = Box::new([0; MAX_DATAGRAM_BYTES]);
-        Self { at: Instant::now(), buffer, bytes: Vec::new(), ends: Vec::new() }
-    }
-
-    /// Takes what is there; an error if that is nothing.
-    fn fill(&mut self, capture: &Capture) -> io::Result<()> {
-        self.bytes.clear();
-        self.ends.clear();
-        self.at = Instant::now();
-        while self.ends.len() < BATCH && self.bytes.len() < BATCH_BYTES {
-            match capture.try_recv(&mut self.buffer) {
-                Ok((len, source)) => {
-                    self.bytes.extend_from_slice(&self.buffer[..len]);
-                    self.ends.push((source, self.bytes.len()));
-                }
-                // What it tells of has nothing to do with what is there already.
-                Err(e) => return if self.ends.is_empty() { Err(e) } else { Ok(()) },
-            }
-        }
-        Ok(())
-    }
-
-    fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        let each = self.ends.iter().zip(starts);
-        each.map(|((source, end), start)| (*source, &self.bytes[start..*end]))
-    }
-
-    /// Leaves out what is others' to capture.
-    fn retain(&mut self, mut is_ours: impl FnMut(SocketAddrV4) -> bool) -> u64 {
-        if self.ends.iter().all(|(source, _)| is_ours(*source)) {
-            return 0;
-        }
-        let kept: Vec<(SocketAddrV4, Vec<u8>)> = self
-            .datagrams()
-            .filter(|(source, _)| is_ours(*source))
-            .map(|(source, bytes)| (source, bytes.to_vec()))
-            .collect();
-        let left_out = self.ends.len() - kept.len();
-        self.bytes.clear();
-        self.ends.clear();
-        for (source, bytes) in kept {
-            self.bytes.extend_from_slice(&bytes);
-            self.ends.push((source, self.bytes.len()));
-        }
-        left_out as u64
-    }
-}
-
 /// Takes what is captured, for as long as the tunnel is there.
 pub(super) async fn capture(shared: Arc<Shared>, capture: Capture) {
     let socket = capture.as_fd().try_clone_to_owned().map(UdpSocket::from);
@@ -419,42 +366,44 @@ pub(super) async fn capture(shared: Arc<Shared>, capture: Capture) {
         Ok(socket) => socket,
         Err(e) => return tracing::error!("tunnel {}: {e}", shared.name),
     };
-    let (mut batch, mut dropped) = (Batch::new(), capture.dropped());
+    let mut dropped = capture.dropped();
     let (mut local, mut asked) = (LocalAddresses::now().unwrap_or_default(), Instant::now());
     let to = capture.to();
     loop {
-        let filled = socket.async_io(Interest::READABLE, || batch.fill(&capture)).await;
-        if filled.is_err() {
-            tokio::task::yield_now().await;
-            continue;
+        if let Err(e) = socket.readable().await {
+            return tracing::error!("tunnel {}: {e}", shared.name);
         }
-        if capture.is_taken() {
-            for (source, bytes) in batch.datagrams() {
-                if let Err(e) = shared.injector.put_back(source, to, bytes) {
-                    tracing::debug!("tunnel {}: not put back: {e}", shared.name);
-                    shared.lock().tunnel.count_drops(Reason::Undelivered, 1);
+        let mut batch = shared.spare().pop().unwrap_or_default();
+        let at = Instant::now();
+        let taken = socket.try_io(Interest::READABLE, || capture.try_recv_many(&mut batch));
+        if taken.is_ok() {
+            if capture.is_taken() {
+                let failed = shared.injector.put_back(to, batch.datagrams());
+                if failed > 0 {
+                    shared.lock().tunnel.count_drops(Reason::Undelivered, failed);
+                }
+            } else {
+                // A membership hears other hosts, too; each captures its own.
+                let others = batch.retain(|source| {
+                    if !local.contains(*source.ip()) && asked.elapsed() >= ASK {
+                        local = LocalAddresses::now().unwrap_or_default();
+                        asked = Instant::now();
+                    }
+                    local.contains(*source.ip())
+                });
+                if others > 0 {
+                    shared.lock().tunnel.count_drops(Reason::OtherHost, others);
                 }
             }
-        } else {
-            // A membership hears other hosts, too; each captures its own.
-            let others = batch.retain(|source| {
-                if !local.contains(*source.ip()) && asked.elapsed() >= ASK {
-                    local = LocalAddresses::now().unwrap_or_default();
-                    asked = Instant::now();
-                }
-                local.contains(*source.ip())
-            });
-            if others > 0 {
-                shared.lock().tunnel.count_drops(Reason::OtherHost, others);
+            shared.captured(at, to, &batch);
+            let now = capture.dropped();
+            if now != dropped {
+                let more = u64::from(now.wrapping_sub(dropped));
+                shared.lock().tunnel.count_drops(Reason::Kernel, more);
+                dropped = now;
             }
         }
-        shared.captured(to, &batch);
-        let now = capture.dropped();
-        if now != dropped {
-            let more = u64::from(now.wrapping_sub(dropped));
-            shared.lock().tunnel.count_drops(Reason::Kernel, more);
-            dropped = now;
-        }
+        shared.spare().push(batch);
         tokio::task::yield_now().await;
     }
 }

@@ -8,6 +8,46 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// Room for the largest datagram, as it is kept.
+const EACH: usize = 64 << 10;
+
+/// Datagrams that were captured together: so many at most as one call of the system gives.
+#[derive(Debug)]
+pub struct Captured {
+    buffer: Box<[u8]>,
+    received: Vec<(usize, SocketAddrV4)>,
+}
+
+impl Default for Captured {
+    fn default() -> Self {
+        // Pages that no datagram comes to are never touched.
+        let buffer = vec![0; EACH * sys::MANY].into_boxed_slice();
+        Self { buffer, received: Vec::with_capacity(sys::MANY) }
+    }
+}
+
+impl Captured {
+    /// Each one's source, and what it carries.
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+        let each = self.received.iter().zip(self.buffer.chunks_exact(EACH));
+        // One without a source's port has been left out.
+        let each = each.filter(|((_, source), _)| source.port() != 0);
+        each.map(|((len, source), bytes)| (*source, &bytes[..*len]))
+    }
+
+    /// Leaves out some; gives how many.
+    pub fn retain(&mut self, mut stays: impl FnMut(SocketAddrV4) -> bool) -> u64 {
+        let mut left_out = 0;
+        for (_, source) in &mut self.received {
+            if source.port() != 0 && !stays(*source) {
+                source.set_port(0);
+                left_out += 1;
+            }
+        }
+        left_out
+    }
+}
+
 /// Datagrams to one group and port.
 #[derive(Debug)]
 pub struct Capture {
@@ -59,6 +99,14 @@ impl Capture {
             SocketAddr::V4(source) => Ok((len, source)),
             SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    /// Takes all that are there, up to a bound, in place of what was taken before. If there are none, that
+    /// is the error [`WouldBlock`](io::ErrorKind::WouldBlock).
+    pub fn try_recv_many(&self, captured: &mut Captured) -> io::Result<()> {
+        captured.received.clear();
+        let Captured { buffer, received } = captured;
+        sys::receive_many(self.as_fd(), buffer, EACH, received)
     }
 
     /// How many the kernel has dropped here, modulo 2^32.

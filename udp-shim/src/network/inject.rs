@@ -8,15 +8,19 @@
 
 use super::rules::MARK;
 use crate::join::{MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
+use crate::sys;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the headers of IPv4 and UDP.
 const IP_BYTES: usize = 20;
 const UDP_BYTES: usize = 8;
 const UDP: u8 = 17;
+/// Datagrams of one piece, at most: the kernel's own bound.
+const MAX_SEGMENTS: usize = 64;
 
 /// Sends on this host.
 #[derive(Debug)]
@@ -61,16 +65,50 @@ impl Injector {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Gives the applications of this host a datagram that was taken from them on its way.
-    pub fn put_back(&self, source: SocketAddrV4, to: SocketAddrV4, bytes: &[u8]) -> io::Result<()> {
+    /// Gives the applications of this host datagrams that were taken from them on their way. Gives how
+    /// many the kernel has not taken.
+    pub fn put_back<'a>(
+        &self,
+        to: SocketAddrV4,
+        datagrams: impl Iterator<Item = (SocketAddrV4, &'a [u8])>,
+    ) -> u64 {
         // A membership takes nothing away, so there is nothing to put back.
-        let Some(raw) = &self.raw else { return Ok(()) };
-        if bytes.len() > MAX_DATAGRAM_BYTES {
-            return Err(io::ErrorKind::InvalidInput.into());
+        let Some(raw) = &self.raw else { return 0 };
+        let with_heads = datagrams.map(|(source, bytes)| {
+            let bytes = &bytes[..bytes.len().min(MAX_DATAGRAM_BYTES)];
+            (heads(source, to, bytes.len(), self.ttl), bytes)
+        });
+        let with_heads: Vec<_> = with_heads.collect();
+        let parts =
+            with_heads.iter().map(|(heads, bytes)| [IoSlice::new(heads), IoSlice::new(bytes)]);
+        let parts: Vec<_> = parts.collect();
+        let all: Vec<(&[IoSlice<'_>], SocketAddrV4)> =
+            parts.iter().map(|parts| (&parts[..], to)).collect();
+        send_all(raw.as_fd(), &all)
+    }
+
+    /// Sends datagrams from a stand-in's socket to one destination. Gives how many the kernel has not taken.
+    ///
+    /// Those of one length that follow each other go through the kernel in one piece, up to the sockets that
+    /// hear them.
+    pub fn deliver(&self, stand_in: &UdpSocket, to: SocketAddrV4, datagrams: &[&[u8]]) -> u64 {
+        let mut failed = 0;
+        let mut rest = datagrams;
+        while !rest.is_empty() {
+            let run = run_of(rest);
+            let (now, later) = rest.split_at(run);
+            rest = later;
+            let parts: Vec<IoSlice<'_>> = now.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let len = u16::try_from(now[0].len()).unwrap_or(u16::MAX);
+            if run > 1 && sys::send_segments(stand_in.as_fd(), &parts, len, to).is_ok() {
+                continue;
+            }
+            // Where it cannot be one piece it is several.
+            let all: Vec<(&[IoSlice<'_>], SocketAddrV4)> =
+                parts.iter().map(|part| (std::slice::from_ref(part), to)).collect();
+            failed += send_all(stand_in.as_fd(), &all);
         }
-        let heads = heads(source, to, bytes.len(), self.ttl);
-        let parts = [io::IoSlice::new(&heads), io::IoSlice::new(bytes)];
-        raw.send_to_vectored(&parts, &to.into()).map(drop)
+        failed
     }
 
     /// A stand-in's socket, bound to this address, or to another port of it if that one is taken.
@@ -91,6 +129,36 @@ impl Injector {
         }
         Ok(socket.into())
     }
+}
+
+/// How many datagrams from the first one on can be one piece: all have the same length, but for the last,
+/// which may be shorter.
+fn run_of(datagrams: &[&[u8]]) -> usize {
+    let Some(len) = datagrams.first().map(|bytes| bytes.len()).filter(|len| *len > 0) else {
+        return datagrams.len().min(1);
+    };
+    let most = (MAX_DATAGRAM_BYTES / len).clamp(1, MAX_SEGMENTS).min(datagrams.len());
+    let same = datagrams[..most].iter().take_while(|bytes| bytes.len() == len).count();
+    let ends_shorter =
+        datagrams[..most].get(same).is_some_and(|bytes| (1..len).contains(&bytes.len()));
+    same + usize::from(ends_shorter)
+}
+
+/// Sends datagrams; gives how many the kernel has not taken. One that nobody waits for any more is refused
+/// once, by the answer to the one before it, and goes when it is tried again.
+fn send_all(socket: BorrowedFd<'_>, datagrams: &[(&[IoSlice<'_>], SocketAddrV4)]) -> u64 {
+    let (mut at, mut failed) = (0, 0);
+    let mut is_again = false;
+    while at < datagrams.len() {
+        let sent = sys::send_many(socket, &datagrams[at..]);
+        at += sent;
+        if sent > 0 {
+            is_again = false;
+        } else if std::mem::replace(&mut is_again, true) {
+            (at, failed, is_again) = (at + 1, failed + 1, false);
+        }
+    }
+    failed
 }
 
 /// The headers of IPv4 and UDP. The kernel fills in the first one's checksum; the second goes without.
@@ -117,6 +185,24 @@ fn heads(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn datagrams_of_one_length_are_one_piece() {
+        let piece = |lens: &[usize]| {
+            let all: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+            run_of(&all.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>())
+        };
+        assert_eq!(piece(&[]), 0);
+        assert_eq!(piece(&[0, 0]), 1, "there is no piece of nothing");
+        assert_eq!(piece(&[5, 5, 5, 6]), 3);
+        assert_eq!(piece(&[5, 5, 2, 5]), 3, "the last may be shorter");
+        assert_eq!(piece(&[5, 5, 0]), 2);
+        assert_eq!(piece(&[5, 6]), 1);
+        assert_eq!(piece(&[1400; 100]), 46, "no more than a datagram has bytes");
+        assert_eq!(piece(&[100; 100]), MAX_SEGMENTS);
+        assert_eq!(piece(&[65_507, 65_507]), 1);
+        assert_eq!(piece(&[40_000, 30_000]), 1);
+    }
 
     #[test]
     fn the_headers_are_those_of_a_datagram() {

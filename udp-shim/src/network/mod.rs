@@ -27,7 +27,7 @@ mod rules;
 mod state;
 
 pub use beacon::{BEACON_PORT, BeaconSocket};
-pub use capture::Capture;
+pub use capture::{Capture, Captured};
 pub use inject::Injector;
 pub use kept::Kept;
 pub use left::{LeftOver, left_over, remove_left_over, restore};

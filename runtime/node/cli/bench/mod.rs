@@ -1,4 +1,4 @@
-//! `synod bench write|read|publish|cluster|transact|update|lookup|reach|export|replay`: what this machine does with Synod.
+//! `synod bench write|read|publish|cluster|transact|update|lookup|reach|export|replay|tunnel`: what this machine does with Synod.
 //!
 //! Each bench starts a node of its own, as a process on a folder of its own, and measures it from
 //! outside, over the same socket that any client uses. Next to each figure stands the machine's
@@ -25,6 +25,7 @@ mod report;
 mod several;
 mod stream;
 mod transact;
+mod tunnel;
 mod update;
 mod write;
 
@@ -47,6 +48,7 @@ pub(crate) enum Bench {
     Reach(reach::Reach),
     Export(export::Export),
     Replay(replay::Replay),
+    Tunnel(tunnel::Tunnel),
 }
 
 impl Bench {
@@ -68,6 +70,7 @@ impl Bench {
                 Self::Reach(reach) => reach.run(&folder, &mut report).await,
                 Self::Export(export) => export.run(&folder, &mut report),
                 Self::Replay(replay) => replay.run(&folder, &mut report).await,
+                Self::Tunnel(tunnel) => tunnel.run(&folder, &mut report).await,
             }
         };
         tokio::select! {
@@ -88,6 +91,7 @@ impl Bench {
             Self::Reach(_) => "reach",
             Self::Export(_) => "export",
             Self::Replay(_) => "replay",
+            Self::Tunnel(_) => "tunnel",
         }
     }
 }

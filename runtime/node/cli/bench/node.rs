@@ -26,6 +26,10 @@ const STOP_TIME: Duration = Duration::from_secs(60);
 /// How often it is looked whether something has happened whose time is measured.
 const LOOK_OFTEN: Duration = Duration::from_millis(1);
 
+fn failed(error: std::io::Error) -> Failure {
+    Failure::error(format!("the node: {error}"))
+}
+
 /// A folder for all that a bench writes, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -80,14 +84,24 @@ impl BenchNode {
 
     /// The same, as one of several, which may meet on this machine.
     pub(super) fn start_in(folder: &Folder, n: usize, meets: bool) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::error(format!("the node: {error}"));
+        let listen: &[&str] = if meets { &["--listen", "/ip4/127.0.0.1/tcp/0"] } else { &[] };
+        let program = std::env::current_exe().map_err(failed)?;
+        Self::start_by(Command::new(program), folder, n, listen)
+    }
+
+    /// The same, by a command that becomes Synod, with these arguments besides.
+    pub(super) fn start_by(
+        mut command: Command,
+        folder: &Folder,
+        n: usize,
+        arguments: &[&str],
+    ) -> Result<Self, Failure> {
         let data = folder.path().join(format!("n{n}"));
         let log = File::options().create(true).append(true).open(folder.path().join("node.log"));
-        let listen: &[&str] = if meets { &["--listen", "/ip4/127.0.0.1/tcp/0"] } else { &[] };
-        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+        let mut child = command
             .args(["up", "--no-mdns", "--node", &format!("bench{n}"), "--data"])
             .arg(&data)
-            .args(listen)
+            .args(arguments)
             .env_remove("SYNOD_LISTEN")
             .env_remove("SYNOD_PEER")
             .env_remove("SYNOD_DETACH")
