@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use synod_core::cbor::Reader;
 
 /// The parts of `library(synod)`, in the order in which the engine has them.
-const SYNOD: [&str; 9] = [
+const SYNOD: [&str; 10] = [
     "synod/module",
     "synod/declarations",
     "synod/facts",
     "synod/transactions",
     "synod/events",
     "synod/remote",
+    "synod/udp",
     "synod/timers",
     "synod/places",
     "synod/hooks",

@@ -1,8 +1,8 @@
 //! Datagrams of any bytes, on a group that an agent hears: they arrive, and nothing breaks.
 
 use crate::random::Random;
-use crate::support::in_namespace;
-use crate::world::{Node, World, wait_for};
+use crate::support::{in_namespace, installed, skip};
+use crate::world::{Node, Process, World, wait_for};
 use serde_json::json;
 use std::net::UdpSocket;
 
@@ -119,6 +119,70 @@ fn datagrams_of_any_bytes_break_nothing() {
             "{agent} {:#?}",
             node.log("a")
         );
+        node.down();
+    });
+}
+
+/// An agent that takes part in SWI-Prolog's broadcast.
+const SPEAKER: &str = r#"
+:- use_module(library(synod)).
+:- use_module(library(lists)).
+on(udp_request('239.0.0.2:20005', ip(127,0,0,1):_, double(X, _)), double(X, Y)) :- Y is 2 * X.
+on(udp_request(_, _, word(_)), word(W)) :- member(W, [plain, 'it''s', '\x2603\', f(_, "a")]).
+on(udp_request(_, _, wrong(_)), _) :- throw(oops).
+tell(T) :- udp_send('239.0.0.2:20005', sent(T)).
+numbers(Xs) :- findall(X, udp_request('239.0.0.2:20005', number(_), number(X), [timeout(1.5)]), Xs).
+first(X) :- once(udp_request('239.0.0.2:20005', number(_), number(X), [timeout(20)])).
+nobody :- udp_request('239.0.0.2:20005', nobody(_), _).
+"#;
+
+/// A stock SWI-Prolog that asks the agent, and answers it.
+const SWIPL: &str = r":- use_module(library(udp_broadcast)).
+say(T) :- print(T), nl, flush_output.
+ask(T, A) :- findall(A, broadcast_request(udp(s, T, 2)), As), say(T = As).
+run :-
+    udp_broadcast_initialize(ip(239,0,0,2), [method(multicast), scope(s)]),
+    listen(demo, number(X), member(X, [1, 2])),
+    listen(demo, sent(T), ( T == 'a\x2603\b\nc' -> say(exact) ; say(sent(T)) )),
+    once(broadcast_request(udp(s, double(21, Y), 20))), say(double(Y)),
+    findall(W, broadcast_request(udp(s, word(W), 2)), Ws),
+    (   Ws = [plain, 'it\'s', '\x2603\', f(V, _)], var(V) -> say(words) ; say(Ws) ),
+    ask(wrong(Z), Z),
+    say(asked),
+    thread_get_message(never).
+";
+
+#[test]
+fn an_agent_and_a_stock_swi_prolog_ask_and_answer_each_other() {
+    let test = "datagrams::an_agent_and_a_stock_swi_prolog_ask_and_answer_each_other";
+    if !installed("swipl") {
+        return skip(test, "swipl is not installed (Debian's swi-prolog-nox)");
+    }
+    in_namespace(test, "ip route add 239.0.0.0/8 dev lo src 127.0.0.1", || {
+        let world = World::new();
+        let node = world.up(&[]);
+        let path = world.program("a.pl", SPEAKER);
+        node.run_agent(&path, "a", json!({"multicast": [format!("{GROUP}%lo")]}));
+        let mut command = std::process::Command::new("swipl");
+        command.args(["-q", "-g", "run", "-t", "halt", &world.program("swi.pl", SWIPL)]);
+        let mut swipl = Process::start(command, true);
+        swipl.until("double(42)");
+        swipl.until("words");
+        // What throws there is no answer.
+        swipl.until("=[]");
+        swipl.until("asked");
+        assert_eq!(node.query("a", "numbers(Xs)"), ["Xs = [1,2]"]);
+        assert_eq!(node.query("a", "first(X)"), ["X = 1"], "it does not wait for the others");
+        assert_eq!(node.query("a", "nobody"), [] as [&str; 0]);
+        let unknown = node.query("a", "catch(udp_send('239.0.0.9:1', x), E, true)");
+        assert_eq!(unknown, ["true"], "it is said in the log, as of what nobody hears");
+        assert!(node.log("a").iter().any(|line| line.contains("nothing was sent to 239.0.0.9:1")));
+        let thrown =
+            node.query("a", "catch(udp_request('239.0.0.9:1', x(_), _), error(E, _), true)");
+        assert_eq!(thrown, ["E = existence_error(udp_scope,'239.0.0.9:1')"]);
+        node.query("a", r"tell('a\x2603\b\nc')");
+        swipl.until("exact");
+        assert!(node.log("a").iter().any(|line| line.contains("what 127.0.0.1:")), "what it threw");
         node.down();
     });
 }

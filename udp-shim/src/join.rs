@@ -157,6 +157,19 @@ impl Join {
         })
     }
 
+    /// A socket that sends to the group where this membership hears it, and that can be answered.
+    pub fn voice(&self) -> Result<UdpSocket, JoinError> {
+        let socket =
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(kernel("opening a UDP socket"))?;
+        socket.set_nonblocking(true).map_err(kernel("setting O_NONBLOCK"))?;
+        if let Some(found) = find_interface(self.spec.interface())? {
+            let (any, index) = (Ipv4Addr::UNSPECIFIED, found.index);
+            sockopt::set_ip_multicast_if_with_ifindex(&socket, &any, &any, index)
+                .map_err(|e| kernel("setting IP_MULTICAST_IF")(e.into()))?;
+        }
+        Ok(socket)
+    }
+
     /// Takes the next datagram, waiting for it until the time is up; then there is none.
     pub fn recv<'a>(
         &self,

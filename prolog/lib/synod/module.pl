@@ -45,6 +45,9 @@ atoms are for the vocabulary of the program; money is integers.
     send/2,                 % +Agent, +Term
     (::)/2,                 % +Agent, ?Goal
     remote/3,               % +Agent, ?Goal, +Options
+    udp_send/2,             % +Scope, +Term
+    udp_request/3,          % +Scope, +Term, ?Reply
+    udp_request/4,          % +Scope, +Term, ?Reply, +Options
     linearizable/1,         % :Goal
     as_of/2,                % +Index, :Goal
     after/2,                % +Seconds, +Term

@@ -18,7 +18,8 @@ use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{data, exit, text};
 use crate::frame::{
-    Ask, Effect, FromEngine, Level, MAX_PUBLISHED_BYTES, MAX_SENT_BYTES, Role, Run, Start, ToEngine,
+    Ask, Effect, FromEngine, Level, MAX_PUBLISHED_BYTES, MAX_SENT_BYTES, MAX_UDP_BYTES, Role, Run,
+    Start, ToEngine,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -297,6 +298,19 @@ impl Host {
                 let (agent, term) = (chars(agent), encoded(term)?.to_vec());
                 bounded(&term, MAX_SENT_BYTES, "sent_term_bytes")?;
                 self.effect(Effect::Send { agent, term })
+            }
+            ("udp_send", [scope, term]) => {
+                let (scope, term) = (chars(scope), encoded(term)?.to_vec());
+                bounded(&term, MAX_UDP_BYTES, "sent_term_bytes")?;
+                self.effect(Effect::UdpSend { scope, term })
+            }
+            ("udp_request", [scope, term, timeout]) => {
+                let (scope, term) = (chars(scope), encoded(term)?.to_vec());
+                bounded(&term, MAX_UDP_BYTES, "sent_term_bytes")?;
+                self.next_call += 1;
+                let (call, timeout_ms) = (self.next_call, number(timeout)?);
+                self.link.send(&FromEngine::UdpRequest { call, scope, term, timeout_ms });
+                self.call_answers(call)
             }
             ("after", [micros, term]) => {
                 let (micros, term) = (number(micros)?, encoded(term)?.to_vec());

@@ -32,6 +32,7 @@ pub const SYNOD: &str = concat!(
     include_str!("../../lib/synod/transactions.pl"),
     include_str!("../../lib/synod/events.pl"),
     include_str!("../../lib/synod/remote.pl"),
+    include_str!("../../lib/synod/udp.pl"),
     include_str!("../../lib/synod/timers.pl"),
     include_str!("../../lib/synod/places.pl"),
     include_str!("../../lib/synod/hooks.pl"),

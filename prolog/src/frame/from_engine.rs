@@ -108,6 +108,17 @@ wire_enum! {
             /// All of them.
             predicates: Vec<Declaration>,
         },
+        /// Asks the programs that listen to a multicast group. Answered as a `Call`.
+        14 => UdpRequest {
+            /// Chosen by the engine, among those of calls.
+            call: u64,
+            /// The group.
+            scope: String,
+            /// The encoded term.
+            term: Vec<u8>,
+            /// Milliseconds for which answers are taken.
+            timeout_ms: u64,
+        },
     }
 }
 
@@ -261,6 +272,13 @@ wire_enum! {
         10 => Output {
             /// As it was printed.
             bytes: Vec<u8>,
+        },
+        /// Send a term to those who listen to a multicast group.
+        11 => UdpSend {
+            /// The group.
+            scope: String,
+            /// The encoded term.
+            term: Vec<u8>,
         },
     }
 }

@@ -37,7 +37,7 @@ use synod_core::cbor::{self, Reader, Writer};
 use wire::Wire;
 
 /// The version of these frames; [`Start`] carries it.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// The most bytes in one frame, without its length. A term has at most 1 MiB, a reply of changes
 /// about as much; the rest is for a transaction of many writes.
@@ -45,6 +45,8 @@ pub const MAX_FRAME: usize = 32 << 20;
 
 /// How many bytes of length stand before a frame.
 pub const PREFIX: usize = 4;
+/// Bytes of a term that goes into one datagram, at most: as text it may be longer, and is refused then.
+pub const MAX_UDP_BYTES: usize = 65_000;
 /// Bytes of a term that is published, at most: gossip carries no more.
 pub const MAX_PUBLISHED_BYTES: usize = 80_000;
 /// Bytes of a term that is sent to an agent, at most.

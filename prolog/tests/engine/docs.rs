@@ -90,12 +90,14 @@ fn the_examples_of_library_synod_are_true() {
         error: error.map(encoded),
     };
     let missing = "error(existence_error(agent,nobody),remote/3)";
+    let no_scope = "error(existence_error(udp_scope,'239.0.0.9:9'),udp_request/4)";
     node.calls.extend([
         answers(1, &["answer(stock(apple,3),[])", "answer(stock(apple,4),[])"], None),
         answers(2, &["answer(stock(pear,7),[])"], None),
         answers(3, &[], Some(missing)),
+        answers(4, &[], Some(no_scope)),
     ]);
-    check(&mut node, synod_prolog::engine::LIBRARY_SYNOD, 28);
+    check(&mut node, synod_prolog::engine::LIBRARY_SYNOD, 31);
 }
 
 fn the_examples_of_library_cbor_are_true() {

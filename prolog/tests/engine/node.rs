@@ -245,7 +245,9 @@ impl Node {
                     };
                     self.send(&ToEngine::Reply { answer, error });
                 }
-                FromEngine::Call { .. } | FromEngine::CallMore { .. } => {
+                FromEngine::Call { .. }
+                | FromEngine::UdpRequest { .. }
+                | FromEngine::CallMore { .. } => {
                     self.said.push(frame.clone());
                     let answer = self.calls.pop_front();
                     let answer = answer.unwrap_or_else(|| panic!("called {frame:?}"));

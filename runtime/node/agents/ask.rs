@@ -88,6 +88,28 @@ pub(super) async fn answer(
             engine.calls.insert(call, open);
             more(engine, call).await
         }
+        FromEngine::UdpRequest { call, scope, term, timeout_ms } => {
+            let time = Duration::from_millis(timeout_ms);
+            let voice = context.agent(agent).and_then(|agent| agent.voice(&scope));
+            let error = match voice {
+                None => existence_error("udp_scope", Term::atom(scope)),
+                Some(voice) if engine.calls.len() < MAX_CALLS => {
+                    match voice.ask(&term, time).await {
+                        Ok(events) => {
+                            let patience = time.saturating_add(CALL_PATIENCE);
+                            let open = OpenCall { events, chunk: 1, patience, asked: None };
+                            engine.calls.insert(call, open);
+                            return more(engine, call).await;
+                        }
+                        Err(why) => system_error(why),
+                    }
+                }
+                Some(_) => {
+                    error_term(Term::structure("resource_error", [Term::atom("open_calls")]))
+                }
+            };
+            answers(engine, call, Vec::new(), false, error.encode().ok()).await
+        }
         FromEngine::Wants { predicates } => {
             engine.declares(&predicates);
             Ok(())

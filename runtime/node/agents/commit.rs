@@ -264,6 +264,7 @@ fn sent_term(effect: &Effect) -> Option<Option<Vec<u8>>> {
     let (name, to, term) = match effect {
         Effect::Publish { topic, term } => ("publish", topic, term),
         Effect::Send { agent, term } => ("send", agent, term),
+        Effect::UdpSend { scope, term } => ("udp_send", scope, term),
         _ => return None,
     };
     let term = Term::decode(term).ok();

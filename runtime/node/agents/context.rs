@@ -7,6 +7,7 @@ use super::side::Sides;
 use super::step::Steps;
 use super::task::Order;
 use super::topics::Listeners;
+use super::udp::{Voice, Voices};
 use super::view::View;
 use crate::net::Net;
 use crate::space::Space;
@@ -51,6 +52,7 @@ pub(super) struct Registered {
     pub(super) orders: mpsc::Sender<Order>,
     topics: Arc<Mutex<BTreeSet<String>>>,
     topics_changed: Arc<Notify>,
+    voices: Arc<OnceLock<Voices>>,
 }
 
 impl Context {
@@ -179,7 +181,28 @@ impl Registered {
             orders,
             topics: Arc::default(),
             topics_changed: Arc::clone(&context.topics_changed),
+            voices: Arc::default(),
         }
+    }
+
+    /// It takes part in its multicast groups from here on.
+    pub(super) fn has_voices(&self, voices: Voices) {
+        // Nobody starts an agent twice.
+        drop(self.voices.set(voices));
+    }
+
+    /// Its voice in a group.
+    pub(super) fn voice(&self, scope: &str) -> Option<Arc<Voice>> {
+        self.voices.get()?.of(scope).cloned()
+    }
+
+    /// Sends a term to a group, or says why not.
+    pub(super) async fn udp_send(&self, scope: &str, term: &[u8]) -> Result<(), String> {
+        let sent = match self.voice(scope) {
+            Some(voice) => voice.send(term).await,
+            None => Err("the agent has no such group: `--multicast` gives it one".to_owned()),
+        };
+        sent.map_err(|why| format!("nothing was sent to {scope}: {why}"))
     }
 
     pub(super) fn subscribe(&self, topic: &str) {

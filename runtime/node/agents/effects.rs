@@ -37,6 +37,11 @@ impl Task {
                         self.log("error", &format!("nothing was published: {why}"));
                     }
                 }
+                Effect::UdpSend { scope, term } => {
+                    if let Err(why) = self.registered.udp_send(&scope, &term).await {
+                        self.log("error", &why);
+                    }
+                }
                 Effect::Send { agent, term } => {
                     let from = &self.definition.name;
                     if let Err(why) = self.context.send_anywhere(&agent, from, &term).await {

@@ -26,6 +26,7 @@ mod task;
 mod timers;
 mod topics;
 mod triggers;
+mod udp;
 mod view;
 
 use crate::api::{AgentInfo, ErrorBody, LogLine, Problem};
@@ -108,7 +109,7 @@ impl Agents {
                     registered.log.line("warning", &describe(warning));
                 }
                 registered.view.warned(warnings);
-                multicast::deliver(captures, &registered.mailbox, &registered.log);
+                udp::start(captures, &registered, &self.context);
                 Ok(self.info(&registered).await)
             }
             Err(e) => {

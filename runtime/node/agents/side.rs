@@ -450,6 +450,11 @@ impl Goal<'_> {
                         self.agent.log.line("error", &format!("nothing was published: {why}"));
                     }
                 }
+                Effect::UdpSend { scope, term } => {
+                    if let Err(why) = self.agent.udp_send(&scope, &term).await {
+                        self.agent.log.line("error", &why);
+                    }
+                }
                 Effect::Send { agent, term } => {
                     if let Err(why) = self.context.send_anywhere(&agent, name, &term).await {
                         self.agent.log.line("warning", &why);
