@@ -172,7 +172,11 @@ mod tests {
                 "192.0.2.1 is not a multicast group; those are 224.0.0.0 to 239.255.255.255",
             ),
             (&["239.0.0.2"], &["0"], "`0` is not a port; those are 1 to 65535"),
-            (&["239.0.0.2"], &["9-7"], "`9-7` is not a port; those are 1 to 65535"),
+            (
+                &["239.0.0.2"],
+                &["9-7"],
+                "`9-7` goes from a higher port to a lower one; write them as in 5004-5007",
+            ),
             (&["239.0.0.2"], &["7-70000"], "`70000` is not a port; those are 1 to 65535"),
             (
                 &["239.0.0.2"],
