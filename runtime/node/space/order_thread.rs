@@ -479,13 +479,7 @@ impl OrderThread {
             return;
         }
         let (now, me) = (self.now(), self.coordinator.me().member);
-        let here = Standpoint {
-            me,
-            leads: self.order.role() == Role::Leader,
-            leader: self.order.leader(),
-            is_alone: self.order.members().is_sole_voter(me),
-            knows_sender: self.shared.membership().members().contains_key(&from),
-        };
+        let here = Standpoint::of(me, &self.order, &self.shared.membership(), from);
         let Some(proof) = self.waiting.claims.doubt(now, from, refusal, here) else { return };
         self.is_mute = true;
         self.order.handle(self.now(), Input::Mute);

@@ -34,6 +34,8 @@ mod driving;
 mod ending;
 #[path = "space/faults.rs"]
 mod faults;
+#[path = "space/forgetting.rs"]
+mod forgetting;
 #[path = "space/marking.rs"]
 mod marking;
 #[path = "space/network.rs"]
@@ -106,6 +108,16 @@ const LEAST_RECOVERED: &[(&str, u64)] = &[
     ("operations checked", 2_000),
 ];
 
+/// The same, where disks forget.
+const LEAST_FORGOTTEN: &[(&str, u64)] = &[
+    ("old copies", 3),
+    ("found to be short", 2),
+    ("damaged logs", 4),
+    ("lost logs", 2),
+    ("joined anew", 10),
+    ("operations checked", 2_000),
+];
+
 fn is_alone() -> bool {
     std::env::var_os("SEED").is_some()
 }
@@ -168,6 +180,22 @@ fn who_goes_on_alone_keeps_what_it_has_and_nobody_is_of_two_minds() {
     }
     println!("{counts:#?}");
     enough(&counts, LEAST_RECOVERED);
+}
+
+#[test]
+fn who_forgets_votes_no_more_and_nothing_acknowledged_is_lost() {
+    let mut counts = Counts::new();
+    for seed in synod_sim::seeds(20) {
+        let _told = Seed(seed);
+        let mut world = World::forgetting(seed);
+        world.is_aloud = is_alone();
+        world.run();
+        for (what, n) in world.checker.counts {
+            *counts.entry(what).or_default() += n;
+        }
+    }
+    println!("{counts:#?}");
+    enough(&counts, LEAST_FORGOTTEN);
 }
 
 #[test]

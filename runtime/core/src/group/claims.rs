@@ -5,7 +5,9 @@
 //! against the leader that is known. With none known, as it is for a member that can take nothing from its leader, who
 //! says so has to go on with it.
 
-use crate::order::Refusal;
+use super::Standing;
+use crate::apply::Membership;
+use crate::order::{Refusal, Role};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -38,6 +40,19 @@ pub struct Standpoint {
     pub is_alone: bool,
     /// Whether its log says that the sender is a member.
     pub knows_sender: bool,
+}
+
+impl Standpoint {
+    /// Of this member, which knows this and has heard of `from`.
+    pub fn of(me: u64, raft: &dyn Standing, membership: &Membership, from: u64) -> Self {
+        Self {
+            me,
+            leads: raft.role() == Role::Leader,
+            leader: raft.leader(),
+            is_alone: raft.members().is_sole_voter(me),
+            knows_sender: membership.members().contains_key(&from),
+        }
+    }
 }
 
 impl Claims {

@@ -13,6 +13,8 @@ use synod_sim::reference::Members;
 #[derive(Clone, Default)]
 pub(crate) struct Branch {
     leaders: BTreeMap<u64, u64>,
+    /// For whom each member has voted in each term.
+    votes: BTreeMap<(u64, u64), u64>,
     /// What is committed, by Raft's index: the term, and the data if it has been handed out.
     terms: BTreeMap<u64, u64>,
     chosen: BTreeMap<u64, Bytes>,
@@ -53,6 +55,11 @@ impl Branch {
     pub(crate) fn elected(&mut self, member: u64, term: u64) {
         let leader = *self.leaders.entry(term).or_insert(member);
         assert_eq!(leader, member, "two leaders in term {term}");
+    }
+
+    pub(crate) fn voted(&mut self, member: u64, term: u64, who: u64) {
+        let voted = *self.votes.entry((member, term)).or_insert(who);
+        assert_eq!(voted, who, "{member} votes twice in term {term}");
     }
 
     pub(crate) fn committed(&mut self, member: u64, at: Position) {

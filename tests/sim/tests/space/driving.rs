@@ -223,6 +223,7 @@ impl Running {
                 }
             }
             Output::Refused { from, why } => {
+                self.doubt(from, &why);
                 self.effects.push(Effect::Note("refused", format!("{from}: {why}")));
             }
             Output::Role { role, term, leader } => self.led_by(role, term, leader),

@@ -1,6 +1,7 @@
 //! What goes wrong in a simulated space, and what people do about its members, drawn at random.
 
 use super::clients::Asked;
+use super::forgetting::SHORTENED;
 use super::node::{Ended, Me, OrderInput};
 use super::open::{FOUNDER, open};
 use super::world::{Event, Machine, World};
@@ -59,6 +60,9 @@ impl World {
             nonce: 0,
             is_doomed: false,
             is_slow: false,
+            copy: None,
+            has_forgotten: false,
+            is_joining_anew: false,
             is_away: false,
         };
         self.machines.insert(m, machine);
@@ -94,19 +98,19 @@ impl World {
             // It was let in without hearing of it, and removed since: it asks for another joining.
             Ended::Applied(Outcome::Refused(_, Refusal::Removed)) => {
                 self.machines.get_mut(&m).expect("it is there").nonce += 1;
-                return self.plan(pause, Event::Join(m));
+                return self.plan(pause, self.joins(m));
             }
-            _ => return self.plan(pause, Event::Join(m)),
+            _ => return self.plan(pause, self.joins(m)),
         }
         let machine = &self.machines[&m];
         let Some(run) = &self.machines[&at].run else {
-            return self.plan(pause, Event::Join(m));
+            return self.plan(pause, self.joins(m));
         };
         let joined = run.membership.joined(&machine.peer, &[machine.nonce; 16]);
         let Some((member, _)) = joined else {
             // Removed again at once.
             self.machines.get_mut(&m).expect("it is there").nonce += 1;
-            return self.plan(pause, Event::Join(m));
+            return self.plan(pause, self.joins(m));
         };
         let members = run.membership.members();
         let contacts = members.iter().map(|(&id, member)| (id, member.peer.clone())).collect();
@@ -114,11 +118,19 @@ impl World {
         let me = Me { member, peer, generation, contacts };
         self.note(|| format!("node {m} is member {member}"));
         self.checker.count("joins", 1);
+        if self.machines[&m].is_joining_anew {
+            self.put_aside(m);
+        }
         self.machines.get_mut(&m).expect("it is there").me = Some(me);
         if self.wiped == Some(m) {
             self.wiped = None;
         }
         self.start_node(m);
+    }
+
+    /// How it is asked for once more.
+    fn joins(&self, m: u64) -> Event {
+        if self.machines[&m].is_joining_anew { Event::JoinAnew(m) } else { Event::Join(m) }
     }
 
     // Processes.
@@ -145,6 +157,10 @@ impl World {
             Ok(mut run) => {
                 run.retention = retention;
                 machine.run = Some(run);
+            }
+            Err(e) if machine.has_forgotten || machine.disk.contents(SHORTENED).is_some() => {
+                self.note(|| format!("node {m} does not start: {e}"));
+                return self.begin_anew_with(m);
             }
             Err(e) => {
                 assert!(machine.disk.free_space().is_err(), "node {m} cannot be started: {e}");
@@ -179,7 +195,7 @@ impl World {
     }
 
     /// The others, and it, find out whether there is a connection.
-    fn links(&mut self, m: u64) {
+    pub(crate) fn links(&mut self, m: u64) {
         let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != m).collect();
         for other in others {
             let (soon, late) = (self.rng.below(300_000), self.rng.below(300_000));
@@ -215,6 +231,9 @@ impl World {
         let Some(m) = self.some_up() else { return };
         if self.recovers && self.rng.one_in(12) {
             return self.lose_most();
+        }
+        if self.forgets && self.rng.one_in(6) {
+            return self.forget();
         }
         match self.rng.below(100) {
             0..14 => self.crash(m, "by chance"),
@@ -402,7 +421,7 @@ impl World {
 
     /// Whether the last voter that was lost has been made up for. Of three, one may lose its disk or be
     /// removed; both at once leave two voters, one of whom nobody ever hears.
-    fn may_lose_a_voter(&mut self) -> bool {
+    pub(crate) fn may_lose_a_voter(&mut self) -> bool {
         if self.is_lost || self.wiped.is_some() || self.now.since(self.lost) < BETWEEN_LOSSES {
             return false;
         }
@@ -434,6 +453,7 @@ impl World {
         let disk = SimDisk::new(self.rng.number());
         let machine = self.machines.get_mut(&m).expect("it is there");
         (machine.run, machine.me, machine.disk) = (None, None, disk);
+        (machine.copy, machine.has_forgotten, machine.is_joining_anew) = (None, false, false);
         machine.nonce += 1;
         self.end_all_of(m);
         self.links(m);

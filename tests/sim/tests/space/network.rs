@@ -23,6 +23,9 @@ impl World {
         let boots = [from, to].map(|m| self.machines[&m].run.as_ref().map_or(0, |run| run.boot));
         let boots = (!is_raft).then_some(boots);
         self.costs.of(from, bytes.len());
+        if is_raft {
+            self.check_vote(from, &bytes);
+        }
         let copies = 1 + u64::from(self.rng.below(1000) < self.double);
         self.checker.count("doubled", copies - 1);
         let mut before = 0;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use synod_core::apply::{Membership, Outcome};
 use synod_core::command::Batch;
 use synod_core::group::{
-    self, Action, Arrived, Ask, Coordinator, Frame, Mark, Proposals, Scene, Unseen, token,
+    self, Action, Arrived, Ask, Claims, Coordinator, Frame, Mark, Proposals, Scene, Unseen, token,
 };
 use synod_core::log::{Log, Reader};
 use synod_core::order::{self, Config, Entry, Order, Position, Role, SnapshotMeta};
@@ -128,6 +128,8 @@ pub(crate) enum Effect {
     Changed,
     /// It was told that the space has gone on without it.
     GoneOn(u64),
+    /// Others have proved that its log has lost something.
+    Shortened(String),
     Note(&'static str, String),
     /// The process ends itself.
     Fatal(String),
@@ -143,6 +145,8 @@ pub(crate) struct Running {
     /// How often the space was recovered by hand, and whether that was once more and without it.
     pub(crate) generation: u64,
     pub(crate) gone_on: Option<u64>,
+    /// Why its log is known to be short.
+    pub(crate) shortened: Option<String>,
     /// All of a sole voter's log is committed: who reads what it has at its start waits for that.
     pub(crate) begins_at: u64,
     pub(crate) log: Log<SimDisk>,
@@ -183,6 +187,8 @@ pub(crate) struct Waiting {
     /// Snapshots that have arrived and may become this node's state.
     pub(crate) arrived: Arrived<PathBuf>,
     pub(crate) seen_membership: u64,
+    /// Who says that this log has lost something.
+    pub(crate) claims: Claims,
     /// How far the state had come when it was last looked at.
     pub(crate) seen_applied: u64,
     /// The last Raft index that was handed to *apply*.

@@ -1,6 +1,7 @@
 //! How a node starts from its disk, as `runtime/node/space/open.rs`.
 
 use super::apply::{Apply, folder, load};
+use super::forgetting::SHORTENED;
 use super::marking::Marking;
 use super::node::{Effect, Me, Running, SPACE, Waiting};
 use std::collections::{BTreeSet, VecDeque};
@@ -36,6 +37,9 @@ const MAX_FOREIGN_BYTES: usize = 2_000;
 /// Starts a node. The error says why it cannot be started, which no crash may lead to.
 pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> {
     let text = |e: log::disk::DiskError| e.to_string();
+    if disk.contents(SHORTENED).is_some() {
+        return Err("the log is short".to_owned());
+    }
     disk.create_dir(folder()).map_err(text)?;
     disk.sync_dir(folder()).map_err(text)?;
     let found = snapshot::newest(&disk, folder(), SPACE).map_err(|e| e.to_string())?;
@@ -153,6 +157,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         config,
         generation,
         gone_on: None,
+        shortened: None,
         begins_at,
         log,
         apply,

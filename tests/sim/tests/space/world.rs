@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Fault,
     Heal(u64, u64),
     Join(u64),
+    /// Of a member that has forgotten something.
+    JoinAnew(u64),
     /// Of a member that lives in this generation, and was told that the space has gone on.
     Leave(u64, u64),
     Link(u64, u64),
@@ -56,6 +58,7 @@ pub(crate) enum Event {
     /// Somebody goes on alone on this machine.
     Recover(u64),
     Restart(u64),
+    Restore,
     /// What was lost with others is there again.
     Return(u64),
     Watched(Watched),
@@ -99,6 +102,11 @@ pub(crate) struct Machine {
     pub(crate) is_doomed: bool,
     /// Whether it applies slowly, or its disk is slow.
     pub(crate) is_slow: bool,
+    /// A copy of its disk, as the member that it was then.
+    pub(crate) copy: Option<(u64, SimDisk)>,
+    /// Whether its disk has lost something, and whether it asks to be let in anew for that.
+    pub(crate) has_forgotten: bool,
+    pub(crate) is_joining_anew: bool,
     /// Whether it is lost, as far as anybody knows.
     pub(crate) is_away: bool,
 }
@@ -134,6 +142,11 @@ pub(crate) struct World {
     pub(crate) breaks: bool,
     /// Whether majorities are lost, and whether one is.
     pub(crate) recovers: bool,
+    /// Whether disks forget, and until when nothing else goes wrong.
+    pub(crate) forgets: bool,
+    pub(crate) truce: Time,
+    /// Whose disk is an old copy, while that lasts.
+    pub(crate) restored: Option<u64>,
     pub(crate) is_lost: bool,
     pub(crate) watchers: Watchers,
     pub(crate) costs: Costs,
@@ -164,6 +177,9 @@ impl World {
             last_ticket: 0,
             breaks: false,
             recovers: false,
+            forgets: false,
+            truce: Time::ZERO,
+            restored: None,
             is_lost: false,
             watchers: Watchers::new(seed, 0),
             costs: Costs::default(),
@@ -180,6 +196,11 @@ impl World {
     /// One in which most of the voters are lost, too, and somebody goes on alone.
     pub(crate) fn recovering(seed: u64) -> Self {
         Self { recovers: true, ..Self::new(seed) }
+    }
+
+    /// One in which disks also forget what was safe on them.
+    pub(crate) fn forgetting(seed: u64) -> Self {
+        Self { forgets: true, ..Self::new(seed) }
     }
 
     pub(crate) fn run(&mut self) {
@@ -253,17 +274,20 @@ impl World {
                 self.deliver_snapshot((from, boot, member), to, &file, frame);
             }
             Event::Fault if self.is_calm() => {}
+            Event::Fault if self.now < self.truce => self.plan(100_000, Event::Fault),
             Event::Fault if self.breaks => {
                 self.break_a_state();
                 self.plan(1_000_000, Event::Fault);
             }
             Event::Fault => {
+                self.end_truce();
                 self.fault();
                 let pause = 20_000 + self.rng.below(500_000);
                 self.plan(pause, Event::Fault);
             }
             Event::Heal(a, b) => self.heal(a, b),
             Event::Join(m) => self.ask_to_join(m),
+            Event::JoinAnew(m) => self.ask_to_join_anew(m),
             Event::Leave(m, generation) => self.leave(m, generation),
             Event::Link(m, other) => {
                 let is_up = self.machines[&other].run.is_some()
@@ -276,6 +300,7 @@ impl World {
             Event::MakeRoom(m) => self.machines[&m].disk.set_budget(u64::MAX),
             Event::Recover(m) => self.recover(m),
             Event::Restart(m) => self.start_node(m),
+            Event::Restore => self.restore(),
             Event::Return(m) => self.come_back(m),
             Event::Watched(what) => self.watched(what),
         }
@@ -397,10 +422,11 @@ impl World {
             }
             Effect::Ended(request, ended) => self.ended(request, ended),
             Effect::Role(role, term) => {
-                self.note(|| format!("node {m} (member {member}) is {role:?} in term {term}"));
                 if role == Role::Leader {
+                    assert_eq!(run.shortened, None, "node {m} has forgotten, and leads");
                     self.checker.elected(generation, member, term);
                 }
+                self.note(|| format!("node {m} (member {member}) is {role:?} in term {term}"));
             }
             Effect::Committed(at) => self.checker.branch(generation).committed(member, at),
             Effect::Chosen(at, data) => self.checker.branch(generation).chosen(member, at, &data),
@@ -419,6 +445,11 @@ impl World {
             }
             Effect::Checked(index, state) => {
                 self.checker.branch(generation).state(member, index, state);
+            }
+            Effect::Shortened(why) => {
+                self.checker.count("found to be short", 1);
+                self.note(|| format!("the log of node {m} is short: {why}"));
+                self.begin_anew_with(m);
             }
             Effect::GoneOn(to) => self.told_of_another_generation(m, to),
             Effect::Installed(index, state) => {
