@@ -11,6 +11,7 @@ mod head;
 mod herald;
 pub mod observer;
 mod proposals;
+mod rebuilding;
 mod recovery;
 mod steward;
 
@@ -26,5 +27,6 @@ pub use frame::{
 pub use head::{Head, Place};
 pub use herald::{Duty, Herald, IDLE, MIN_GAP, duty};
 pub use proposals::{Proposals, Run};
+pub use rebuilding::{Giving, Sent, Signers, mark_of, replay};
 pub use recovery::{Recovery, RecoveryError, Survivor, resumed};
 pub use steward::{Plan, STEADY, Steward, TARGET_VOTERS, View, Wish, WishError};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::time::{Duration, Instant};
 use synod_core::apply::State;
 use synod_core::command::{Batch, Checkpoint};
-use synod_core::group::{MARK_EVERY, Mark, Marks, Verdict};
+use synod_core::group::{self, MARK_EVERY, Marks, Verdict, mark_of};
 use synod_core::log::Reader;
 use synod_core::order::Position;
 use tokio::sync::oneshot;
@@ -207,34 +207,21 @@ impl Applier {
     }
 }
 
-fn mark_of(state: &State) -> Mark {
-    Mark { index: state.index(), chain: state.chain(), digest: state.digest() }
-}
-
 /// Goes on from a state with the log; none if it does not come by what the voters agree on, unless it is
 /// taken to be right.
 pub(super) fn replay(
-    mut state: State,
+    state: State,
     at: Position,
     reader: &Reader<FsDisk>,
     through: Position,
     checkpoint: &Checkpoint,
     is_right: bool,
 ) -> Result<Option<State>, String> {
-    let wanted = &checkpoint.mark;
-    let mut is_right = is_right || state.index() == wanted.index && mark_of(&state) == *wanted;
     let entries = reader.entries(at.index + 1, through.index + 1).map_err(|e| e.to_string())?;
-    for entry in entries {
-        let entry = entry.map_err(|e| e.to_string())?;
-        let data = batch_of(&entry);
+    let batches = entries.filter_map(|entry| match entry {
         // As it was when it came: what is no batch changes nothing.
-        let Ok(batch) = Batch::decode(&data) else { continue };
-        for command in &batch.commands {
-            state.apply(batch.time, command);
-            if state.index() == wanted.index {
-                is_right = mark_of(&state) == *wanted;
-            }
-        }
-    }
-    Ok(is_right.then_some(state))
+        Ok(entry) => Batch::decode(&batch_of(&entry)).ok().map(Ok),
+        Err(e) => Some(Err(e.to_string())),
+    });
+    group::replay(state, batches, checkpoint, is_right)
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use synod_core::command::Checkpoint;
+use synod_core::group::{Sent, Signers};
 use synod_core::order::{Members, Position};
 
 /// How long after one was asked the next is.
@@ -19,9 +20,8 @@ pub(in crate::space) struct Wanted {
     /// What was wrong, for people, and since when it is known.
     why: String,
     started: Instant,
-    /// Who had the right state, and how many of them were asked.
-    members: Vec<u64>,
-    asked: usize,
+    /// Who had the right state.
+    signers: Signers,
     /// When the next is.
     next: Instant,
     /// What was committed meanwhile. It is bounded by what *order* lets be unapplied.
@@ -43,28 +43,27 @@ impl Applier {
         (why, reason): (String, String),
         started: Instant,
     ) {
-        let signed = checkpoint.signatures.iter().map(|signature| signature.member);
-        let members: Vec<u64> = signed.filter(|member| *member != self.me).collect();
-        if members.is_empty() {
+        let Some(signers) = Signers::of(&checkpoint, self.me) else {
             // Whatever is done with this state is wrong, and there is no other.
             fatal(&format!(
                 "{why}, and it cannot be made again ({reason}): leave the space and join it again"
-            ));
-        }
+            ))
+        };
+        let members = signers.members();
         tracing::error!(
             "the log here does not lead to what the voters have ({reason}): members {members:?} are asked for it"
         );
-        let (asked, next, held) = (0, Instant::now(), VecDeque::new());
-        self.wanted = Some(Wanted { checkpoint, why, started, members, asked, next, held });
+        let (next, held) = (Instant::now(), VecDeque::new());
+        self.wanted = Some(Wanted { checkpoint, why, started, signers, next, held });
     }
 
     /// Asks the next member for a state: whoever was asked before has not sent one in time.
     pub(super) fn ask_for_state(&mut self) {
         let Some(wanted) = &mut self.wanted else { return };
-        let member = wanted.members[wanted.asked % wanted.members.len()];
-        wanted.asked += 1;
         wanted.next = Instant::now() + ASK_AGAIN;
-        drop(self.order.send(OrderInput::AskState { member }));
+        if let Some(member) = wanted.signers.ask() {
+            drop(self.order.send(OrderInput::AskState { member }));
+        }
     }
 
     /// While another state is awaited, keeps what is to be done with it; gives back what is done at once.
@@ -127,10 +126,10 @@ impl Applier {
         if at_file != at {
             return Err("it is not what it was said to be".to_owned());
         }
-        if state.index() > checkpoint.mark.index && at.index >= self.through.index {
-            return Ok(state);
-        }
-        let is_newer = state.index() > checkpoint.mark.index;
+        let is_newer = match Sent::judge(&state, at, self.through, checkpoint) {
+            Sent::Taken => return Ok(state),
+            Sent::LeadsOn { is_newer } => is_newer,
+        };
         let led = replay(state, at, &self.reader()?, self.through, checkpoint, is_newer)?;
         led.ok_or_else(|| "it leads to another state, too".to_owned())
     }

@@ -5,7 +5,7 @@ use crate::space::apply_thread::ApplyInput;
 use crate::space::links::Lane;
 use bytes::Bytes;
 use std::path::PathBuf;
-use synod_core::group::{self, Frame};
+use synod_core::group::{self, Frame, Giving};
 use synod_core::log::{self, Reader};
 use synod_core::order::{Entry, EntryKind, Input, SnapshotMeta};
 
@@ -62,20 +62,19 @@ impl OrderThread {
     /// Sends a member whose state is wrong the newest snapshot here, if its log goes on behind that. If
     /// there is none, one is taken: it asks again.
     fn send_state(&mut self, peer: &Bytes, first: u64) {
-        if self.waiting.is_rebuilding || self.waiting.is_sending_state {
-            return;
-        }
-        match &self.waiting.snapshot {
-            Some((meta, file)) if meta.position.index + 1 >= first => {
+        let is_busy = self.waiting.is_rebuilding || self.waiting.is_sending_state;
+        let newest = self.waiting.snapshot.as_ref().map(|(meta, _)| meta.position.index);
+        match (Giving::to(first, newest, is_busy), &self.waiting.snapshot) {
+            (Giving::Newest, Some((_, file))) => {
                 self.waiting.is_sending_state = true;
                 let sender = self.to_self.clone();
                 let done = Box::new(move |_| drop(sender.send(OrderInput::StateSent)));
                 self.group.offer(peer, self.id, file.clone(), &Frame::State, done);
             }
-            _ => {
-                let at_least = first.saturating_sub(1);
+            (Giving::Later(at_least), _) => {
                 drop(self.apply.send(ApplyInput::SnapshotOfRaft { at_least }));
             }
+            (Giving::Newest | Giving::Nothing, _) => {}
         }
     }
 

@@ -142,6 +142,9 @@ impl Running {
     }
 
     pub(crate) fn tell_reached(&mut self) {
+        if self.serves_not() {
+            return;
+        }
         let through = self.apply.through.index;
         let (there, waiting) =
             self.apply.reaching.drain(..).partition(|(raft_index, _)| *raft_index <= through);
@@ -166,6 +169,7 @@ impl Running {
             Ok((state, ..)) => {
                 self.apply.state = state;
                 (self.apply.through, self.apply.members) = (at, members);
+                self.is_broken = false;
                 self.apply.since_snapshot = 0;
                 self.marking = Marking::begin(&self.apply.state);
                 self.membership = self.apply.state.membership().clone();

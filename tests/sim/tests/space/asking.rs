@@ -21,6 +21,11 @@ impl World {
         {
             self.checker.count("no quorum at a leader", 1);
         }
+        if matches!(ended, Ended::Applied(_) | Ended::Readable(_)) {
+            // What it had answered when it found out was right as far as it knew.
+            let serves = run.is_none_or(|run| !run.was_wrong || !run.serves_not());
+            assert!(serves, "node {m} serves, and is wrong");
+        }
         self.note(|| format!("request {request} at node {m}: {ended:?}"));
         match asked {
             Asked::Client(c) => self.client_told(c, m, request, &ended),

@@ -87,6 +87,11 @@ impl Branch {
         assert_eq!(known.1, is.1, "{member} has another digest at {index}");
     }
 
+    /// Whether a state is that of the space at its index.
+    pub(crate) fn is_right(&self, state: &State) -> bool {
+        self.states.get(&state.index()) == Some(&(state.chain(), state.digest()))
+    }
+
     /// A node has applied commands. Gives those that nobody had applied before.
     pub(crate) fn applied<'a>(
         &mut self,

@@ -120,6 +120,8 @@ impl World {
         let pause = 1 + self.rng.below(if self.is_calm() { 200_000 } else { 60_000 });
         self.plan(pause, Event::Client(c));
         match &self.clients[c].doing {
+            // What is wrong is found out where something is written.
+            None if self.errs && self.is_calm() && self.now < LAST => self.begin(c),
             None if self.is_calm() && (self.now < LAST || self.clients[c].is_done) => {}
             None => self.begin(c),
             // Now and then it does not wait for an answer.
@@ -249,6 +251,9 @@ impl World {
     /// Proposes at a node, which refuses at once what it has no room for.
     pub(crate) fn propose(&mut self, m: u64, bytes: Bytes, request: u64) {
         let is_full = self.machines[&m].run.as_ref().is_some_and(|run| run.is_full);
+        if self.machines[&m].run.as_ref().is_some_and(|run| run.serves_not()) {
+            return self.ended(request, Ended::NotProposed("rebuilding"));
+        }
         if is_full {
             return self.ended(request, Ended::NotProposed("disk full"));
         }

@@ -69,6 +69,7 @@ impl Running {
                 }
                 Input::Abstain(is_so)
             }
+            OrderInput::AskState(member) => return self.ask_for_state(member),
             OrderInput::Ask(ask) => return self.tell(group::Input::Ask(ask, ())),
             OrderInput::ReadIndex(request) => {
                 let ticket = self.coordinator.ticket();
@@ -273,6 +274,11 @@ impl Running {
                     self.take_mark(member, &peer, mark, signature);
                 }
             }
+            Ok(Frame::WantState { first }) => {
+                if self.membership.of_peer(&peer).is_some() {
+                    self.send_state(&peer, first);
+                }
+            }
             Ok(frame) => self.tell(group::Input::Frame { peer, frame, with_snapshot: false }),
             Err(e) => self.fatal(format!("a frame of a member cannot be read: {e}")),
         }
@@ -285,9 +291,13 @@ impl Running {
         meta: SnapshotMeta,
         frame: &Bytes,
     ) {
-        if let Ok(frame @ Frame::Raft(_)) = Frame::decode(frame) {
-            self.waiting.arrived.push(meta, file);
-            self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
+        match Frame::decode(frame) {
+            Ok(frame @ Frame::Raft(_)) => {
+                self.waiting.arrived.push(meta, file);
+                self.tell(group::Input::Frame { peer, frame, with_snapshot: true });
+            }
+            Ok(Frame::State) => self.try_state(&file, meta.position, meta.members),
+            _ => {}
         }
     }
 
@@ -299,6 +309,11 @@ impl Running {
                 .fatal("the file of a snapshot that Raft has taken is not there".to_owned());
         };
         let (at, members) = (wanted.position, wanted.members.clone());
+        if self.marking.wanted.take().is_some() {
+            // It goes on behind all that was held.
+            self.apply.inputs.clear();
+            self.inputs.push_back(OrderInput::Rebuilding(false));
+        }
         self.waiting.through = at;
         if let Err(e) = self.log.install(log::Position { term: at.term, index: at.index }) {
             return self.fatal(format!("the log does not go on behind a snapshot: {e}"));
@@ -309,6 +324,10 @@ impl Running {
 
     /// A reader asks for what nobody else could have written, or for an index.
     pub(crate) fn read(&mut self, request: u64) {
+        if self.serves_not() {
+            let ended = Ended::NotProposed("rebuilding");
+            return self.effects.push(Effect::Ended(request, ended));
+        }
         if self.membership.members().len() <= 1 && self.leader.0 == Role::Leader {
             let through = self.apply.through.index;
             if through < self.begins_at {

@@ -24,7 +24,9 @@ impl World {
             let known = run.membership.members().get(id).map(|member| member.part);
             assert_eq!(known, Some(part), "the state says so of {id} among {members}");
             assert_eq!(run.apply.state.index(), last, "{id} lags behind among {members}");
-            assert!(!run.is_broken, "the state of {id} is wrong, and nobody has noticed");
+            // Of two who differ nobody can tell which is wrong.
+            let is_told = members.voters.len() >= 3;
+            assert!(!run.is_broken || !is_told, "the state of {id} is wrong, unnoticed");
             self.checker.has_all(run);
         }
         for (m, machine) in &self.machines {

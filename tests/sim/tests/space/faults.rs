@@ -61,6 +61,7 @@ impl World {
             is_doomed: false,
             is_slow: false,
             copy: None,
+            is_wrong: false,
             has_forgotten: false,
             is_joining_anew: false,
             is_away: false,
@@ -153,8 +154,11 @@ impl World {
             machine.disk.crash_after(machine.disk.operations() + more);
         }
         machine.started = now;
-        match open(machine.disk.clone(), me, boot) {
+        match open(machine.disk.clone(), me, boot, machine.is_wrong) {
             Ok(mut run) => {
+                let branch = self.checker.branch(run.generation);
+                run.is_broken = machine.is_wrong && !branch.is_right(&run.apply.state);
+                machine.is_wrong = run.is_broken;
                 run.retention = retention;
                 machine.run = Some(run);
             }
@@ -231,6 +235,9 @@ impl World {
         let Some(m) = self.some_up() else { return };
         if self.recovers && self.rng.one_in(12) {
             return self.lose_most();
+        }
+        if self.errs && self.rng.one_in(10) {
+            return self.break_one();
         }
         if self.forgets && self.rng.one_in(6) {
             return self.forget();
@@ -422,7 +429,13 @@ impl World {
     /// Whether the last voter that was lost has been made up for. Of three, one may lose its disk or be
     /// removed; both at once leave two voters, one of whom nobody ever hears.
     pub(crate) fn may_lose_a_voter(&mut self) -> bool {
-        if self.is_lost || self.wiped.is_some() || self.now.since(self.lost) < BETWEEN_LOSSES {
+        // One of two who are left may be the one that is wrong.
+        let is_wrong = self.machines.values().any(|machine| machine.is_wrong);
+        if is_wrong
+            || self.is_lost
+            || self.wiped.is_some()
+            || self.now.since(self.lost) < BETWEEN_LOSSES
+        {
             return false;
         }
         self.lost = self.now;
@@ -454,6 +467,7 @@ impl World {
         let machine = self.machines.get_mut(&m).expect("it is there");
         (machine.run, machine.me, machine.disk) = (None, None, disk);
         (machine.copy, machine.has_forgotten, machine.is_joining_anew) = (None, false, false);
+        machine.is_wrong = false;
         machine.nonce += 1;
         self.end_all_of(m);
         self.links(m);

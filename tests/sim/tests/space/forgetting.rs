@@ -40,7 +40,7 @@ pub(crate) fn vote_of(frame: &Bytes) -> Option<(u64, u64, u64)> {
     match (r.uint().ok()?, r.uint().ok()?) {
         (ASKS_FOR_VOTE, term) => Some((from, term, from)),
         (VOTES, term) => {
-            (r.uint().ok()?, r.uint().ok()?);
+            let _commit = (r.uint().ok()?, r.uint().ok()?);
             let is_rejected = r.bool().ok()?;
             (!is_rejected).then_some((from, term, to))
         }
@@ -235,7 +235,7 @@ impl World {
         let disk = SimDisk::new(self.rng.number());
         let machine = self.machines.get_mut(&m).expect("it is there");
         (machine.run, machine.disk, machine.copy) = (None, disk, None);
-        (machine.is_joining_anew, machine.has_forgotten) = (false, false);
+        (machine.is_joining_anew, machine.has_forgotten, machine.is_wrong) = (false, false, false);
         self.end_all_of(m);
         self.links(m);
     }

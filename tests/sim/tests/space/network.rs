@@ -90,7 +90,10 @@ impl World {
         frame: Bytes,
     ) {
         let peer = self.machines[&from].peer.clone();
-        let is_lost = self.rng.below(1000) < self.loss * 5 || self.cuts.contains(&(from, to));
+        // What is wrong of one stays with it, or two would be a majority.
+        let is_wrong = self.machines[&from].is_wrong;
+        let is_lost =
+            is_wrong || self.rng.below(1000) < self.loss * 5 || self.cuts.contains(&(from, to));
         self.planned += 1;
         let (number, mut ok) = (self.planned, false);
         let is_of_now = self.machines[&to].run.as_ref().is_some_and(|run| {

@@ -40,6 +40,8 @@ pub(crate) enum OrderInput {
     Mark(Mark),
     /// The state is made again, or has been.
     Rebuilding(bool),
+    /// The state cannot be made again: ask this member for one.
+    AskState(u64),
     /// A command, and the number of the request that wants to know what came of it.
     Propose(Bytes, u64),
     /// The state has come further.
@@ -128,6 +130,8 @@ pub(crate) enum Effect {
     Changed,
     /// It was told that the space has gone on without it.
     GoneOn(u64),
+    /// The voters cannot agree any more at an index.
+    Disputed(u64),
     /// Others have proved that its log has lost something.
     Shortened(String),
     Note(&'static str, String),
@@ -176,6 +180,10 @@ pub(crate) struct Running {
     pub(crate) marking: Marking,
     /// Whether its state was made another than the log says, and is not right again.
     pub(crate) is_broken: bool,
+    /// Whether it knew that before its last step.
+    pub(crate) was_wrong: bool,
+    /// The index at which that was so first, as far as this start of it knows.
+    pub(crate) broken_at: u64,
 }
 
 /// Who and what waits for what, as `order_thread::Waiting`.

@@ -35,7 +35,8 @@ const BEGUN: &str = "begun";
 const MAX_FOREIGN_BYTES: usize = 2_000;
 
 /// Starts a node. The error says why it cannot be started, which no crash may lead to.
-pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> {
+/// Of one whose state may be wrong it is not said what that is.
+pub(crate) fn open(disk: SimDisk, me: Me, boot: u64, is_wrong: bool) -> Result<Running, String> {
     let text = |e: log::disk::DiskError| e.to_string();
     if disk.contents(SHORTENED).is_some() {
         return Err("the log is short".to_owned());
@@ -74,7 +75,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     let mut through = applied;
     let place = (state.chain(), state.digest());
     let mut effects = Vec::new();
-    if state.index() > 0 {
+    if state.index() > 0 && !is_wrong {
         effects.push(Effect::Committed(through));
         effects.push(Effect::Checked(state.index(), place));
     }
@@ -97,7 +98,8 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
                 commands.push((command.clone(), state.apply(batch.time, command).outcome));
             }
             let state = (state.chain(), state.digest());
-            effects.push(Effect::Applied { first, commands, state: Some(state) });
+            let state = (!is_wrong).then_some(state);
+            effects.push(Effect::Applied { first, commands, state });
         }
     }
     let mut entries = Vec::new();
@@ -130,6 +132,7 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
     };
     let order = Order::new(config.clone(), recovered, Time::ZERO).map_err(|e| e.to_string())?;
     let marking = Marking::begin(&state);
+    let broken_at = state.index();
     let told_membership = membership.changed_at();
     let begins_at = if members.is_sole_voter(me.member) { last } else { 0 };
     let apply = Apply {
@@ -181,6 +184,8 @@ pub(crate) fn open(disk: SimDisk, me: Me, boot: u64) -> Result<Running, String> 
         effects,
         marking,
         is_broken: false,
+        was_wrong: false,
+        broken_at,
     })
 }
 

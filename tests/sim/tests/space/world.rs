@@ -102,6 +102,8 @@ pub(crate) struct Machine {
     pub(crate) is_doomed: bool,
     /// Whether it applies slowly, or its disk is slow.
     pub(crate) is_slow: bool,
+    /// Whether its state, or a snapshot of it, may be another than the log says.
+    pub(crate) is_wrong: bool,
     /// A copy of its disk, as the member that it was then.
     pub(crate) copy: Option<(u64, SimDisk)>,
     /// Whether its disk has lost something, and whether it asks to be let in anew for that.
@@ -142,6 +144,8 @@ pub(crate) struct World {
     pub(crate) breaks: bool,
     /// Whether majorities are lost, and whether one is.
     pub(crate) recovers: bool,
+    /// Whether states are broken while all else goes wrong, too.
+    pub(crate) errs: bool,
     /// Whether disks forget, and until when nothing else goes wrong.
     pub(crate) forgets: bool,
     pub(crate) truce: Time,
@@ -177,6 +181,7 @@ impl World {
             last_ticket: 0,
             breaks: false,
             recovers: false,
+            errs: false,
             forgets: false,
             truce: Time::ZERO,
             restored: None,
@@ -198,6 +203,11 @@ impl World {
         Self { recovers: true, ..Self::new(seed) }
     }
 
+    /// One in which a state is broken now and then, too.
+    pub(crate) fn erring(seed: u64) -> Self {
+        Self { errs: true, ..Self::new(seed) }
+    }
+
     /// One in which disks also forget what was safe on them.
     pub(crate) fn forgetting(seed: u64) -> Self {
         Self { forgets: true, ..Self::new(seed) }
@@ -216,6 +226,7 @@ impl World {
                 is_calm = true;
                 self.calm();
             }
+            self.checker.count("steps", 1);
             self.happen(event);
         }
         self.check_the_end();
@@ -354,6 +365,7 @@ impl World {
         let local = now.since(machine.started).as_micros() as u64 * rate / 1000;
         let Some(run) = &mut machine.run else { return };
         (run.now, run.wall) = (Time::from_micros(local), 1_000_000_000 + wall);
+        run.was_wrong = run.serves_not();
         let begun = self.costs.begin(m);
         act(run);
         self.costs.end(m, begun);
@@ -377,7 +389,7 @@ impl World {
         let tick = run.order.poll_timeout().map(|(at, _)| at.since(run.now).as_micros() as u64);
         let (is_syncing, is_full) = (run.syncing.is_some(), run.is_full);
         let has_inputs = !run.inputs.is_empty();
-        let has_commits = !run.apply.inputs.is_empty() || run.marking.rebuilding.is_some();
+        let has_commits = !run.apply.inputs.is_empty() || run.serves_not();
         let has_snapshot = run.apply.writing.is_some();
         if is_syncing {
             let slow = if is_slow { 60_000 } else { 2_000 };
@@ -446,6 +458,11 @@ impl World {
             Effect::Checked(index, state) => {
                 self.checker.branch(generation).state(member, index, state);
             }
+            Effect::Disputed(index) => {
+                let is_wrong = self.machines.values().any(|machine| machine.is_wrong);
+                assert!(is_wrong, "nobody agrees at {index}, and nobody is wrong");
+                self.checker.count("disputed", 1);
+            }
             Effect::Shortened(why) => {
                 self.checker.count("found to be short", 1);
                 self.note(|| format!("the log of node {m} is short: {why}"));
@@ -455,11 +472,16 @@ impl World {
             Effect::Installed(index, state) => {
                 self.checker.count("snapshots installed", 1);
                 self.checker.branch(generation).state(member, index, state);
+                self.machines.get_mut(&m).expect("it is there").is_wrong = false;
                 self.note(|| format!("node {m} goes on from a snapshot of index {index}"));
             }
             Effect::Proposed { foreign } => self.checker.count("forwarded", foreign),
             Effect::Changed => self.checker.count("changes of members", 1),
             Effect::Note(what, text) => {
+                let is_broken = self.machines[&m].run.as_ref().is_some_and(|run| run.is_broken);
+                if (what == "rebuilt" || what == "checkpoints") && !is_broken {
+                    self.machines.get_mut(&m).expect("it is there").is_wrong = false;
+                }
                 self.checker.count(what, 1);
                 self.note(|| format!("node {m}: {what}: {text}"));
             }
