@@ -279,6 +279,8 @@ impl Running {
             if let Some(state) = self.replay(state, at, checkpoint, false)? {
                 return Ok(state);
             }
+            // It is as wrong, and would be what the node starts from.
+            self.disk.remove(&path).map_err(|e| text(&e))?;
         }
         let begun = self.replay(State::new(SPACE), Position::default(), checkpoint, false)?;
         begun.ok_or_else(|| "the log leads elsewhere".to_owned())
