@@ -274,13 +274,15 @@ impl Running {
                 false => kept.push(path),
             }
         }
+        // What is removed and comes back when the power goes would be what the node starts from.
+        self.disk.sync_dir(folder()).map_err(|e| text(&e))?;
         for path in kept {
             let (state, at, _) = load(&self.disk, &path)?;
             if let Some(state) = self.replay(state, at, checkpoint, false)? {
                 return Ok(state);
             }
-            // It is as wrong, and would be what the node starts from.
             self.disk.remove(&path).map_err(|e| text(&e))?;
+            self.disk.sync_dir(folder()).map_err(|e| text(&e))?;
         }
         let begun = self.replay(State::new(SPACE), Position::default(), checkpoint, false)?;
         begun.ok_or_else(|| "the log leads elsewhere".to_owned())
