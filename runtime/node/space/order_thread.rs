@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use synod_core::command::Checkpoint;
 use synod_core::group::{self, Arrived, Ask, Claims, Coordinator, Frame, Mark, Standpoint};
 use synod_core::log::Reader;
 use synod_core::log::disk::{Disk, DiskError, File};
@@ -83,6 +84,8 @@ pub(super) enum OrderInput {
     },
     /// The state at an index, for the leader.
     Mark(Mark),
+    /// Most voters agreed on another history than what this node has applied.
+    Apart(Box<Checkpoint>),
     /// The state above is not what most others have, and is made anew; or it has been.
     Rebuilding(bool),
     /// The state above cannot be made again from this node's log: ask a member for one.
@@ -273,6 +276,10 @@ impl OrderThread {
             }
             OrderInput::Mark(mark) => {
                 self.mark(mark);
+                return false;
+            }
+            OrderInput::Apart(checkpoint) => {
+                self.look_apart(&checkpoint);
                 return false;
             }
             OrderInput::Rebuilding(is_so) => {
@@ -480,7 +487,13 @@ impl OrderThread {
         }
         let (now, me) = (self.now(), self.coordinator.me().member);
         let here = Standpoint::of(me, &self.order, &self.shared.membership(), from);
-        let Some(proof) = self.waiting.claims.doubt(now, from, refusal, here) else { return };
+        if let Some(proof) = self.waiting.claims.doubt(now, from, refusal, here) {
+            self.give_up(&proof);
+        }
+    }
+
+    /// This node's log is not what it gave its word for: it votes no more, and joins anew.
+    fn give_up(&mut self, proof: &str) {
         self.is_mute = true;
         self.order.handle(self.now(), Input::Mute);
         let why = format!(

@@ -49,6 +49,8 @@ pub enum Verdict {
     Agrees,
     /// Its state was another.
     Differs,
+    /// It was on another chain: what is wrong is not the state but the log.
+    Apart,
 }
 
 /// A replica's own marks.
@@ -87,11 +89,11 @@ impl Marks {
         self.marks.back()
     }
 
-    /// Holds the replica's own marks against a checkpoint. One on another chain would be the log's
-    /// fault, not the state's, and proves nothing about it.
+    /// Holds the replica's own marks against a checkpoint.
     pub fn judge(&self, checkpoint: &Checkpoint) -> Verdict {
         match self.marks.iter().find(|mark| mark.index == checkpoint.mark.index) {
             Some(mark) if *mark == checkpoint.mark => Verdict::Agrees,
+            Some(mark) if mark.chain != checkpoint.mark.chain => Verdict::Apart,
             Some(_) => Verdict::Differs,
             None => Verdict::Unknown,
         }
@@ -277,6 +279,8 @@ mod tests {
         assert_eq!(marks.judge(&checkpoint(mark(1, 1))), Verdict::Unknown);
         assert_eq!(marks.judge(&checkpoint(mark(99, 1))), Verdict::Agrees);
         assert_eq!(marks.judge(&checkpoint(mark(99, 2))), Verdict::Differs);
+        let elsewhere = Mark { chain: [9; 32], ..mark(99, 1) };
+        assert_eq!(marks.judge(&checkpoint(elsewhere)), Verdict::Apart);
     }
 
     #[test]

@@ -118,6 +118,10 @@ impl Applier {
                 drop(self.order.send(OrderInput::Tend));
             }
             Verdict::Unknown => {}
+            // The state is what this log leads to: whether the log is wrong, is for whoever has it.
+            Verdict::Apart => {
+                drop(self.order.send(OrderInput::Apart(Box::new(checkpoint.clone()))));
+            }
             Verdict::Differs => {
                 let checkpoint = checkpoint.clone();
                 self.rebuild(&checkpoint);

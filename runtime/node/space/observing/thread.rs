@@ -136,6 +136,7 @@ impl ObserverThread {
             | OrderInput::Snapshot { .. }
             | OrderInput::Fetched { .. }
             | OrderInput::Mark(_)
+            | OrderInput::Apart(_)
             | OrderInput::Rebuilding(_)
             | OrderInput::StateSent
             | OrderInput::SnapshotSent { .. } => false,

@@ -379,6 +379,26 @@ async fn a_follower_that_is_wrong_is_found_and_made_right() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_history_is_not_what_most_have_signed_votes_no_more() {
+    let (_cluster, [a, b, c]) = Cluster::three().await;
+    write(&b, 1, 60).await;
+    // As if entries of the same terms had been others.
+    let change = |state: &mut State| {
+        let mut place = state.place();
+        place.hash[0] ^= 1;
+        state.apply_followed(&place, None);
+    };
+    b.inner.apply.send(ApplyInput::Inspect(Box::new(change))).unwrap();
+    write(&c, 2, 60).await;
+    let mut lost = b.inner.shared.follow_lost();
+    tokio::time::timeout(PATIENCE, lost.wait_for(|is_so| *is_so)).await.unwrap().unwrap();
+    assert!(b.serves_reads(Reading::Newest).is_err() && b.was_wrong().is_none());
+    let all_but_it = [&a, &c].iter().all(|space| !*space.inner.shared.follow_lost().borrow());
+    assert!(all_but_it, "the others are right");
+    write(&a, 3, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_wrong_leads_no_longer_and_is_made_right() {
     let (mut cluster, [a, b, c]) = Cluster::three().await;
     let all = [&a, &b, &c];

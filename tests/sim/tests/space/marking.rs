@@ -141,6 +141,7 @@ impl Running {
                 self.effects.push(Effect::Note("checkpoints", index.to_string()));
             }
             Verdict::Unknown => {}
+            Verdict::Apart => self.fatal(format!("its log was another at {index}")),
             Verdict::Differs if !self.is_broken => {
                 self.fatal(format!("its state is wrong at {index}, and nobody has broken it"));
             }
