@@ -88,7 +88,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bench reach", &["synod bench reach"]),
     ("bench export", &["synod bench export"]),
     ("bench replay", &["synod bench replay"]),
-    ("bench tunnel", &["sudo synod bench tunnel"]),
+    ("bench tunnel", &["synod bench tunnel", "synod bench tunnel --time 5s"]),
     ("completions", &["synod completions bash > ~/.local/share/bash-completion/completions/synod"]),
     ("man", &["synod man | man -l -", "synod man ~/.local/share/man/man1"]),
 ];
