@@ -36,6 +36,32 @@ fn a_follower_takes_no_more_than_it_can_apply() {
 }
 
 #[test]
+fn what_a_leader_has_in_place_of_what_is_committed_is_refused() {
+    let genesis = Members::of_voters([1, 2, 3]);
+    let mut member = Member::new(Config::new(1, MARK.group, 0), genesis, Time::ZERO);
+    let mut tell = |term, before: (u64, u64), entries, commit| {
+        let mut next = append(entries);
+        (next.index, next.log_term) = before;
+        (next.term, next.commit) = (term, commit);
+        member.handle(Time::ZERO, said_in(&Mark { generation: 0, ..MARK }, 2, next));
+        let outputs = member.take_outputs();
+        member.write(Time::ZERO, usize::MAX);
+        member.take_outputs();
+        outputs.into_iter().find_map(|output| match output {
+            Output::Refused { why, .. } => Some(why),
+            _ => None,
+        })
+    };
+    let ours = (1..=3).map(|index| entry(index, 1, b"ours")).collect();
+    assert_eq!(tell(1, (0, 0), ours, 2), None);
+    assert_eq!(tell(2, (2, 1), vec![entry(3, 2, b"theirs")], 2), None, "that was not committed");
+    let theirs = vec![entry(2, 2, b"theirs")];
+    assert!(matches!(tell(2, (1, 1), theirs, 2), Some(Refusal::Apart { .. })));
+    assert!(matches!(tell(2, (2, 2), Vec::new(), 2), Some(Refusal::Apart { .. })), "before them");
+    assert_eq!(tell(2, (3, 2), vec![entry(4, 2, b"theirs")], 4), None);
+}
+
+#[test]
 fn a_leader_holds_so_many_questions_and_no_more() {
     let mut config = Config::new(1, MARK.group, 0);
     config.generation = MARK.generation;
