@@ -186,3 +186,29 @@ fn an_agent_and_a_stock_swi_prolog_ask_and_answer_each_other() {
         node.down();
     });
 }
+
+const PATIENT: &str = r"
+:- use_module(library(synod)).
+:- replicated(done/1).
+on(event(_, _, ask)) :- udp_request('239.0.0.2:20005', nobody(_), _, [timeout(1000000)]).
+on(event(_, _, go(N))) :- assertz(done(N)).
+";
+
+#[test]
+fn who_asks_for_longer_than_it_may_take_dies_of_that_and_holds_up_nobody() {
+    let test = "datagrams::who_asks_for_longer_than_it_may_take_dies_of_that_and_holds_up_nobody";
+    in_namespace(test, "ip route add 239.0.0.0/8 dev lo src 127.0.0.1", || {
+        let world = World::new();
+        let node = world.up(&[]);
+        let options = json!({"multicast": [format!("{GROUP}%lo")], "max_time_ms": 1000});
+        node.run_agent(&world.program("p.pl", PATIENT), "a", options);
+        node.broadcast("ask");
+        node.broadcast("go(1)");
+        node.wait_query("a", "done(1)");
+        let reason = node.letters("a")[0]["reason"].as_str().unwrap().to_owned();
+        assert!(reason.contains("took more time than allowed"), "{reason}");
+        // Nor is the node held up that is to end while somebody waits.
+        node.broadcast("ask");
+        node.down();
+    });
+}

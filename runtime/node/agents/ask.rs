@@ -7,7 +7,7 @@ use super::side::{SideEvent, Solve};
 use crate::past::PastError;
 use crate::space::{Reading, Space};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synod_core::apply::{Outcome, Part};
 use synod_core::term::Term;
 use synod_prolog::frame::{Ask, FromEngine, ToEngine};
@@ -16,6 +16,8 @@ use tokio::time::timeout;
 
 /// How long a call to another agent waits for answers, if it does not say.
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether an engine that waits for answers is there still: it has a time limit of its own.
+const LOOK: Duration = Duration::from_millis(200);
 /// Calls to other agents that one engine may have open, at most.
 const MAX_CALLS: usize = 64;
 
@@ -29,6 +31,23 @@ pub(super) struct OpenCall {
     patience: Duration,
     /// Asks an agent elsewhere for more.
     asked: Option<Arc<Notify>>,
+}
+
+/// No answer has come in time, or nobody is left who waits for one.
+struct Late;
+
+impl OpenCall {
+    async fn next(&mut self, engine: &Engine) -> Result<Option<SideEvent>, Late> {
+        let started = Instant::now();
+        loop {
+            let left = self.patience.saturating_sub(started.elapsed());
+            match timeout(left.min(LOOK), self.events.recv()).await {
+                Ok(event) => return Ok(event),
+                Err(_) if left.is_zero() || engine.is_gone() => return Err(Late),
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Answers a frame that asks; passes over those that mean nothing here.
@@ -138,8 +157,8 @@ async fn more(engine: &mut Engine, call: u64) -> Result<(), EngineError> {
     };
     let mut terms = Vec::new();
     loop {
-        let (more, error) = match timeout(open.patience, open.events.recv()).await {
-            Err(_) => {
+        let (more, error) = match open.next(engine).await {
+            Err(Late) => {
                 let late = Term::structure("resource_error", [Term::atom("call_time")]);
                 (false, error_term(late).encode().ok())
             }

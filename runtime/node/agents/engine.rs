@@ -53,6 +53,11 @@ pub(super) enum EngineError {
 }
 
 impl Engine {
+    /// Whether it has ended, and all that it has said was taken.
+    pub(super) fn is_gone(&self) -> bool {
+        self.frames.is_closed() && self.frames.is_empty()
+    }
+
     /// Starts a process and sends it `start`.
     pub(super) async fn start(
         executable: &Path,

@@ -38,7 +38,8 @@ impl Facts {
             pattern: self.pattern,
             space: self.space.space,
             limit: self.limit,
-            min_index: memory.index(),
+            // What this node has, be that less than was seen before.
+            min_index: if self.local { 0 } else { memory.index() },
             local: self.local,
         };
         let found: Found = match client.post("/v1/facts", &request).await {

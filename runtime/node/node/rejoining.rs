@@ -349,7 +349,8 @@ pub(super) async fn has_begun(space: &Space, member: &MemberFile) {
 
 fn say_aside(name: &str, member: &MemberFile, aside: &std::path::Path) {
     tracing::error!(
-        "the space {name} was joined anew, as member {}; what was there of it is in {}, and may be removed",
+        "the space {name} was joined anew, as member {}; what was there of it is in {}: keep that until you have seen \
+         that the space lacks nothing",
         member.member,
         aside.display()
     );

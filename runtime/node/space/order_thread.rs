@@ -497,8 +497,9 @@ impl OrderThread {
         self.is_mute = true;
         self.order.handle(self.now(), Input::Mute);
         let why = format!(
-            "{proof}: its data folder was restored from an old copy, or its disk has lost what was written. It \
-             votes no more, and joins anew by itself as soon as a quorum of the others can be reached"
+            "{proof}: a data folder was restored from an old copy, this node's or those of most others, or a disk \
+             has lost what was written. This node votes no more, and joins anew by itself as soon as a quorum of the \
+             others can be reached"
         );
         tracing::error!("{why}");
         if let Err(e) = note_shortened(&self.disk, &why) {
