@@ -250,6 +250,12 @@ mod tests {
         }
         assert_eq!(collector.agreement(&voters), Some(Agreement::None(20)));
         assert_eq!(collector.agreement(&voters), None, "said once");
+        let (mut collector, four) = (Collector::default(), membership(4));
+        collector.take(1, mark(10, 1), "one".into());
+        collector.take(2, mark(10, 1), "two".into());
+        assert_eq!(collector.agreement(&four), None, "half is no majority");
+        collector.take(4, mark(10, 1), "four".into());
+        assert_eq!(made(&mut collector, &four), Some((mark(10, 1), vec![1, 2, 4])));
     }
 
     #[test]

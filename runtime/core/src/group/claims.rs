@@ -141,6 +141,7 @@ mod tests {
         let alone = Standpoint { is_alone: true, ..leads };
         assert_eq!(proof(&beyond, alone), None);
         assert!(proof(&beyond, Standpoint { knows_sender: false, ..alone }).is_some());
+        assert_eq!(proof(&beyond, Standpoint { knows_sender: false, ..leads }), None);
     }
 
     #[test]
