@@ -199,7 +199,7 @@ fn a_voter_that_has_lost_the_end_of_its_log_between_two_records_joins_anew() {
         let bytes = fs::read(segment(place)).unwrap();
         bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
     };
-    // All of it is written, and nothing else for now.
+    // All of it is written.
     let border = end(&group.places[victim]);
     write(&group.places[0], 20);
     group.wait_agree();

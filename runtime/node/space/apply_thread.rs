@@ -63,9 +63,6 @@ pub(super) enum ApplyInput {
     Tend,
     /// Something was applied elsewhere, and there is something to do for it.
     Look,
-    /// Makes the state another than the log says, as a broken machine might.
-    #[cfg(test)]
-    Break(synod_core::command::Command),
     /// Nothing more comes.
     Stop,
 }
@@ -263,11 +260,6 @@ impl Applier {
             ApplyInput::Place(reply) => drop(reply.send(self.place())),
             ApplyInput::Tend => self.tend(),
             ApplyInput::Look => {}
-            #[cfg(test)]
-            ApplyInput::Break(command) => {
-                let place = self.state.place();
-                self.state.apply_followed(&place, Some(command));
-            }
             ApplyInput::Stop => return true,
         }
         false

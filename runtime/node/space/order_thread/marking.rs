@@ -4,8 +4,6 @@ use super::OrderThread;
 use super::acting::micros;
 use crate::space::links::Lane;
 use bytes::Bytes;
-use std::collections::BTreeSet;
-use synod_core::apply::Part;
 use synod_core::command::{Batch, Checkpoint, Command};
 use synod_core::group::{Agreement, Frame, Mark};
 use synod_core::order::{Input, Role};
@@ -55,25 +53,15 @@ impl OrderThread {
         self.agree();
     }
 
-    /// Most voters agreed on another history than what this node has applied, its log says: where they have signed
-    /// that, the log here goes back to before it was written over, in terms that are the same.
+    /// Most voters agreed on another history than what this node has applied, its log says: that they are most of
+    /// them, the state has looked at. Where they have signed it, the log here goes back to before it was written
+    /// over, in terms that are the same.
     pub(super) fn look_apart(&mut self, checkpoint: &Checkpoint) {
-        let (membership, mark) = (self.shared.membership(), &checkpoint.mark);
-        let is_voter = |peer: &Bytes| {
-            let member = membership.of_peer(peer);
-            member.is_some_and(|(_, member)| member.part == Part::Voter)
-        };
-        let is_of_now = checkpoint.generation == self.group.generation;
-        let signed: BTreeSet<&Bytes> = checkpoint
-            .signatures
-            .iter()
-            .filter(|s| {
-                is_voter(&s.peer) && self.group.is_signed(&self.id, mark, &s.peer, &s.bytes)
-            })
-            .map(|s| &s.peer)
-            .collect();
-        let voters = membership.members().values().filter(|m| m.part == Part::Voter).count();
-        if self.is_mute || !is_of_now || signed.len() * 2 <= voters {
+        if self.is_mute {
+            return;
+        }
+        let Checkpoint { mark, signatures, .. } = checkpoint;
+        if !signatures.iter().all(|s| self.group.is_signed(&self.id, mark, &s.peer, &s.bytes)) {
             return tracing::warn!(
                 "the log says of index {} that the voters have another history there, and they have not signed it",
                 mark.index
@@ -81,7 +69,7 @@ impl OrderThread {
         }
         self.give_up(&format!(
             "{} voters have signed another history than this node's at index {}",
-            signed.len(),
+            signatures.len(),
             mark.index
         ));
     }

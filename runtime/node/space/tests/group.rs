@@ -335,11 +335,15 @@ fn agreed(space: &Space) -> (u64, usize) {
     membership.checkpoint().map_or((0, 0), |made| (made.mark.index, made.signatures.len()))
 }
 
-/// Makes a node's state another than the log says.
+/// Makes a node's state another than the log says, as a broken machine might.
 fn break_state(space: &Space) {
     let (name, text) = ("nowhere".to_owned(), "said in the log".to_owned());
     let command = Command::PublishModule { name, text, after: 0 };
-    space.inner.apply.send(ApplyInput::Break(command)).unwrap();
+    let change = |state: &mut State| {
+        let place = state.place();
+        state.apply_followed(&place, Some(command));
+    };
+    space.inner.apply.send(ApplyInput::Inspect(Box::new(change))).unwrap();
 }
 
 async fn has_module(space: &Space) -> bool {
