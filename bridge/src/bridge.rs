@@ -13,6 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// A running bridge. Clones are the same one.
@@ -24,6 +25,7 @@ pub struct Bridge {
     pub(crate) counters: Arc<Counters>,
     pub(crate) gossip: Arc<GossipQueue>,
     pub(crate) awake: Arc<Awake>,
+    pub(crate) runtime: Handle,
     pub(crate) listening: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -140,6 +142,13 @@ impl Bridge {
     /// place of sleeping until it comes.
     pub fn expect(&self, within: Duration) {
         self.awake.expect(within);
+    }
+
+    /// The runtime of the bridge's thread: for tasks that move bytes from a socket to a stream or back, where
+    /// waking another thread for each costs more than moving them. They hold the thread up for some
+    /// microseconds at a time, no more; they end with the bridge.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// How many bytes a lane would take now, or `None` if the peer is not connected.

@@ -8,7 +8,7 @@ mod support;
 
 use common::{PATIENCE, member};
 use rustix::event::{PollFd, PollFlags, poll};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -225,7 +225,10 @@ fn nothing_leaves_by_a_card() {
         card.set_multicast_ttl_v4(32).unwrap();
         card.send_to(b"captured", TO).unwrap();
         let (bytes, source, to) = next(&captures);
+        // It is put back for whoever listens.
+        let member = member(TO, Ipv4Addr::LOCALHOST);
         assert_eq!(network.injector().put_back(to, [(source, &bytes[..])].into_iter()), 0);
+        assert_eq!(heard(&member).0, b"captured");
         let stand_in = network.injector().stand_in("127.70.0.1:1".parse().unwrap()).unwrap();
         stand_in.send_to(b"forged", TO).unwrap();
         assert!(left(0));
@@ -234,6 +237,40 @@ fn nothing_leaves_by_a_card() {
         drop(network);
         card.send_to(b"carried no more", TO).unwrap();
         assert!(left(2));
+    });
+}
+
+#[test]
+fn what_nobody_here_listens_to_is_not_put_back() {
+    let name = "what_nobody_here_listens_to_is_not_put_back";
+    redirecting(name, "", || {
+        let network = Network::open(&spec(name)).unwrap();
+        let sent = || said("cat", "/proc/thread-self/net/dev");
+        let source = "10.0.0.9:5000".parse().unwrap();
+        let is_put_back = || {
+            let before = sent();
+            assert_eq!(network.injector().put_back(TO, [(source, &b"x"[..])].into_iter()), 0);
+            before != sent()
+        };
+        assert!(!is_put_back(), "nobody listens");
+        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, TO.port())).unwrap();
+        assert!(!is_put_back(), "a socket of one address hears no group");
+        drop(other);
+        // Who binds the port hears the next one, whether it has joined or not.
+        let late = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, TO.port())).unwrap();
+        late.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(is_put_back());
+        assert_eq!(heard(&late), (b"x".to_vec(), SocketAddr::V4(source)));
+    });
+    // One that hears all of UDP is seen, too, within half a second.
+    redirecting(name, "", || {
+        let network = Network::open(&spec(name)).unwrap();
+        let all = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap();
+        let all = UdpSocket::from(all);
+        all.set_read_timeout(Some(PATIENCE)).unwrap();
+        let source = "10.0.0.9:5000".parse().unwrap();
+        assert_eq!(network.injector().put_back(TO, [(source, &b"x"[..])].into_iter()), 0);
+        assert!(all.recv_from(&mut [0; 99]).is_ok());
     });
 }
 

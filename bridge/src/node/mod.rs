@@ -222,8 +222,18 @@ fn prepare(
     node.listen_for_beacons()?;
     let wanted = config.listen.len();
     let awake = Arc::new(Awake::new());
-    let bridge =
-        Bridge { id, asked: wanted, peers, counters, gossip, awake, listening: listens, commands };
+    let runtime = tokio::runtime::Handle::current();
+    let bridge = Bridge {
+        id,
+        asked: wanted,
+        peers,
+        counters,
+        gossip,
+        awake,
+        runtime,
+        listening: listens,
+        commands,
+    };
     Ok((bridge, node, asked, resolutions))
 }
 

@@ -272,8 +272,13 @@ impl Net {
             Event::Gossip { topic, from, bytes } => self.hear(&topic, from, &bytes),
             Event::Incoming { peer, name, stream } => {
                 let net = Arc::clone(self);
-                // This is the bridge's thread, which has its own to do.
-                self.runtime.spawn(async move { net.serve(peer, &name, stream).await });
+                // This is the bridge's thread, which has its own to do; a tunnel's datagrams are too many and too
+                // small to wake another for each.
+                let runtime = match self.bridge().filter(|_| name == crate::tunnels::STREAM) {
+                    Some(bridge) => bridge.runtime(),
+                    None => &self.runtime,
+                };
+                runtime.spawn(async move { net.serve(peer, &name, stream).await });
             }
             Event::Refused { peer, address, reason } => {
                 let who = peer.map(|peer| peer.to_string());

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use synod_bridge::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -61,6 +62,7 @@ pub(super) struct Queued {
 impl Link {
     /// A stream begins with `greeting`, a frame.
     pub(super) fn start(
+        mover: &Handle,
         net: Weak<Net>,
         place: Place,
         latency: Arc<Latency>,
@@ -68,7 +70,7 @@ impl Link {
     ) -> Self {
         let queue = Arc::new(Queue::default());
         let task = write(net, place.clone(), Arc::clone(&queue), latency, greeting);
-        Self { place, queue, writer: tokio::spawn(task).abort_handle() }
+        Self { place, queue, writer: mover.spawn(task).abort_handle() }
     }
 
     /// Sends a frame, sooner or later or never.

@@ -36,6 +36,7 @@ use synod_udp_shim::tunnel::{
     Groups, MAX_FRAME_BYTES, MAX_NAME_BYTES, Ports, Tunnel, read_frame, virtual_address,
 };
 use tokio::io::{AsyncReadExt, BufReader};
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -321,10 +322,12 @@ impl Tunnels {
         }
         let tunnel = Tunnel::new(groups, &me, file.boot);
         let injector = Arc::clone(network.injector());
-        let shared = Arc::new(Shared::new(&request.name, only, injector, net, tunnel));
+        let mover = net.bridge().map_or_else(Handle::current, |bridge| bridge.runtime().clone());
+        let shared = Shared::new(&request.name, only, injector, net, tunnel, mover.clone());
+        let shared = Arc::new(shared);
         let captures = network.take_captures().into_iter();
         let mut tasks: Vec<AbortHandle> = captures
-            .map(|one| tokio::spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
+            .map(|one| mover.spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
             .collect();
         tasks.push(tokio::spawn(running::keep(Arc::clone(&shared))).abort_handle());
         if let Some(socket) = network.take_beacons() {

@@ -28,11 +28,16 @@ impl Default for Captured {
 
 impl Captured {
     /// Each one's source, and what it carries.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> + Clone {
         let each = self.received.iter().zip(self.buffer.chunks_exact(EACH));
         // One without a source's port has been left out.
         let each = each.filter(|((_, source), _)| source.port() != 0);
         each.map(|((len, source), bytes)| (*source, &bytes[..*len]))
+    }
+
+    /// Whether more than one was there.
+    pub fn are_several(&self) -> bool {
+        self.received.len() > 1
     }
 
     /// Leaves out some; gives how many.

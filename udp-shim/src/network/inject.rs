@@ -6,6 +6,7 @@
 //! member on `lo`: that is what the memberships held here are for. One socket may hold twenty, so each
 //! group has its own.
 
+use super::listeners::Listeners;
 use super::rules::MARK;
 use crate::join::{MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
 use crate::sys;
@@ -29,6 +30,8 @@ pub struct Injector {
     members: Mutex<Vec<Socket>>,
     /// Sends with a source that is an application's; only where we may.
     raw: Option<Socket>,
+    /// None where the kernel does not say who listens.
+    listeners: Option<Listeners>,
     ttl: u8,
 }
 
@@ -56,6 +59,7 @@ impl Injector {
         Ok(Self {
             members: Mutex::new(groups.iter().map(member).collect::<io::Result<_>>()?),
             raw: is_redirecting.then(raw).transpose()?,
+            listeners: is_redirecting.then(Listeners::open).flatten(),
             ttl,
         })
     }
@@ -65,15 +69,21 @@ impl Injector {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Gives the applications of this host datagrams that were taken from them on their way. Gives how
-    /// many the kernel has not taken.
+    /// Gives the applications of this host datagrams that were taken from them on their way, if any of them
+    /// listens. Gives how many the kernel has not taken.
     pub fn put_back<'a>(
         &self,
         to: SocketAddrV4,
-        datagrams: impl Iterator<Item = (SocketAddrV4, &'a [u8])>,
+        datagrams: impl Iterator<Item = (SocketAddrV4, &'a [u8])> + Clone,
     ) -> u64 {
         // A membership takes nothing away, so there is nothing to put back.
         let Some(raw) = &self.raw else { return 0 };
+        let mut sources = datagrams.clone().map(|(source, _)| source);
+        if let Some(listeners) = &self.listeners
+            && !listeners.any(to, &mut sources)
+        {
+            return 0;
+        }
         let with_heads = datagrams.map(|(source, bytes)| {
             let bytes = &bytes[..bytes.len().min(MAX_DATAGRAM_BYTES)];
             (heads(source, to, bytes.len(), self.ttl), bytes)

@@ -20,6 +20,7 @@ mod claim;
 mod inject;
 mod kept;
 mod left;
+mod listeners;
 mod namespace;
 mod netlink;
 mod placed;

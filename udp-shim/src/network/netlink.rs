@@ -1,12 +1,12 @@
-//! The few things that are asked of the kernel over netlink: routes of our own, and flows that it is to
-//! forget. What a message holds is written out here, because no crate has conntrack's, and a route takes
+//! The few things that are asked of the kernel over netlink: routes of our own, flows that it is to
+//! forget, and sockets that hear a datagram. What a message holds is written out here, because no crate has conntrack's, and a route takes
 //! five attributes.
 
 use rustix::net::Protocol;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::net::{recv, send, socket_with};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
 /// Marks our routes among others', and in what `ip route` prints: `proto 83`, which nobody has taken.
@@ -49,6 +49,11 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Bytes of `inet_diag_req_v2`, and of a cookie that matches every socket.
+const DIAG_BYTES: usize = 56;
+const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// Makes a group lead to `lo`, and whoever chooses no address send to it from this one. False if there
 /// is a route to it already, which is then left alone.
@@ -118,6 +123,54 @@ pub(super) fn forget_flows(groups: &[Ipv4Addr]) -> io::Result<usize> {
         }
     }
     Ok(flows.len())
+}
+
+/// Where [`has_listener`] asks.
+pub(super) fn sockets() -> io::Result<OwnedFd> {
+    let kind = SocketType::RAW;
+    let protocol = Some(netlink::SOCK_DIAG);
+    Ok(socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, protocol)?)
+}
+
+/// Whether a UDP socket of this network namespace would hear a datagram that comes in by an interface.
+pub(super) fn has_listener(
+    socket: &OwnedFd,
+    source: SocketAddrV4,
+    to: SocketAddrV4,
+    interface: u32,
+) -> io::Result<bool> {
+    let mut body = Vec::with_capacity(DIAG_BYTES);
+    body.extend_from_slice(&[libc::AF_INET as u8, libc::IPPROTO_UDP as u8, 0, 0]);
+    // All states.
+    body.extend_from_slice(&[0xff; 4]);
+    // For UDP the kernel takes what the datagram has, not what the socket has: its source is first.
+    body.extend_from_slice(&source.port().to_be_bytes());
+    body.extend_from_slice(&to.port().to_be_bytes());
+    for address in [source.ip(), to.ip()] {
+        body.extend_from_slice(&address.octets());
+        body.extend_from_slice(&[0; 12]);
+    }
+    body.extend_from_slice(&interface.to_ne_bytes());
+    body.extend_from_slice(&NO_COOKIE);
+    send(socket, &message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, &body), SendFlags::empty())?;
+    let mut answer = [0; 512];
+    let (_, len) = recv(socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+    let answer = &answer[..len.min(512)];
+    let kind = answer.get(4..6).ok_or_else(garbled)?;
+    match u16::from_ne_bytes([kind[0], kind[1]]) {
+        SOCK_DIAG_BY_FAMILY => Ok(true),
+        NLMSG_ERROR => {
+            let (code, _) = answer
+                .get(HEADER_BYTES..)
+                .and_then(|body| body.split_first_chunk())
+                .ok_or_else(garbled)?;
+            match -i32::from_ne_bytes(*code) {
+                libc::ENOENT => Ok(false),
+                code => Err(io::Error::from_raw_os_error(code)),
+            }
+        }
+        _ => Err(garbled()),
+    }
 }
 
 fn route(group: Ipv4Addr, lo: u32, from: Ipv4Addr) -> Vec<u8> {
