@@ -7,6 +7,8 @@
 //!   that was redirected, and tracking would redirect it again, whatever the rule says of marks.
 //! - Each group and port is redirected to a port of its own. So the destination is known by the socket,
 //!   and two flows of one source never meet in one tuple, where the kernel would change a source port.
+//! - What is redirected keeps its source, whatever rules of others would do to it on its way: Docker's give
+//!   another one to what comes from its bridge's address and does not go to the bridge.
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
@@ -100,7 +102,11 @@ fn nft_table(table: &str, redirects: &[(SocketAddrV4, u16)]) -> String {
         let (group, at) = (to.ip(), to.port());
         let _ = writeln!(script, "ip daddr {group} udp dport {at} redirect to :{port}");
     }
-    script.push_str("}\n}\n");
+    // One priority before that of others' `srcnat`: whoever decides first has decided.
+    script.push_str(
+        "}\nchain kept { type nat hook postrouting priority 99; policy accept;\n\
+         oifname \"lo\" ct status dnat ct original ip daddr 224.0.0.0/4 snat to ip saddr\n}\n}\n",
+    );
     script
 }
 
@@ -124,7 +130,17 @@ fn iptables_in(chain: &str, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
         ));
     }
     add(format!("-t nat -I OUTPUT -p udp -j {chain}"));
+    add(format!("-t nat -I {}", keeping(chain)));
     steps
+}
+
+/// What keeps sources. It names the chain that it belongs to, and can be in none: no chain is led to from
+/// both ends of the way.
+fn keeping(chain: &str) -> String {
+    format!(
+        "POSTROUTING -o lo -p udp -m conntrack --ctstate DNAT --ctorigdst 224.0.0.0/4 -m comment \
+         --comment {chain} -j ACCEPT"
+    )
 }
 
 fn iptables_out(chain: &str) -> Vec<Step> {
@@ -135,7 +151,8 @@ fn iptables_out(chain: &str) -> Vec<Step> {
             format!("-t {table} -X {chain}"),
         ]
     });
-    lines.map(|line| iptables(&line, true)).collect()
+    let kept = std::iter::once(format!("-t nat -D {}", keeping(chain)));
+    kept.chain(lines).map(|line| iptables(&line, true)).collect()
 }
 
 #[cfg(test)]
@@ -163,7 +180,9 @@ mod tests {
              chain captured { type nat hook output priority -100; policy accept;\n\
              meta mark 5462350 accept\n\
              ip daddr 239.0.0.2 udp dport 20005 redirect to :4001\n\
-             ip daddr 239.0.0.2 udp dport 20006 redirect to :4002\n\
+             ip daddr 239.0.0.2 udp dport 20006 redirect to :4002\n}\n\
+             chain kept { type nat hook postrouting priority 99; policy accept;\n\
+             oifname \"lo\" ct status dnat ct original ip daddr 224.0.0.0/4 snat to ip saddr\n\
              }\n}\n"
         );
         assert_eq!(steps.len(), 1, "all of it or nothing");
@@ -188,8 +207,11 @@ mod tests {
         let nat =
             "-w -t nat -A synod_1 -p udp -d 239.0.0.2 --dport 20006 -j REDIRECT --to-ports 4002";
         assert!(steps.contains(&nat.to_owned()), "{steps:?}");
-        assert_eq!(steps.last().unwrap(), "-w -t nat -I OUTPUT -p udp -j synod_1");
+        assert!(steps.contains(&"-w -t nat -I OUTPUT -p udp -j synod_1".to_owned()));
+        let kept = steps.last().unwrap();
+        assert!(kept.starts_with("-w -t nat -I POSTROUTING -o lo"), "{kept}");
         let out = lines(&Tool::Iptables.take_out("synod_1"));
+        assert!(out.contains(&kept.replace(" -I ", " -D ")));
         for table in ["nat", "raw"] {
             // Each jump that is put in is taken out, then the chain.
             assert!(steps.contains(&format!("-w -t {table} -I OUTPUT -p udp -j synod_1")));

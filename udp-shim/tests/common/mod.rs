@@ -1,6 +1,8 @@
 //! Senders and receivers that the shim's tests set against a [`Join`].
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod host;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
