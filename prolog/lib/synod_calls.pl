@@ -385,4 +385,6 @@ is_trigger(message(_, _, _)).
 is_trigger(sent(_, _)).
 is_trigger(udp(_, _, _)).
 is_trigger(datagram(_, _, _)).
+is_trigger(udp(_, _, _, _)).
+is_trigger(datagram(_, _, _, _)).
 is_trigger(gap(_, _)).

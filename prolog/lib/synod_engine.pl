@@ -64,6 +64,7 @@ used(Ball, _) :-
 used(_, Module) :-
     assertz(program_module(Module)),
     dispatched(Module),
+    tell_datagrams(Module),
     tell_unknown(Module),
     host(loaded, true).
 
@@ -82,6 +83,20 @@ dispatched(Module) :-
     (   synod_check:handler_head(_) -> assertz((dispatch(Event) :- Module:on(Event)))
     ;   true
     ).
+
+% Datagrams that are events may come by the ten thousand: who surely has no clause for them is not handed any.
+tell_datagrams(Module) :-
+    (   may_handle_datagrams(Module) -> host_tell(datagrams(true))
+    ;   true
+    ).
+
+may_handle_datagrams(_) :-
+    (   synod_check:handler_head(datagram(_, _, _, _)) -> true
+    ;   synod_check:handler_head(udp(_, _, _, _)) -> true
+    ;   synod_calls:expanded(term, _)
+    ).
+may_handle_datagrams(Module) :-
+    '$dynamic_property'(Module, on, 1).
 
 serve(agent, Inferences) :-
     repeat,

@@ -22,7 +22,7 @@ pub use space::{
     CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo,
     RecoverSpace, Recovered, RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
-pub use tunnels::{TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
+pub use tunnels::{TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic};
 
 /// A term to be broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,12 +3,13 @@
 use crate::agents::{AgentLog, Mailbox};
 use crate::api::ErrorBody;
 use crate::space::error;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use synod_core::datagrams::Datagram;
 use synod_core::term::Term;
 use synod_core::term::swi::{self, Swi, SwiError};
-use synod_prolog::frame::Trigger;
+use synod_prolog::frame::{Position, Trigger};
 use synod_udp_shim::{Join, JoinSpec, MAX_DATAGRAM_BYTES};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -65,15 +66,72 @@ pub(crate) fn trigger(
     bytes: Vec<u8>,
     log: &AgentLog,
 ) -> Trigger {
-    match swi::read(&bytes) {
-        Ok(Swi::Send(term) | Swi::Request { term, .. } | Swi::Reply { term, .. }) => {
-            match term.encode() {
-                Ok(term) => return Trigger::Udp { scope: group.to_string(), from, term },
-                Err(e) => log.line("warning", &format!("from {from}: {e}")),
-            }
-        }
-        Err(SwiError::NotSwi) => {}
-        Err(e) => log.line("warning", &format!("from {from}: SWI-Prolog's, and not read: {e}")),
+    match term_of(&bytes) {
+        Ok(Some(term)) => return Trigger::Udp { scope: group.to_string(), from, term },
+        Ok(None) => {}
+        Err(why) => log.line("warning", &format!("from {from}: {why}")),
     }
     Trigger::Datagram { group: group.ip().to_string(), port: group.port(), from, bytes }
+}
+
+/// As [`trigger`], of a datagram of a tunnel that is an event at this place; and why it was not read, if it says
+/// that it is SWI-Prolog's.
+pub(crate) fn ordered(position: Position, datagram: Datagram) -> (Trigger, Option<String>) {
+    let Datagram { tunnel: _, node: _, to, from, bytes } = datagram;
+    let from = from.to_string();
+    let why = match term_of(&bytes) {
+        Ok(Some(term)) => {
+            let scope = to.to_string();
+            return (Trigger::OrderedUdp { position, scope, from, term }, None);
+        }
+        Ok(None) => None,
+        Err(why) => Some(format!("from {from}: {why}")),
+    };
+    let group = Ipv4Addr::from(to.ip).to_string();
+    (Trigger::OrderedDatagram { position, group, port: to.port, from, bytes }, why)
+}
+
+/// The term, encoded, of a datagram of SWI-Prolog's; nothing, if it is none.
+fn term_of(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    match swi::read(bytes) {
+        Ok(Swi::Send(term) | Swi::Request { term, .. } | Swi::Reply { term, .. }) => {
+            term.encode().map(Some).map_err(|e| e.to_string())
+        }
+        Err(SwiError::NotSwi) => Ok(None),
+        Err(e) => Err(format!("SWI-Prolog's, and not read: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use synod_core::datagrams::Endpoint;
+
+    #[test]
+    fn one_that_is_an_event_is_a_term_or_bytes_as_any_other() {
+        let of = |bytes: &[u8]| {
+            let to = Endpoint { ip: [239, 0, 0, 2], port: 20005 };
+            let from = Endpoint { ip: [127, 64, 0, 1], port: 7 };
+            let (tunnel, node) = ("t".to_owned(), "n".to_owned());
+            let bytes = bytes.to_vec();
+            ordered(Position { index: 4, n: 2 }, Datagram { tunnel, node, to, from, bytes })
+        };
+        let position = Position { index: 4, n: 2 };
+        let from = "127.64.0.1:7".to_owned();
+        let term = Term::atom("caf\u{e9}").encode().unwrap();
+        let (trigger, why) = of(b"%-prolog-\nsend('caf\xe9')");
+        let scope = "239.0.0.2:20005".to_owned();
+        assert_eq!(why, None);
+        let expected =
+            Trigger::OrderedUdp { position: position.clone(), scope, from: from.clone(), term };
+        assert_eq!(trigger, expected);
+        for (bytes, is_told) in [(&b"\0\xff"[..], false), (b"", false), (b"%-prolog-\nsend(", true)]
+        {
+            let (trigger, why) = of(bytes);
+            assert_eq!(why.is_some_and(|why| why.starts_with("from 127.64.0.1:7: ")), is_told);
+            let (group, port) = ("239.0.0.2".to_owned(), 20005);
+            let (position, from, bytes) = (position.clone(), from.clone(), bytes.to_vec());
+            assert_eq!(trigger, Trigger::OrderedDatagram { position, group, port, from, bytes });
+        }
+    }
 }

@@ -43,6 +43,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 use synod_core::apply::{Outcome, Refusal, State};
 use synod_core::command::{Command, MAX_NAME_BYTES, Op, Origin, Transaction};
+use synod_core::datagrams::RESERVED;
 use synod_core::kb::Indicator;
 use synod_core::term::shape::is_variable;
 use synod_core::transaction::Draft;
@@ -106,7 +107,7 @@ impl Node {
             node.0.folder.root().display()
         );
         if let Some(net) = node.0.net.get() {
-            node.0.tunnels.open_kept(net).await;
+            node.0.tunnels.open_kept(net, &node.find_space()).await;
         }
         node.0.agents.start_kept(|name| spaces.get(name).cloned(), |name| node.is_closed(name));
         Ok(node)
@@ -575,6 +576,10 @@ async fn open_session(space: &Space, label: &str) -> Result<u64, ErrorBody> {
                 label.len()
             ),
         ));
+    }
+    if label.starts_with(RESERVED) {
+        let text = format!("a session's label does not begin with {RESERVED}: tunnels have those");
+        return Err(error("name", text));
     }
     let nonce = random()
         .map_err(|e| error("internal", format!("no random number for the session: {e}")))?;

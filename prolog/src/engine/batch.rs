@@ -144,7 +144,14 @@ impl Host {
         };
         let list = &batch.items[batch.first..batch.first + batch.len];
         let has_position = list.iter().any(|item| {
-            matches!(item, Trigger::Event { .. } | Trigger::Changed { .. } | Trigger::Gap { .. })
+            matches!(
+                item,
+                Trigger::Event { .. }
+                    | Trigger::OrderedDatagram { .. }
+                    | Trigger::OrderedUdp { .. }
+                    | Trigger::Changed { .. }
+                    | Trigger::Gap { .. }
+            )
         });
         // The first run of an epoch is noted by the space, written or not.
         let is_start = matches!(list.first(), Some(Trigger::Start));

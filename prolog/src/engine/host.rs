@@ -266,6 +266,10 @@ impl Host {
                 self.loading.set_records(chars(&arg) == "true");
                 Ok(Answer::Done)
             }
+            "datagrams" => {
+                self.loading.handles_datagrams();
+                Ok(Answer::Done)
+            }
             "refused" => self.refused(&arg),
             "names" => {
                 self.loading.set_names(&arg);

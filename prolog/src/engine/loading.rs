@@ -23,6 +23,7 @@ pub(super) struct Loading {
     pub(super) program: String,
     mode: Option<Mode>,
     records: bool,
+    datagrams: bool,
     problems: Vec<Problem>,
     /// Texts of the files that problems are in.
     texts: BTreeMap<String, String>,
@@ -69,6 +70,10 @@ impl Loading {
 
     pub(super) fn set_records(&mut self, records: bool) {
         self.records = records;
+    }
+
+    pub(super) fn handles_datagrams(&mut self) {
+        self.datagrams = true;
     }
 
     fn has_errors(&self) -> bool {
@@ -253,6 +258,7 @@ impl Host {
             declared: self.facts.replica.declarations(),
             mode: self.loading.mode.clone().unwrap_or(Mode::One),
             records: self.loading.records,
+            datagrams: self.loading.datagrams,
             warnings: std::mem::take(&mut self.loading.problems),
             output,
         });

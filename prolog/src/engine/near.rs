@@ -8,7 +8,7 @@ const LONG: usize = 5;
 const SHORT: usize = 3;
 
 /// What `on/1` is called with.
-const TRIGGERS: [(&str, u32); 10] = [
+const TRIGGERS: [(&str, u32); 12] = [
     ("start", 0),
     ("engine", 0),
     ("event", 3),
@@ -18,6 +18,8 @@ const TRIGGERS: [(&str, u32); 10] = [
     ("sent", 2),
     ("udp", 3),
     ("datagram", 3),
+    ("udp", 4),
+    ("datagram", 4),
     ("gap", 2),
 ];
 

@@ -37,6 +37,26 @@ pub(super) fn write(trigger: &Trigger, item: u32, out: &mut String) -> bool {
         Trigger::Udp { scope, from, term } => {
             w.raw("udp(").atom(scope).raw(",").endpoint(from).raw(",").term(term).raw(")")
         }
+        Trigger::OrderedDatagram { position, group, port, from, bytes } => w
+            .raw("datagram(")
+            .position(position)
+            .raw(",:(")
+            .address(group)
+            .raw(&format!(",{port}),"))
+            .endpoint(from)
+            .raw(",bytes(")
+            .bytes(bytes)
+            .raw("))"),
+        Trigger::OrderedUdp { position, scope, from, term } => w
+            .raw("udp(")
+            .position(position)
+            .raw(",")
+            .atom(scope)
+            .raw(",")
+            .endpoint(from)
+            .raw(",")
+            .term(term)
+            .raw(")"),
         Trigger::Gap { from, to } => w.raw(&format!("gap({from},{to})")),
         Trigger::Recorded { term } => w.term(term),
     };
@@ -139,5 +159,24 @@ mod tests {
             text(&trigger),
             r#"datagram(ip(239,0,0,2):20005,ip(10,1,2,3):999,bytes("\x0\aÿ"))"#
         );
+    }
+
+    #[test]
+    fn one_that_is_an_event_has_its_place_before_all_else() {
+        let position = Position { index: 17, n: 3 };
+        let (group, port, from) = ("239.0.0.2".to_owned(), 20005, "127.64.2.3:999".to_owned());
+        let trigger = Trigger::OrderedDatagram {
+            position: position.clone(),
+            group,
+            port,
+            from: from.clone(),
+            bytes: vec![],
+        };
+        let expected = r#"datagram(17-3,ip(239,0,0,2):20005,ip(127,64,2,3):999,bytes([]))"#;
+        assert_eq!(text(&trigger), expected);
+        let scope = "239.0.0.2:20005".to_owned();
+        let term = Term::structure("p", [Term::Var(0), Term::Var(0)]).encode().unwrap();
+        let trigger = Trigger::OrderedUdp { position, scope, from, term };
+        assert_eq!(text(&trigger), "udp(17-3,'239.0.0.2:20005',ip(127,64,2,3):999,p(_0,_0))");
     }
 }

@@ -14,6 +14,8 @@ wire_enum! {
             mode: Mode,
             /// Whether the log is to tell of all that the agent handles and sends.
             records: bool,
+            /// Whether it may have a clause for datagrams that are events.
+            datagrams: bool,
             /// What the check pass and the load had to say, errors excepted.
             warnings: Vec<Problem>,
             /// What the program printed while it was loaded.

@@ -37,7 +37,7 @@ use synod_core::cbor::{self, Reader, Writer};
 use wire::Wire;
 
 /// The version of these frames; [`Start`] carries it.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
 
 /// The most bytes in one frame, without its length. A term has at most 1 MiB, a reply of changes
 /// about as much; the rest is for a transaction of many writes.

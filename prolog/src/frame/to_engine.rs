@@ -233,6 +233,30 @@ wire_enum! {
             /// The argument of `on/1`, encoded.
             term: Vec<u8>,
         },
+        /// `datagram(Position, Group:Port, From, bytes(Bytes))`: one of a tunnel, in the order of the space.
+        11 => OrderedDatagram {
+            /// Where it stands.
+            position: Position,
+            /// The group's address.
+            group: String,
+            /// The port.
+            port: u16,
+            /// The source as `Address:Port` text.
+            from: String,
+            /// What was in it.
+            bytes: Vec<u8>,
+        },
+        /// `udp(Position, Scope, From, Term)`: the same, when it is SWI-Prolog's udp_broadcast.
+        12 => OrderedUdp {
+            /// Where it stands.
+            position: Position,
+            /// The scope.
+            scope: String,
+            /// The source as `Address:Port` text.
+            from: String,
+            /// The encoded term.
+            term: Vec<u8>,
+        },
     }
 }
 

@@ -120,7 +120,7 @@ on(T) :- writeq(T), nl.
     node.handle(vec![Trigger::Engine]);
     node.handle(vec![
         Trigger::Event { position: position.clone(), from: from(), term: term() },
-        Trigger::Changed { position, what: What::Retract, fact: encoded("p(1)") },
+        Trigger::Changed { position: position.clone(), what: What::Retract, fact: encoded("p(1)") },
         Trigger::Message { topic: "news".into(), from: from(), term: encoded("\"text\"") },
         Trigger::Sent { from: from(), term: encoded("[]") },
         Trigger::Timer { term: encoded("'hello world'") },
@@ -131,6 +131,19 @@ on(T) :- writeq(T), nl.
             bytes: b"%-prolog-\n\0\xff".to_vec(),
         },
         Trigger::Udp { scope: "subnet".into(), from: "[::1]:5".into(), term: encoded("1.5") },
+        Trigger::OrderedDatagram {
+            position: position.clone(),
+            group: "239.0.0.2".into(),
+            port: 20005,
+            from: "127.64.0.1:4711".into(),
+            bytes: b"\0\xff".to_vec(),
+        },
+        Trigger::OrderedUdp {
+            position,
+            scope: "239.0.0.2:20005".into(),
+            from: "127.64.0.1:4711".into(),
+            term: encoded("g(\"\")"),
+        },
         Trigger::Gap { from: 3, to: 7 },
     ]);
     let lines = node.printed();
@@ -147,6 +160,8 @@ on(T) :- writeq(T), nl.
             "timer('hello world')",
             "datagram(ip(239,0,0,2):20005,ip(10,0,0,1):4711,bytes(['%',-,p,r,o,l,o,g,-,'\\n','\\x0\\',ÿ]))",
             "udp(subnet,ip6([:,:,'1']):5,1.5)",
+            "datagram(9-2,ip(239,0,0,2):20005,ip(127,64,0,1):4711,bytes(['\\x0\\',ÿ]))",
+            "udp(9-2,'239.0.0.2:20005',ip(127,64,0,1):4711,g([]))",
             "gap(3,7)",
         ]
     );

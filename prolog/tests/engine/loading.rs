@@ -252,7 +252,7 @@ on(begin).
 on(_).
 ";
     let never = "this clause of on/1 is never called: no trigger is ";
-    let all = "start/0, engine/0, event/3, changed/1, timer/1, message/3, sent/2, udp/3, datagram/3, gap/2";
+    let all = "start/0, engine/0, event/3, changed/1, timer/1, message/3, sent/2, udp/3, datagram/3, udp/4, datagram/4, gap/2";
     assert_eq!(
         warnings(program),
         [

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod cbor;
 pub mod command;
+pub mod datagrams;
 pub mod export;
 pub mod group;
 pub mod kb;

@@ -13,6 +13,7 @@ use synod_core::command::{Admit, Checkpoint, Configure, IssueTicket, Recover, Si
 use synod_core::command::{
     Batch, Claim, Command, Declaration, Letter, Mode, Op, Origin, Record, Transaction,
 };
+use synod_core::datagrams::{Datagram, Endpoint};
 use synod_core::group::Mark;
 use synod_core::kb::{End, Indicator, Position};
 use synod_core::term::Term;
@@ -257,6 +258,16 @@ fn state() -> (State, Vec<Change>) {
     (state, changes)
 }
 
+fn datagram(bytes: &[u8]) -> Datagram {
+    Datagram {
+        tunnel: "prices".to_owned(),
+        node: "n0".to_owned(),
+        to: Endpoint { ip: [239, 0, 0, 2], port: 20_005 },
+        from: Endpoint { ip: [127, 64, 1, 2], port: 5000 },
+        bytes: bytes.to_vec(),
+    }
+}
+
 fn items(state: &mut State) -> Vec<Bytes> {
     state.begin_snapshot();
     std::iter::from_fn(|| state.snapshot_step()).collect()
@@ -286,6 +297,9 @@ fn samples() -> Vec<(&'static str, String, Vec<u8>)> {
     all.push(("draft", "draft".to_owned(), w.into_vec()));
     for (name, outcome) in outcomes() {
         all.push(("outcome", name.to_owned(), written(|w| outcome.write(w))));
+    }
+    for (name, bytes) in [("datagram", &b"a\0\xff"[..]), ("datagram-empty", b"")] {
+        all.push(("datagram", name.to_owned(), datagram(bytes).event().unwrap().to_vec()));
     }
     let (mut state, changes) = state();
     for (n, change) in changes.iter().enumerate() {
@@ -320,6 +334,8 @@ fn golden_bytes_are_read_as_what_was_written() {
     for (name, outcome) in outcomes() {
         assert_eq!(Outcome::read(&mut Reader::new(&golden(name))), Ok(outcome), "{name}");
     }
+    let old = Datagram::read("tunnel:prices", &golden("datagram"));
+    assert_eq!(old, Some(datagram(b"a\0\xff")));
     assert_eq!(Draft::read(&golden("draft").slice(1..)), Ok(draft()));
     assert_eq!(Batch::decode(&golden("batch")).unwrap().commands.len(), 2);
     let (mut state, changes) = state();
@@ -337,7 +353,7 @@ fn golden_bytes_are_read_as_what_was_written() {
 #[test]
 fn everything_is_what_the_grammar_says_and_nothing_else() {
     let schema = schema();
-    let rules = ["command", "batch", "draft", "outcome", "change", "item"];
+    let rules = ["command", "batch", "draft", "datagram", "outcome", "change", "item"];
     for (rule, name, bytes) in samples() {
         assert!(schema.matches(rule, &bytes), "{name} is no {rule}");
         // The grammar is read and not waved through: with one byte more, or its head another

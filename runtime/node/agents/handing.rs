@@ -2,7 +2,7 @@
 
 use super::letters::kept_of;
 use super::task::Task;
-use super::triggers::{Item, Scan};
+use super::triggers::{Item, Scan, Wants};
 use crate::past::PastError;
 use crate::space::Ended;
 use std::collections::VecDeque;
@@ -45,8 +45,11 @@ impl Task {
         if self.batches.is_multiple_of(2) && !self.registered.mailbox.is_empty() {
             return Some(loose(self.registered.mailbox.take(BATCH)));
         }
-        match self.scan.take(&self.space, &self.watches, BATCH).await {
+        let wants = Wants { watches: &self.watches, datagrams: self.claimed.datagrams };
+        match self.scan.take(&self.space, wants, BATCH).await {
             Ok(items) => {
+                let remarks = self.scan.take_remarks();
+                remarks.iter().for_each(|remark| self.log("warning", remark));
                 let first = items.first().and_then(|item| item.position);
                 let next = first.map_or(self.scan.next(), |(at, _)| at);
                 self.view().has_passed(next.index.saturating_sub(1));

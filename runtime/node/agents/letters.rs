@@ -203,6 +203,8 @@ pub(super) fn kept_of(trigger: &Trigger) -> Option<Bytes> {
         |term: &Vec<u8>| term.len() + MAX_REASON_BYTES + 2 * MAX_NAME_BYTES <= MAX_COMMAND_BYTES;
     match trigger {
         Trigger::Event { .. }
+        | Trigger::OrderedDatagram { .. }
+        | Trigger::OrderedUdp { .. }
         | Trigger::Timer { .. }
         | Trigger::Changed { .. }
         | Trigger::Start

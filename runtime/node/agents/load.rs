@@ -30,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) mode: Mode,
     /// Whether the log is to tell of all that the agent handles and sends.
     pub(super) records: bool,
+    /// Whether it may have a clause for datagrams that are events.
+    pub(super) datagrams: bool,
     /// BLAKE3 of its text.
     pub(super) program: [u8; 32],
     pub(super) warnings: Vec<Problem>,
@@ -170,12 +172,19 @@ impl Context {
             loop {
                 match engine.receive().await? {
                     FromEngine::Pull { since } => engine.pulled(since).await?,
-                    FromEngine::Loaded { declared, mode, records, warnings, output } => {
+                    FromEngine::Loaded { declared, mode, records, datagrams, warnings, output } => {
                         registered.log.output(&output);
                         engine.declares(&declared);
                         let declared = declared.into_iter().map(declaration).collect();
                         let (mode, warnings) = (mode_of(mode), problems(warnings));
-                        return Ok(Ok(Loaded { declared, mode, records, program, warnings }));
+                        return Ok(Ok(Loaded {
+                            declared,
+                            mode,
+                            records,
+                            datagrams,
+                            program,
+                            warnings,
+                        }));
                     }
                     FromEngine::NotLoaded { problems: found, output } => {
                         registered.log.output(&output);

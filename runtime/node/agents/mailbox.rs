@@ -97,7 +97,12 @@ fn size(trigger: &Trigger) -> usize {
         Trigger::Sent { from, term } => from.len() + term.len(),
         Trigger::Timer { term } => term.len(),
         Trigger::Datagram { group, from, bytes, .. } => group.len() + from.len() + bytes.len(),
-        Trigger::Udp { scope, from, term } => scope.len() + from.len() + term.len(),
+        Trigger::OrderedDatagram { group, from, bytes, .. } => {
+            group.len() + from.len() + bytes.len()
+        }
+        Trigger::Udp { scope, from, term } | Trigger::OrderedUdp { scope, from, term, .. } => {
+            scope.len() + from.len() + term.len()
+        }
         Trigger::Event { from, term, .. } => from.len() + term.len(),
         Trigger::Changed { fact, .. } => fact.len(),
         Trigger::Recorded { term } => term.len(),

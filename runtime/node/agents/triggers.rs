@@ -1,11 +1,13 @@
 //! The positioned triggers of an agent: events and watched changes, from the feed or, for an agent
 //! that is far behind, from the log.
 
+use crate::multicast;
 use crate::past::PastError;
 use crate::space::{Changes, History, Space};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use synod_core::apply::{Change, Effect};
+use synod_core::datagrams::Datagram;
 use synod_core::kb::{Indicator, Position};
 use synod_prolog::frame::{self, Trigger, What};
 
@@ -13,6 +15,8 @@ use synod_prolog::frame::{self, Trigger, What};
 const HISTORY_CHANGES: usize = 4096;
 /// Bytes of changes looked through in one go.
 const SCAN_BYTES: usize = 4 << 20;
+/// Datagrams that could not be read and are told of, of those that are looked at together.
+const MAX_REMARKS: usize = 16;
 
 /// A trigger, and the position behind it if it has one.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +60,15 @@ impl Watches {
     }
 }
 
+/// What an agent wants to be told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants<'a> {
+    /// The predicates that it watches.
+    pub(super) watches: &'a Watches,
+    /// Whether it may have a clause for datagrams of tunnels.
+    pub(super) datagrams: bool,
+}
+
 /// Reads the log on behalf of one agent.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -66,11 +79,24 @@ pub(super) struct Scan {
     /// What the feed no longer has, if the last look was into that. It begins at a snapshot: opening
     /// it for each look would read the log from there each time.
     history: Option<History>,
+    /// Why datagrams were not read that say that they are SWI-Prolog's.
+    remarks: Vec<String>,
 }
 
 impl Scan {
     pub(super) fn new(agent: &str, from: Position) -> Self {
-        Self { agent: agent.to_owned(), next: from, ready: VecDeque::new(), history: None }
+        Self {
+            agent: agent.to_owned(),
+            next: from,
+            ready: VecDeque::new(),
+            history: None,
+            remarks: Vec::new(),
+        }
+    }
+
+    /// What the agent's log should say.
+    pub(super) fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// How far the log has been looked through: nothing before this waits to be handled but `ready`.
@@ -87,7 +113,7 @@ impl Scan {
     pub(super) async fn take(
         &mut self,
         space: &Space,
-        watches: &Watches,
+        wants: Wants<'_>,
         max: usize,
     ) -> Result<Vec<Item>, PastError> {
         while self.ready.len() < max {
@@ -95,9 +121,9 @@ impl Scan {
             match space.feed().behind(self.next.index.saturating_sub(1), SCAN_BYTES) {
                 Some(changes) => {
                     self.history = None;
-                    self.look_through(&changes, watches);
+                    self.look_through(&changes, wants);
                 }
-                None => self.look_back(space, watches).await?,
+                None => self.look_back(space, wants).await?,
             }
             if self.next == before {
                 break;
@@ -107,15 +133,15 @@ impl Scan {
         Ok(self.ready.drain(..len).collect())
     }
 
-    fn look_through(&mut self, changes: &Changes, watches: &Watches) {
+    fn look_through(&mut self, changes: &Changes, wants: Wants<'_>) {
         for change in &changes.changes {
-            self.look_at(change, watches);
+            self.look_at(change, wants);
         }
         self.next = self.next.max(Position { index: changes.to + 1, n: 0 });
     }
 
     /// The feed no longer goes back to where this agent stands.
-    async fn look_back(&mut self, space: &Space, watches: &Watches) -> Result<(), PastError> {
+    async fn look_back(&mut self, space: &Space, wants: Wants<'_>) -> Result<(), PastError> {
         let mut history = match self.history.take() {
             Some(history) => history,
             None => space.history(self.next.index.saturating_sub(1)).await?,
@@ -133,11 +159,12 @@ impl Scan {
         let (changes, to, history) = read.await.map_err(|_| PastError::Closed)??;
         self.history = history;
         let changes: Vec<Arc<Change>> = changes;
-        self.look_through(&Changes { changes, to, more: true }, watches);
+        self.look_through(&Changes { changes, to, more: true }, wants);
         Ok(())
     }
 
-    fn look_at(&mut self, change: &Change, watches: &Watches) {
+    fn look_at(&mut self, change: &Change, wants: Wants<'_>) {
+        let Wants { watches, datagrams } = wants;
         let is_own = change.by == self.agent;
         for (n, effect) in &change.effects {
             let at = Position { index: change.index, n: *n };
@@ -146,9 +173,19 @@ impl Scan {
             }
             let position = frame::Position { index: at.index, n: at.n };
             let trigger = match effect {
-                Effect::Emitted { event } => {
-                    Trigger::Event { position, from: change.by.clone(), term: event.to_vec() }
+                Effect::Emitted { event } if !datagrams && Datagram::is_one(&change.by, event) => {
+                    continue;
                 }
+                Effect::Emitted { event } => match Datagram::read(&change.by, event) {
+                    Some(datagram) => {
+                        let (trigger, why) = multicast::ordered(position, datagram);
+                        self.remarks.extend(why.filter(|_| self.remarks.len() < MAX_REMARKS));
+                        trigger
+                    }
+                    None => {
+                        Trigger::Event { position, from: change.by.clone(), term: event.to_vec() }
+                    }
+                },
                 Effect::Asserted { predicate, order, fact } if watches.wants(predicate, is_own) => {
                     let what = if *order < 0 { What::Asserta } else { What::Assertz };
                     Trigger::Changed { position, what, fact: fact.to_vec() }

@@ -25,6 +25,9 @@ pub struct TunnelRequest {
     /// left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,
+    /// The space in whose order what is captured here is put, besides being carried; none, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
 }
 
 /// A tunnel.
@@ -61,9 +64,28 @@ pub struct TunnelInfo {
     /// And all but one in a hundred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_us: Option<u64>,
+    /// What became of the captured datagrams in the order of a space, if the tunnel orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<TunnelOrder>,
     /// What a person should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+/// What a tunnel puts in the order of a space. What it does not is among the tunnel's drops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelOrder {
+    /// The space.
+    pub space: String,
+    /// Datagrams of this host that have become events since the tunnel was opened.
+    pub datagrams: u64,
+    /// Bytes that were in them.
+    pub bytes: u64,
+    /// Datagrams on their way there.
+    pub waiting: u64,
+    /// Why nothing is put in order, if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A peer of a tunnel.

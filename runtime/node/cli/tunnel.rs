@@ -6,7 +6,7 @@ use super::{Failure, Global, Verdict};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use synod::api::{TunnelInfo, TunnelPeer, TunnelRequest, TunnelTraffic};
+use synod::api::{TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic};
 
 /// Carry multicast groups between nodes
 #[derive(Debug, Subcommand)]
@@ -64,6 +64,10 @@ pub(crate) struct Add {
         value_delimiter = ','
     )]
     peer: Vec<String>,
+    /// Make each datagram that this host sends an event of this space, too: at most once, and in the same order
+    /// for all of its agents
+    #[arg(long, env = "SYNOD_ORDER", hide_env = true, value_name = "SPACE")]
+    order: Option<String>,
 }
 
 /// Which.
@@ -94,13 +98,17 @@ impl Add {
             capture: (self.capture != "auto").then_some(self.capture),
             ttl: self.ttl,
             peers: self.peer,
+            order: self.order,
         };
         let info: TunnelInfo = client.post("/v1/tunnels", &request).await?;
         let mut out = global.out();
         if out.is_json() {
             out.json(&info)?;
         } else {
-            out.line(format_args!("tunnel {} captures by {}", info.name, info.capture))?;
+            let into =
+                info.order.as_ref().map(|order| format!(", and orders into {}", order.space));
+            let into = into.unwrap_or_default();
+            out.line(format_args!("tunnel {} captures by {}{into}", info.name, info.capture))?;
         }
         remarks(&info);
         Ok(Verdict::Yes)
@@ -122,6 +130,7 @@ async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
         "PEERS",
         "OUT",
         "IN",
+        "ORDERED",
         "DROPPED",
         "STAND-INS",
         "P50",
@@ -135,7 +144,7 @@ async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
     Ok(Verdict::Yes)
 }
 
-fn row(tunnel: &TunnelInfo) -> [String; 11] {
+fn row(tunnel: &TunnelInfo) -> [String; 12] {
     let peer = |peer: &TunnelPeer| match peer.open {
         true => peer.node.clone(),
         false => format!("{} (away)", peer.node),
@@ -146,6 +155,14 @@ fn row(tunnel: &TunnelInfo) -> [String; 11] {
     };
     let drops = tunnel.drops.iter().map(|(reason, n)| format!("{n} {}", reason.replace('_', " ")));
     let traffic = |of: TunnelTraffic| format!("{} ({})", of.datagrams, bytes(of.bytes));
+    let ordered = tunnel.order.as_ref().map_or_else(
+        || "-".to_owned(),
+        |order| {
+            let TunnelOrder { space, datagrams, waiting, .. } = order;
+            let waiting = if *waiting > 0 { format!(", {waiting} wait") } else { String::new() };
+            format!("{space}: {datagrams} ({}){waiting}", bytes(order.bytes))
+        },
+    );
     let time = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us} us"));
     [
         tunnel.name.clone(),
@@ -155,6 +172,7 @@ fn row(tunnel: &TunnelInfo) -> [String; 11] {
         all(tunnel.peers.iter().map(peer).collect()),
         traffic(tunnel.captured),
         traffic(tunnel.received),
+        ordered,
         all(drops.collect()),
         tunnel.stand_ins.to_string(),
         time(tunnel.p50_us),

@@ -204,6 +204,11 @@ impl Net {
         self.bridge.get()
     }
 
+    /// This node's name.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
     /// This node's id in the network.
     pub(crate) fn me(&self) -> PeerId {
         self.me

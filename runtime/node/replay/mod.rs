@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use synod_core::apply::{Change, Effect, Outcome, State};
 use synod_core::command::{Command, Origin, Record};
+use synod_core::datagrams::Datagram;
 use synod_core::kb::{Indicator, Kb, Position};
 use synod_core::term::Term;
 use synod_prolog::frame::{self, Trigger, What};
@@ -236,10 +237,13 @@ impl Replay {
             others.is_some_and(|&others| !(others && change.by == self.agent))
         };
         match effect {
-            Effect::Emitted { event } => {
-                let from = change.by.clone();
-                Some(Trigger::Event { position, from, term: event.to_vec() })
-            }
+            Effect::Emitted { event } => Some(match Datagram::read(&change.by, event) {
+                Some(datagram) => crate::multicast::ordered(position, datagram).0,
+                None => {
+                    let from = change.by.clone();
+                    Trigger::Event { position, from, term: event.to_vec() }
+                }
+            }),
             Effect::Asserted { predicate, order, fact } if wanted(predicate) => {
                 let what = if *order < 0 { What::Asserta } else { What::Assertz };
                 Some(Trigger::Changed { position, what, fact: fact.to_vec() })

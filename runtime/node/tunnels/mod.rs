@@ -13,6 +13,7 @@ mod beacons;
 mod guests;
 mod latency;
 mod link;
+mod ordering;
 mod running;
 
 use crate::api::{ErrorBody, TunnelInfo, TunnelRequest, TunnelTraffic};
@@ -21,6 +22,8 @@ use crate::hex::hex;
 use crate::net::{Net, peer_id};
 use crate::space::error;
 pub(crate) use link::STREAM;
+pub(crate) use ordering::FindSpace;
+use ordering::Ordering;
 use running::Shared;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -107,7 +110,7 @@ impl Tunnels {
 
     /// Opens those that are kept; one that cannot be opened says why, and is tried again at the next
     /// start.
-    pub(crate) async fn open_kept(&self, net: &Arc<Net>) {
+    pub(crate) async fn open_kept(&self, net: &Arc<Net>, find: &FindSpace) {
         let changing = self.changing.lock().await;
         let file = match self.read() {
             Ok(mut file) => {
@@ -121,7 +124,7 @@ impl Tunnels {
             Err(e) => return tracing::error!("no tunnel is opened: {}", e.message),
         };
         for request in &file.tunnels {
-            let open = self.open(net, request, &file).await.map_err(|e| e.message);
+            let open = self.open(net, find, request, &file).await.map_err(|e| e.message);
             if let Err(why) = &open {
                 tracing::error!("tunnel {}: {why}", request.name);
             }
@@ -135,10 +138,12 @@ impl Tunnels {
     pub(crate) async fn add(
         &self,
         net: &Arc<Net>,
+        find: &FindSpace,
         request: TunnelRequest,
     ) -> Result<TunnelInfo, ErrorBody> {
         let _changing = self.changing.lock().await;
         let groups = check(&request)?;
+        request.order.iter().try_for_each(|space| ordering::check(find, space))?;
         for (name, running) in &*self.lock() {
             if *name == request.name {
                 return Err(error("exists", format!("there is a tunnel {name} already")));
@@ -162,7 +167,7 @@ impl Tunnels {
         if file.boot == 0 {
             file.boot = later_than(0);
         }
-        let open = self.open(net, &request, &file).await?;
+        let open = self.open(net, find, &request, &file).await?;
         file.tunnels.push(request.clone());
         if let Err(e) = self.write(&file) {
             self.close(vec![open]).await;
@@ -212,10 +217,14 @@ impl Tunnels {
     /// What a person should look at.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let running = self.lock();
-        let failed = running.iter().filter_map(|(name, running)| {
-            running.open.as_ref().err().map(|why| format!("tunnel {name}: {why}"))
-        });
-        failed.collect()
+        let warning = |running: &Running| match &running.open {
+            Ok(open) => open.shared.ordering.as_ref()?.warning(),
+            Err(why) => Some(why.clone()),
+        };
+        let told = running
+            .iter()
+            .filter_map(|(name, running)| Some(format!("tunnel {name}: {}", warning(running)?)));
+        told.collect()
     }
 
     /// Ends all of them; they are opened again at the next start.
@@ -287,6 +296,7 @@ impl Tunnels {
     async fn open(
         &self,
         net: &Arc<Net>,
+        find: &FindSpace,
         request: &TunnelRequest,
         file: &File,
     ) -> Result<Open, ErrorBody> {
@@ -323,13 +333,21 @@ impl Tunnels {
         let tunnel = Tunnel::new(groups, &me, file.boot);
         let injector = Arc::clone(network.injector());
         let mover = net.bridge().map_or_else(Handle::current, |bridge| bridge.runtime().clone());
-        let shared = Shared::new(&request.name, only, injector, net, tunnel, mover.clone());
+        let ordering = request.order.as_deref().map(|space| Arc::new(Ordering::new(space)));
+        let ordered = ordering.clone();
+        let moved_by = mover.clone();
+        let shared = Shared::new(&request.name, only, injector, ordering, net, tunnel, moved_by);
         let shared = Arc::new(shared);
         let captures = network.take_captures().into_iter();
         let mut tasks: Vec<AbortHandle> = captures
             .map(|one| mover.spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
             .collect();
         tasks.push(tokio::spawn(running::keep(Arc::clone(&shared))).abort_handle());
+        if let Some(ordering) = ordered {
+            let (name, node) = (request.name.clone(), net.node().to_owned());
+            let run = ordering.run(name, node, Arc::clone(find));
+            tasks.push(tokio::spawn(run).abort_handle());
+        }
         if let Some(socket) = network.take_beacons() {
             let (shared, net) = (Arc::clone(&shared), Arc::downgrade(net));
             let exchange = beacons::exchange(shared, socket, net, file.boot);
@@ -451,6 +469,7 @@ fn info(running: &Running) -> TunnelInfo {
         sources: 0,
         p50_us: None,
         p99_us: None,
+        order: None,
         remarks: Vec::new(),
     };
     let Open { shared, network, .. } = match &running.open {
@@ -468,11 +487,16 @@ fn info(running: &Running) -> TunnelInfo {
     info.received = traffic(seen.counters.received);
     let drops = seen.counters.drops.iter();
     info.drops = drops.map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
+    if let Some(ordering) = &shared.ordering {
+        info.order = Some(ordering.info());
+        info.drops.extend(ordering.drops());
+    }
     info.stand_ins = seen.stand_ins as u64;
     info.sources = seen.sources as u64;
     info.p50_us = shared.latency.quantile(0.5);
     info.p99_us = shared.latency.quantile(0.99);
     info.remarks = network.remarks().iter().cloned().chain(seen.refused).collect();
+    info.remarks.extend(shared.ordering.as_ref().and_then(|ordering| ordering.warning()));
     info.peers = seen.peers;
     info
 }

@@ -4,6 +4,7 @@
 use super::guests::Guests;
 use super::latency::Latency;
 use super::link::{Link, Queued};
+use super::ordering::Ordering;
 use crate::api::TunnelPeer;
 use crate::net::{Net, Place};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// The only ones that take part, if there are any.
     only: BTreeSet<PeerId>,
     injector: Arc<Injector>,
+    /// Into the order of a space, if the tunnel orders.
+    pub(super) ordering: Option<Arc<Ordering>>,
     net: Weak<Net>,
     /// Where datagrams are moved: on the bridge's thread, so that between a socket here and the network no thread
     /// is woken.
@@ -86,6 +89,7 @@ impl Shared {
         name: &str,
         only: BTreeSet<PeerId>,
         injector: Arc<Injector>,
+        ordering: Option<Arc<Ordering>>,
         net: &Arc<Net>,
         tunnel: Tunnel,
         mover: Handle,
@@ -102,6 +106,7 @@ impl Shared {
             name: name.to_owned(),
             only,
             injector,
+            ordering,
             net: Arc::downgrade(net),
             mover,
             started: Instant::now(),
@@ -259,8 +264,12 @@ impl Shared {
             let frame = Queued { bytes: writer.into_vec().into(), datagrams, at };
             links.iter().for_each(|link| link.send(frame.clone()));
         };
+        let mut ordered = Vec::new();
         for (source, bytes) in batch.datagrams() {
             let Some(captured) = tunnel.captured(now, source, to, bytes.len()) else { continue };
+            if self.ordering.is_some() {
+                ordered.push((captured.source, bytes.into()));
+            }
             if links.is_empty() {
                 continue;
             }
@@ -272,6 +281,11 @@ impl Shared {
             }
         }
         send(writer);
+        drop(segment);
+        drop(state);
+        if let Some(ordering) = self.ordering.as_ref().filter(|_| !ordered.is_empty()) {
+            ordering.offer(to, ordered);
+        }
     }
 
     /// An application has sent to a stand-in.

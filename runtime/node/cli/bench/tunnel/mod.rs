@@ -153,6 +153,7 @@ async fn open(
         capture: Some("redirect".to_owned()),
         ttl: 0,
         peers: Vec::new(),
+        order: None,
     };
     for n in nodes.len()..count {
         let (listen, first) = (at(n), at(0));
