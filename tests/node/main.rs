@@ -20,6 +20,7 @@ mod letters;
 mod life;
 mod members;
 mod observers;
+mod ordered;
 mod peers;
 mod programs;
 mod random;

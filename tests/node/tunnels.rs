@@ -1,6 +1,6 @@
 //! Nodes on networks of their own carry multicast for applications that know nothing of it.
 
-mod sites;
+pub(crate) mod sites;
 
 use crate::support::{installed, skip};
 use crate::world::{Node, PATIENCE, Process, World, wait_for};

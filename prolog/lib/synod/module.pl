@@ -24,6 +24,13 @@ committed if nothing of what was read has changed since, and otherwise the handl
 not handled what went is given `on(gap(From, To))` in its place: the commands of index From to To are not
 told of any more. What they did to the facts is there, and the events behind To follow.
 
+**Datagrams.** What is sent to a multicast group that the agent was given (`synod run --multicast`) comes as
+`on(udp(Scope, From, Term))` if SWI-Prolog's udp_broadcast sent it, else as `on(datagram(Group:Port, From,
+bytes(Bs)))`: at most once, in no order. What a tunnel has put in the order of the agent's space (`synod tunnel add
+--order`) comes as `on(udp(Index-N, Scope, From, Term))` or `on(datagram(Index-N, Group:Port, From, bytes(Bs)))`:
+to every agent of the space, at its place among the events, exactly once, and the handler is a transaction as for
+any event. Group and From are `ip(A,B,C,D)` with a port, Bs is a string of the characters 0 to 255.
+
 **What is not guaranteed.** What a handler does outside of the facts (its output, messages, timers)
 happens after the commit, once, and is lost if the node dies in between. Native clauses and the
 blackboard are lost when the engine is renewed. A goal built at run time from a bare name,

@@ -12,6 +12,7 @@ crate::tests! {
     what_is_known_in_some_way_is_no_unknown_procedure
     what_is_called_in_a_module_or_by_a_meta_argument_is_looked_for_there
     a_handler_of_no_trigger_is_warned_of
+    who_surely_has_no_clause_for_datagrams_that_are_events_says_so
     a_declaration_without_the_library_says_what_to_add
     what_the_loader_stops_at_is_told_by_name
     what_an_initialization_throws_is_told_by_its_place
@@ -241,6 +242,23 @@ r :- m(1), nosuch.
             unknown(12, "nosuch/0"),
         ]
     );
+}
+
+fn who_surely_has_no_clause_for_datagrams_that_are_events_says_so() {
+    for (clauses, may_handle) in [
+        ("on(event(_, _, _)).\non(udp(_, _, _)).\non(datagram(_, _, _)).", false),
+        ("p.", false),
+        ("on(datagram(_, _, _, bytes(_))).", true),
+        ("on(udp(_, _, _, _)).", true),
+        ("on(Any) :- write(Any).", true),
+        (":- dynamic(on/1).", true),
+        ("term_expansion(a, on(datagram(_, _, _, _))).\na.", true),
+    ] {
+        let program = format!(":- use_module(library(synod)).\n{clauses}\n");
+        let loaded = Node::launch(&program, Options::agent()).next_said();
+        let FromEngine::Loaded { datagrams, .. } = loaded else { panic!("{loaded:?}") };
+        assert_eq!(datagrams, may_handle, "{clauses}");
+    }
 }
 
 fn a_handler_of_no_trigger_is_warned_of() {

@@ -57,6 +57,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "tunnel add",
         &[
             "synod tunnel add paxos --group 239.0.0.2 --port 20005",
+            "synod tunnel add prices --group 239.0.0.2 --port 20005 --order bank",
             "synod tunnel add mdns --group 224.0.0.251 --port 5353 --ttl 255 --capture redirect",
         ],
     ),

@@ -129,6 +129,15 @@ const TUNNELS: &[Metric<TunnelInfo>] = &[
     ("received_bytes_total", Kind::Counter, "Bytes that they carried.", |t| {
         Some(t.received.bytes as f64)
     }),
+    ("ordered_datagrams_total", Kind::Counter, "Datagrams captured here that are events.", |t| {
+        Some(t.order.as_ref()?.datagrams as f64)
+    }),
+    ("ordered_bytes_total", Kind::Counter, "Bytes that they carried.", |t| {
+        Some(t.order.as_ref()?.bytes as f64)
+    }),
+    ("order_waiting", Kind::Gauge, "Datagrams on their way to be events.", |t| {
+        Some(t.order.as_ref()?.waiting as f64)
+    }),
     ("stand_ins", Kind::Gauge, "Sockets that stand in for sources of other nodes.", |t| {
         Some(t.stand_ins as f64)
     }),

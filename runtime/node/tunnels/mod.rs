@@ -242,8 +242,13 @@ impl Tunnels {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.prune();
             let mut groups = Vec::new();
-            for Open { shared, network, tasks } in open {
+            let mut close = |Open { shared, network, tasks }: Open| {
                 groups.extend(network.close(&mut kept));
+                (shared, tasks)
+            };
+            let closed: Vec<_> = open.into_iter().map(&mut close).collect();
+            for (shared, tasks) in closed {
+                shared.ordering.iter().for_each(|ordering| ordering.drain());
                 shared.close();
                 tasks.iter().for_each(AbortHandle::abort);
             }

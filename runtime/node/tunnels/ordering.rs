@@ -21,6 +21,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A session that was not used for so long is looked for before it is used: others may have taken its place.
 const UNUSED: Duration = Duration::from_secs(5);
 
+/// How long a tunnel that is closed waits for what it has captured to be in order, and how often it looks.
+const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
 /// Finds a space of the node by its name; or says why it cannot be served.
 pub(crate) type FindSpace = Arc<dyn Fn(&str) -> Result<Space, ErrorBody> + Send + Sync>;
 
@@ -95,6 +99,14 @@ impl Ordering {
         let trouble = self.trouble().clone()?;
         let space = &self.space;
         Some(format!("what it captures is carried and not ordered into {space}: {trouble}"))
+    }
+
+    /// Blocks until what was captured is in order, if that does not take long.
+    pub(super) fn drain(&self) {
+        let until = Instant::now() + DRAIN;
+        while self.publisher().held() > 0 && self.trouble().is_none() && Instant::now() < until {
+            std::thread::sleep(DRAIN_STEP);
+        }
     }
 
     /// Puts what is captured in order, for as long as the tunnel is there.
