@@ -25,6 +25,10 @@ pub struct TunnelRequest {
     /// left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,
+    /// How frames go to the peers: `streams`, `gossip`, or `auto`, which is by streams to few peers and by gossip
+    /// to many, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carry: Option<String>,
     /// The space in whose order what is captured here is put, besides being carried; none, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
@@ -41,6 +45,9 @@ pub struct TunnelInfo {
     pub ports: Vec<String>,
     /// How it captures: `redirect`, `join`, or `none` if it could not be opened.
     pub capture: String,
+    /// Whether frames go to the peers by gossip, and not by a stream to each.
+    #[serde(default)]
+    pub by_gossip: bool,
     /// The time-to-live of what is delivered here.
     pub ttl: u8,
     /// This node's address on its peers' hosts.

@@ -52,6 +52,10 @@ pub(crate) struct Add {
     #[arg(long, env = "SYNOD_CAPTURE", hide_env = true, value_name = "HOW", default_value = "auto",
           hide_default_value = true, value_parser = ["auto", "redirect", "join"])]
     capture: String,
+    /// By a stream to each peer, or by gossip that they pass on [default: by gossip to more than 16]
+    #[arg(long, env = "SYNOD_CARRY", hide_env = true, value_name = "HOW", default_value = "auto",
+          hide_default_value = true, value_parser = ["auto", "streams", "gossip"])]
+    carry: String,
     /// The time-to-live of what is delivered here, for applications that look at it (mDNS: 255)
     #[arg(long, env = "SYNOD_TTL", hide_env = true, value_name = "N", default_value_t = 0)]
     ttl: u8,
@@ -96,6 +100,7 @@ impl Add {
             groups: self.group,
             ports: self.port,
             capture: (self.capture != "auto").then_some(self.capture),
+            carry: (self.carry != "auto").then_some(self.carry),
             ttl: self.ttl,
             peers: self.peer,
             order: self.order,
@@ -149,6 +154,7 @@ fn row(tunnel: &TunnelInfo) -> [String; 12] {
         true => peer.node.clone(),
         false => format!("{} (away)", peer.node),
     };
+    let way = if tunnel.by_gossip { " by gossip" } else { "" };
     let all = |texts: Vec<String>| match texts.is_empty() {
         true => "-".to_owned(),
         false => texts.join(", "),
@@ -169,7 +175,7 @@ fn row(tunnel: &TunnelInfo) -> [String; 12] {
         tunnel.capture.clone(),
         all(tunnel.groups.iter().map(ToString::to_string).collect()),
         tunnel.ports.join(", "),
-        all(tunnel.peers.iter().map(peer).collect()),
+        format!("{}{way}", all(tunnel.peers.iter().map(peer).collect())),
         traffic(tunnel.captured),
         traffic(tunnel.received),
         ordered,

@@ -5,6 +5,7 @@ use super::messages::{self, Message};
 use super::{Net, Place, address};
 use crate::agents::Agents;
 use crate::space::Space;
+use crate::tunnels;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -42,6 +43,12 @@ impl Net {
         }
         if let Some(space) = self.observed.of_topic(topic) {
             return space.heard(from.to_bytes().into(), Bytes::copy_from_slice(bytes));
+        }
+        if let Some(tunnel) = tunnels::of_network(topic) {
+            if let Err(why) = self.tunnels.hear(from, tunnel, bytes) {
+                self.garbled(from, topic, &why);
+            }
+            return;
         }
         let Some(topic) = messages::of_network(topic) else { return };
         match Message::decode(bytes) {

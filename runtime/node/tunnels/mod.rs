@@ -10,6 +10,7 @@
 //! to each over a stream of its own.
 
 mod beacons;
+mod carriage;
 mod guests;
 mod latency;
 mod link;
@@ -21,6 +22,8 @@ use crate::folder::{random, write_json};
 use crate::hex::hex;
 use crate::net::{Net, peer_id};
 use crate::space::error;
+pub(crate) use carriage::of_network;
+use carriage::{Carriage, Topic};
 pub(crate) use link::STREAM;
 pub(crate) use ordering::FindSpace;
 use ordering::Ordering;
@@ -39,7 +42,6 @@ use synod_udp_shim::tunnel::{
     Groups, MAX_FRAME_BYTES, MAX_NAME_BYTES, Ports, Tunnel, read_frame, virtual_address,
 };
 use tokio::io::{AsyncReadExt, BufReader};
-use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -237,6 +239,9 @@ impl Tunnels {
     /// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
     /// Gives the groups that applications go on hearing since this node is a member for them.
     async fn close(&self, open: Vec<Open>) -> Vec<Ipv4Addr> {
+        for one in &open {
+            one.shared.topic().unsubscribe().await;
+        }
         let kept = Arc::clone(&self.kept);
         let closed = spawn_blocking(move || {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,6 +290,33 @@ impl Tunnels {
         tokio::select! {
             ended = receive => ended,
             () = shared.closed() => Ok(()),
+        }
+    }
+
+    /// Takes what a peer has gossiped for a tunnel. An error says what is wrong with it.
+    pub(crate) fn hear(&self, peer: PeerId, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let shared = {
+            let running = self.lock();
+            let open = running.get(name).and_then(|running| running.open.as_ref().ok());
+            let Some(open) = open else { return Ok(()) };
+            Arc::clone(&open.shared)
+        };
+        if !shared.admits(peer) {
+            return Err("it is not among the peers of the tunnel".to_owned());
+        }
+        match read_frame(bytes) {
+            Ok(frame) if shared.is(frame.head.tunnel) => {
+                shared.gossiped(peer, &frame);
+                Ok(())
+            }
+            Ok(_) => {
+                shared.malformed();
+                Err("it is a frame of another tunnel".to_owned())
+            }
+            Err(e) => {
+                shared.malformed();
+                Err(e.to_string())
+            }
         }
     }
 
@@ -337,15 +369,15 @@ impl Tunnels {
         }
         let tunnel = Tunnel::new(groups, &me, file.boot);
         let injector = Arc::clone(network.injector());
-        let mover = net.bridge().map_or_else(Handle::current, |bridge| bridge.runtime().clone());
+        let topic = Topic::new(&request.name, carriage(request)?, net.bridge());
         let ordering = request.order.as_deref().map(|space| Arc::new(Ordering::new(space)));
         let ordered = ordering.clone();
-        let moved_by = mover.clone();
-        let shared = Shared::new(&request.name, only, injector, ordering, net, tunnel, moved_by);
+        let shared = Shared::new(&request.name, only, injector, ordering, topic, net, tunnel);
         let shared = Arc::new(shared);
         let captures = network.take_captures().into_iter();
         let mut tasks: Vec<AbortHandle> = captures
-            .map(|one| mover.spawn(running::capture(Arc::clone(&shared), one)).abort_handle())
+            .map(|one| running::capture(Arc::clone(&shared), one))
+            .map(|task| shared.mover().spawn(task).abort_handle())
             .collect();
         tasks.push(tokio::spawn(running::keep(Arc::clone(&shared))).abort_handle());
         if let Some(ordering) = ordered {
@@ -446,6 +478,22 @@ fn check(request: &TunnelRequest) -> Result<Groups, ErrorBody> {
     Groups::new(request.groups.clone(), ports).map_err(|e| wrong(e.to_string()))
 }
 
+/// By which way its frames are to go.
+fn carriage(request: &TunnelRequest) -> Result<Carriage, ErrorBody> {
+    let wrong = |e: String| error("bad_request", e);
+    let carriage = request.carry.as_deref().map(str::parse).transpose().map_err(wrong)?;
+    let carriage = carriage.unwrap_or_default();
+    match carriage {
+        // Gossip goes to all who listen.
+        _ if request.peers.is_empty() => Ok(carriage),
+        Carriage::Gossip => Err(wrong(
+            "gossip goes to all that have the tunnel: carry by streams to the peers that are named, or name none"
+                .to_owned(),
+        )),
+        Carriage::Auto | Carriage::Streams => Ok(Carriage::Streams),
+    }
+}
+
 /// A start's number: later than the last, by the clock too, should the file be lost.
 fn later_than(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -464,6 +512,7 @@ fn info(running: &Running) -> TunnelInfo {
         groups,
         ports,
         capture: "none".to_owned(),
+        by_gossip: false,
         ttl,
         address: Ipv4Addr::UNSPECIFIED,
         peers: Vec::new(),
@@ -487,6 +536,7 @@ fn info(running: &Running) -> TunnelInfo {
         bytes: traffic.bytes,
     };
     info.capture = network.mode().to_string();
+    info.by_gossip = shared.topic().is_used();
     info.address = seen.address;
     info.captured = traffic(seen.counters.out);
     info.received = traffic(seen.counters.received);

@@ -1,6 +1,7 @@
 //! One tunnel as it runs: what is captured becomes frames for its peers, what they send is delivered
 //! from stand-ins. What is carried is decided by [`Tunnel`]; here sockets and streams are moved.
 
+use super::carriage::Topic;
 use super::guests::Guests;
 use super::latency::Latency;
 use super::link::{Link, Queued};
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     injector: Arc<Injector>,
     /// Into the order of a space, if the tunnel orders.
     pub(super) ordering: Option<Arc<Ordering>>,
+    /// What all peers listen to.
+    topic: Topic,
     net: Weak<Net>,
     /// Where datagrams are moved: on the bridge's thread, so that between a socket here and the network no thread
     /// is woken.
@@ -90,10 +93,11 @@ impl Shared {
         only: BTreeSet<PeerId>,
         injector: Arc<Injector>,
         ordering: Option<Arc<Ordering>>,
+        topic: Topic,
         net: &Arc<Net>,
         tunnel: Tunnel,
-        mover: Handle,
     ) -> Self {
+        let mover = net.bridge().map_or_else(Handle::current, |bridge| bridge.runtime().clone());
         let segment = Mutex::new(Segment::new(&net.me().to_bytes()));
         let state = State {
             tunnel,
@@ -107,6 +111,7 @@ impl Shared {
             only,
             injector,
             ordering,
+            topic,
             net: Arc::downgrade(net),
             mover,
             started: Instant::now(),
@@ -121,6 +126,16 @@ impl Shared {
     /// Ends what peers have going here.
     pub(super) fn close(&self) {
         self.is_closed.send_replace(true);
+    }
+
+    /// What all peers listen to.
+    pub(super) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Where datagrams are moved.
+    pub(super) fn mover(&self) -> &Handle {
+        &self.mover
     }
 
     /// Resolves once it is closed.
@@ -241,6 +256,19 @@ impl Shared {
         }
     }
 
+    /// A peer has gossiped a frame.
+    pub(super) fn gossiped(self: &Arc<Self>, peer: PeerId, frame: &Frame<'_>) {
+        let is_near = self.segment().has(self.now(), &peer.to_bytes());
+        if is_near {
+            // All listen to the topic, and who is on the segment has heard it there.
+            let datagrams = frame.datagrams.len() as u64;
+            return self.lock().tunnel.count_drops(Reason::Duplicate, datagrams);
+        }
+        if self.has(peer) || self.welcome(peer).is_ok() {
+            self.received(peer, frame);
+        }
+    }
+
     fn open(self: &Arc<Self>, stand_in: StandIn, at: SocketAddrV4) -> io::Result<StandInSocket> {
         let socket = self.injector.stand_in(at)?;
         let heard = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
@@ -258,9 +286,18 @@ impl Shared {
         let has_heard = |link: &Link| segment.has(now, &link.place.peer.to_bytes());
         let links: Vec<&Link> = links.values().filter(|link| !has_heard(link)).collect();
         let mut writer: Option<FrameWriter> = None;
-        let send = |writer: Option<FrameWriter>| {
+        let (by_gossip, most) = (self.topic.is_used(), self.topic.most());
+        let mut lost = 0;
+        let mut send = |writer: Option<FrameWriter>| {
             let Some(writer) = writer else { return };
             let datagrams = writer.len() as u64;
+            if by_gossip {
+                match self.topic.publish(&writer.into_vec()) {
+                    Ok(()) => self.latency.count(at.elapsed(), datagrams),
+                    Err(_) => lost += datagrams,
+                }
+                return;
+            }
             let frame = Queued { bytes: writer.into_vec().into(), datagrams, at };
             links.iter().for_each(|link| link.send(frame.clone()));
         };
@@ -273,6 +310,9 @@ impl Shared {
             if links.is_empty() {
                 continue;
             }
+            if writer.as_ref().is_some_and(|frame| !frame.has_room(bytes.len(), most)) {
+                send(writer.take());
+            }
             let head = || self.head(tunnel, captured.sequence);
             let frame = writer.get_or_insert_with(|| FrameWriter::new(&head()));
             frame.push(&Carried { source: captured.source, to, bytes });
@@ -281,6 +321,9 @@ impl Shared {
             }
         }
         send(writer);
+        if lost > 0 {
+            tunnel.count_drops(Reason::Queue, lost);
+        }
         drop(segment);
         drop(state);
         if let Some(ordering) = self.ordering.as_ref().filter(|_| !ordered.is_empty()) {
@@ -360,6 +403,7 @@ impl Shared {
                 }
             }
         }
+        self.topic.look(links.len());
         for guest in guests.expire(now) {
             tunnel.remove_peer(&guest.to_bytes());
         }
@@ -377,6 +421,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         ticks.tick().await;
         let Some(net) = shared.net.upgrade() else { return };
         shared.look(&net);
+        drop(net);
+        shared.topic.subscribe().await;
     }
 }
 

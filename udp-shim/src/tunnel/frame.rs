@@ -23,6 +23,9 @@ const MAX_WRAPPING_BYTES: usize = 24;
 pub const MAX_FRAME_BYTES: usize =
     MAX_HEAD_BYTES + FULL_BYTES + MAX_DATAGRAM_BYTES + MAX_WRAPPING_BYTES;
 
+/// Bytes of a frame of one datagram, at most.
+pub const MAX_SINGLE_BYTES: usize = MAX_HEAD_BYTES + MAX_DATAGRAM_BYTES + MAX_WRAPPING_BYTES;
+
 /// Who captured, as what, and for which tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -103,6 +106,12 @@ impl FrameWriter {
         push_bytes(&mut self.bytes, &address_bytes(carried.to));
         push_bytes(&mut self.bytes, carried.bytes);
         self.datagrams += 1;
+    }
+
+    /// Whether a datagram of so many bytes fits, if the frame may have no more than `most`: an empty one takes
+    /// the largest within [`MAX_SINGLE_BYTES`].
+    pub fn has_room(&self, len: usize, most: usize) -> bool {
+        self.bytes.len() + MAX_WRAPPING_BYTES + len <= most
     }
 
     /// Whether it takes no further datagram.

@@ -32,7 +32,7 @@ pub use dedup::WINDOW;
 pub use flows::{FLOW_IDLE, MAX_FLOWS};
 pub use frame::{
     Carried, FRAME_VERSION, Frame, FrameError, FrameWriter, Head, MAX_FRAME_BYTES,
-    MAX_FRAME_DATAGRAMS, read_frame,
+    MAX_FRAME_DATAGRAMS, MAX_SINGLE_BYTES, read_frame,
 };
 pub use groups::{Groups, GroupsError, MAX_DESTINATIONS, MAX_GROUPS, Ports};
 pub use rate::{MAX_BYTES_PER_SECOND, MAX_DATAGRAMS_PER_SECOND};

@@ -13,6 +13,7 @@ use clap::Args;
 use hosts::Hosts;
 use load::Way;
 use rivals::QUORUM;
+use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 use synod::api::{TunnelInfo, TunnelRequest};
@@ -71,6 +72,7 @@ impl Tunnel {
         }
         let rate = way.greatest(LARGE, time)?;
         report.figure("1,400 bytes, all arrive", mbit(rate), "Mbit/s")?;
+        self.gossiped(&nodes, &hosts, report).await?;
         let mut times = way.send(SMALL, RATE, time * 2)?.times;
         report.latencies("1,000 a second", &mut times)?;
         added(report, &mut times, &mut floor)?;
@@ -83,6 +85,34 @@ impl Tunnel {
         }
         for node in nodes {
             node.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// Through a tunnel of its own.
+    async fn gossiped(
+        &self,
+        nodes: &[BenchNode],
+        hosts: &Hosts,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let to = SocketAddrV4::new(*TO.ip(), TO.port() + 1);
+        for node in nodes {
+            let request = carried("gossip", to, "gossip");
+            let _: TunnelInfo = node.client.post("/v1/tunnels", &request).await?;
+        }
+        let (sender, member) = (hosts.sender(0)?, hosts.member(1, to)?);
+        let way = Way { sender: &sender, member: &member, to };
+        let started = Instant::now();
+        while way.burst(LARGE, 1)?.arrived == 0 {
+            if started.elapsed() > PATIENCE {
+                return Err(Failure::error("nothing comes by gossip"));
+            }
+        }
+        let rate = way.greatest(LARGE, Duration::from_millis(self.time))?;
+        report.figure("1,400 bytes by gossip, all arrive", mbit(rate), "Mbit/s")?;
+        for node in nodes {
+            let _: Value = node.client.post("/v1/tunnels/gossip/remove", &json!({})).await?;
         }
         Ok(())
     }
@@ -137,6 +167,19 @@ fn quorum(
     Ok(())
 }
 
+fn carried(name: &str, to: SocketAddrV4, carry: &str) -> TunnelRequest {
+    TunnelRequest {
+        name: name.to_owned(),
+        groups: vec![*to.ip()],
+        ports: vec![to.port().to_string()],
+        capture: Some("redirect".to_owned()),
+        carry: Some(carry.to_owned()),
+        ttl: 0,
+        peers: Vec::new(),
+        order: None,
+    }
+}
+
 /// A node on each of so many hosts, with a tunnel that leads to all others.
 async fn open(
     nodes: &mut Vec<BenchNode>,
@@ -146,15 +189,7 @@ async fn open(
 ) -> Result<(), Failure> {
     let synod = std::env::current_exe().map_err(|e| Failure::error(e.to_string()))?;
     let at = |n: usize| format!("/ip4/{}/tcp/{PORT}", Hosts::address(n));
-    let request = TunnelRequest {
-        name: "bench".to_owned(),
-        groups: vec![*TO.ip()],
-        ports: vec![TO.port().to_string()],
-        capture: Some("redirect".to_owned()),
-        ttl: 0,
-        peers: Vec::new(),
-        order: None,
-    };
+    let request = carried("bench", TO, "streams");
     for n in nodes.len()..count {
         let (listen, first) = (at(n), at(0));
         let mut arguments = vec!["--listen", &listen];
