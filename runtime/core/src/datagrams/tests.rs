@@ -215,6 +215,22 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
+    /// Whatever a member has written: it is a datagram, whose event has these very bytes, or it is none.
+    #[test]
+    fn any_bytes_are_a_datagram_written_so_or_none(
+        content: Vec<u8>, at: prop::sample::Index, byte: u8, cut: prop::sample::Index
+    ) {
+        let event = datagram(content).event().unwrap();
+        let mut bytes = event.to_vec();
+        bytes[at.index(event.len())] = byte;
+        for bytes in [&bytes[..], &bytes[..cut.index(event.len())]] {
+            if let Some(read) = Datagram::read("tunnel:prices", bytes) {
+                prop_assert_eq!(&read.event().unwrap()[..], bytes);
+                prop_assert!(Datagram::is_one("tunnel:prices", bytes));
+            }
+        }
+    }
+
     /// Whatever comes late, twice or never: each datagram is in the order at most once, those of the node stand
     /// there as they were captured, and what is counted as ordered is there.
     #[test]
