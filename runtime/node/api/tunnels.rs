@@ -21,6 +21,10 @@ pub struct TunnelRequest {
     /// looks at it.
     #[serde(default)]
     pub ttl: u8,
+    /// For how long a source may be silent, in milliseconds, until it is forgotten and its stand-ins are given
+    /// up; an hour, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
     /// The only peers, by their ids, with which it carries; all that have a tunnel of the name, if
     /// left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +54,9 @@ pub struct TunnelInfo {
     pub by_gossip: bool,
     /// The time-to-live of what is delivered here.
     pub ttl: u8,
+    /// For how long a source may be silent until it is forgotten.
+    #[serde(default)]
+    pub idle_ms: u64,
     /// This node's address on its peers' hosts.
     pub address: Ipv4Addr,
     /// With whom it carries.

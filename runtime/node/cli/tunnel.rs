@@ -2,7 +2,7 @@
 
 use super::client::{Client, encode};
 use super::table::{Table, bytes};
-use super::{Failure, Global, Verdict};
+use super::{Failure, Global, Verdict, units};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -59,6 +59,9 @@ pub(crate) struct Add {
     /// The time-to-live of what is delivered here, for applications that look at it (mDNS: 255)
     #[arg(long, env = "SYNOD_TTL", hide_env = true, value_name = "N", default_value_t = 0)]
     ttl: u8,
+    /// For how long a source may be silent until its stand-ins are given up [default: 1h]
+    #[arg(long, env = "SYNOD_IDLE", hide_env = true, value_name = "TIME", value_parser = units::milliseconds)]
+    idle: Option<u64>,
     /// Carry to this peer alone, by its id; may be repeated [default: all that have the tunnel]
     #[arg(
         long,
@@ -102,6 +105,7 @@ impl Add {
             capture: (self.capture != "auto").then_some(self.capture),
             carry: (self.carry != "auto").then_some(self.carry),
             ttl: self.ttl,
+            idle_ms: self.idle,
             peers: self.peer,
             order: self.order,
         };

@@ -39,7 +39,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod_bridge::{PeerId, Stream};
 use synod_udp_shim::network::{self, Kept, Network, NetworkSpec};
 use synod_udp_shim::tunnel::{
-    Groups, MAX_FRAME_BYTES, MAX_NAME_BYTES, Ports, Tunnel, read_frame, virtual_address,
+    Groups, IDLE, MAX_FRAME_BYTES, MAX_IDLE, MAX_NAME_BYTES, MIN_IDLE, Ports, Tunnel, read_frame,
+    virtual_address,
 };
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::task::{AbortHandle, spawn_blocking};
@@ -367,7 +368,7 @@ impl Tunnels {
         for remark in network.remarks() {
             tracing::warn!("tunnel {}: {remark}", request.name);
         }
-        let tunnel = Tunnel::new(groups, &me, file.boot);
+        let tunnel = Tunnel::new(groups, &me, file.boot).forgetting_after(idle(request));
         let injector = Arc::clone(network.injector());
         let topic = Topic::new(&request.name, carriage(request)?, net.bridge());
         let ordering = request.order.as_deref().map(|space| Arc::new(Ordering::new(space)));
@@ -475,6 +476,11 @@ fn check(request: &TunnelRequest) -> Result<Groups, ErrorBody> {
     let wrong = |e: String| error("bad_request", e);
     let ports = request.ports.iter().map(|text| text.parse::<Ports>());
     let ports = ports.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
+    if !(MIN_IDLE..=MAX_IDLE).contains(&idle(request)) {
+        let text =
+            "--idle: a source may be silent for no less than 1s, and no more than 30 days (720h)";
+        return Err(wrong(text.to_owned()));
+    }
     Groups::new(request.groups.clone(), ports).map_err(|e| wrong(e.to_string()))
 }
 
@@ -492,6 +498,11 @@ fn carriage(request: &TunnelRequest) -> Result<Carriage, ErrorBody> {
         )),
         Carriage::Auto | Carriage::Streams => Ok(Carriage::Streams),
     }
+}
+
+/// For how long a source may be silent.
+fn idle(request: &TunnelRequest) -> Duration {
+    request.idle_ms.map_or(IDLE, Duration::from_millis)
 }
 
 /// A start's number: later than the last, by the clock too, should the file be lost.
@@ -514,6 +525,7 @@ fn info(running: &Running) -> TunnelInfo {
         capture: "none".to_owned(),
         by_gossip: false,
         ttl,
+        idle_ms: idle(&running.request).as_millis() as u64,
         address: Ipv4Addr::UNSPECIFIED,
         peers: Vec::new(),
         captured: TunnelTraffic::default(),

@@ -11,8 +11,6 @@ use std::time::Duration;
 
 /// Sources that are known at once, at most.
 pub const MAX_FLOWS: usize = 4096;
-/// A source that was not heard of for so long, and to which nothing went, is forgotten.
-pub const FLOW_IDLE: Duration = Duration::from_secs(3600);
 /// Where there is no room, one that has been idle for so long makes room.
 const GIVES_WAY: Duration = Duration::from_secs(30);
 
@@ -20,6 +18,8 @@ const GIVES_WAY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Flows {
     me: Ipv4Addr,
+    /// One that was not heard of for so long, and to which nothing went, is forgotten.
+    idle: Duration,
     flows: BTreeMap<(u16, Ipv4Addr), Flow>,
 }
 
@@ -37,8 +37,8 @@ struct Flow {
 pub(super) struct Full;
 
 impl Flows {
-    pub(super) fn new(me: Ipv4Addr) -> Self {
-        Self { me, flows: BTreeMap::new() }
+    pub(super) fn new(me: Ipv4Addr, idle: Duration) -> Self {
+        Self { me, idle, flows: BTreeMap::new() }
     }
 
     /// A source has sent to a group; gives what the other side knows it as.
@@ -80,7 +80,7 @@ impl Flows {
     /// Where an answer to a source goes; none if nobody of that name was seen here.
     pub(super) fn actual(&mut self, now: Duration, known_as: SocketAddrV4) -> Option<SocketAddrV4> {
         let flow = self.flows.get_mut(&(known_as.port(), *known_as.ip()))?;
-        if now.saturating_sub(flow.used) >= FLOW_IDLE {
+        if now.saturating_sub(flow.used) >= self.idle {
             return None;
         }
         flow.used = flow.used.max(now);
@@ -89,7 +89,8 @@ impl Flows {
 
     /// Forgets the idle ones.
     pub(super) fn expire(&mut self, now: Duration) {
-        self.flows.retain(|_, flow| now.saturating_sub(flow.used) < FLOW_IDLE);
+        let idle = self.idle;
+        self.flows.retain(|_, flow| now.saturating_sub(flow.used) < idle);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -126,6 +127,7 @@ impl Flows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::IDLE;
     use super::*;
 
     const ME: Ipv4Addr = Ipv4Addr::new(127, 70, 1, 2);
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_application_without_an_address_is_one_source() {
-        let mut flows = Flows::new(ME);
+        let mut flows = Flows::new(ME, IDLE);
         // By the route's address to the group, from 127.0.0.1 in answers.
         assert_eq!(flows.captured(s(0), at(ME, 5)), Ok(at(ME, 5)));
         assert_eq!(flows.answered(s(1), at(LO, 5)), Ok(at(ME, 5)));
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn applications_with_addresses_of_their_own_are_told_apart() {
-        let mut flows = Flows::new(ME);
+        let mut flows = Flows::new(ME, IDLE);
         assert_eq!(flows.captured(s(0), at(ME, 5)), Ok(at(ME, 5)));
         assert_eq!(flows.captured(s(0), at(NIC, 5)), Ok(at(NIC, 5)));
         assert_eq!(flows.answered(s(1), at(NIC, 5)), Ok(at(NIC, 5)));
@@ -170,21 +172,21 @@ mod tests {
 
     #[test]
     fn only_who_was_seen_is_answered_and_only_while_that_is_known() {
-        let mut flows = Flows::new(ME);
+        let mut flows = Flows::new(ME, IDLE);
         flows.captured(s(0), at(NIC, 5)).unwrap();
         assert_eq!(flows.actual(s(0), at(NIC, 6)), None);
         assert_eq!(flows.actual(s(0), at(ME, 5)), None);
-        assert_eq!(flows.actual(FLOW_IDLE - s(1), at(NIC, 5)), Some(at(NIC, 5)));
+        assert_eq!(flows.actual(IDLE - s(1), at(NIC, 5)), Some(at(NIC, 5)));
         // An answer is a use.
-        assert_eq!(flows.actual(FLOW_IDLE + s(1), at(NIC, 5)), Some(at(NIC, 5)));
-        assert_eq!(flows.actual(FLOW_IDLE * 3, at(NIC, 5)), None);
-        flows.expire(FLOW_IDLE * 3);
+        assert_eq!(flows.actual(IDLE + s(1), at(NIC, 5)), Some(at(NIC, 5)));
+        assert_eq!(flows.actual(IDLE * 3, at(NIC, 5)), None);
+        flows.expire(IDLE * 3);
         assert_eq!(flows.len(), 0);
     }
 
     #[test]
     fn there_is_room_for_so_many_and_the_idle_make_room() {
-        let mut flows = Flows::new(ME);
+        let mut flows = Flows::new(ME, IDLE);
         for n in 0..MAX_FLOWS {
             flows.captured(s(0), at(NIC, n as u16 + 1)).unwrap();
         }

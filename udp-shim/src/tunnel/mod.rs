@@ -29,14 +29,14 @@ mod stand_ins;
 pub use address::{is_virtual, virtual_address};
 pub use counters::{Reason, Traffic, TunnelCounters};
 pub use dedup::WINDOW;
-pub use flows::{FLOW_IDLE, MAX_FLOWS};
+pub use flows::MAX_FLOWS;
 pub use frame::{
     Carried, FRAME_VERSION, Frame, FrameError, FrameWriter, Head, MAX_FRAME_BYTES,
     MAX_FRAME_DATAGRAMS, MAX_SINGLE_BYTES, read_frame,
 };
 pub use groups::{Groups, GroupsError, MAX_DESTINATIONS, MAX_GROUPS, Ports};
 pub use rate::{MAX_BYTES_PER_SECOND, MAX_DATAGRAMS_PER_SECOND};
-pub use stand_ins::{MAX_STAND_INS, MAX_STAND_INS_PER_PEER, Remote, STAND_IN_IDLE, StandIn};
+pub use stand_ins::{MAX_STAND_INS, MAX_STAND_INS_PER_PEER, Remote, StandIn};
 
 use dedup::{Dedup, Passed};
 use flows::Flows;
@@ -46,6 +46,12 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+/// A source and a stand-in are forgotten after so long a silence, unless the tunnel says otherwise.
+pub const IDLE: Duration = Duration::from_secs(3600);
+/// The least and the most that it may say.
+pub const MIN_IDLE: Duration = Duration::from_secs(1);
+/// See [`MIN_IDLE`].
+pub const MAX_IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of a tunnel's name, at most.
 pub const MAX_NAME_BYTES: usize = 64;
 /// Peers of a tunnel, at most.
@@ -126,11 +132,16 @@ impl Tunnel {
             me,
             boot,
             next_sequence: 0,
-            flows: Flows::new(me),
-            stand_ins: StandIns::default(),
+            flows: Flows::new(me, IDLE),
+            stand_ins: StandIns::new(IDLE),
             peers: BTreeMap::new(),
             counters: TunnelCounters::default(),
         }
+    }
+
+    /// One that forgets who was silent for this long.
+    pub fn forgetting_after(self, idle: Duration) -> Self {
+        Self { flows: Flows::new(self.me, idle), stand_ins: StandIns::new(idle), ..self }
     }
 
     /// A peer takes part from here on; gives its virtual address.

@@ -10,8 +10,6 @@ use std::time::Duration;
 pub const MAX_STAND_INS_PER_PEER: usize = 256;
 /// Stand-ins of a tunnel, at most: each is a socket.
 pub const MAX_STAND_INS: usize = 1024;
-/// One that was not used for so long, either way, is given up.
-pub const STAND_IN_IDLE: Duration = Duration::from_secs(3600);
 /// Where there is no room, one that has been idle for so long makes room.
 const GIVES_WAY: Duration = Duration::from_secs(30);
 
@@ -29,8 +27,10 @@ pub struct Remote {
 }
 
 /// The table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct StandIns {
+    /// One that was not used for so long, either way, is given up.
+    idle: Duration,
     next: u64,
     by_remote: BTreeMap<Remote, (StandIn, Duration)>,
     by_number: BTreeMap<StandIn, Remote>,
@@ -46,6 +46,10 @@ pub(super) struct Found {
 }
 
 impl StandIns {
+    pub(super) fn new(idle: Duration) -> Self {
+        Self { idle, next: 0, by_remote: BTreeMap::new(), by_number: BTreeMap::new() }
+    }
+
     /// Who stands in for a source; none if there is no room for another.
     pub(super) fn of(&mut self, now: Duration, remote: Remote) -> Option<Found> {
         if let Some((stand_in, used)) = self.by_remote.get_mut(&remote) {
@@ -79,7 +83,7 @@ impl StandIns {
     /// Gives up the idle ones; their sockets are to be closed.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<StandIn> {
         let idle = |(_, (_, used)): &(&Remote, &(StandIn, Duration))| {
-            now.saturating_sub(*used) >= STAND_IN_IDLE
+            now.saturating_sub(*used) >= self.idle
         };
         let expired = self.by_remote.iter().filter(idle).map(|(_, (stand_in, _))| *stand_in);
         let expired: Vec<StandIn> = expired.collect();
@@ -115,6 +119,7 @@ impl StandIns {
 
 #[cfg(test)]
 mod tests {
+    use super::super::IDLE;
     use super::*;
     use proptest::prelude::*;
 
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_source_has_the_same_stand_in_while_it_is_used() {
-        let mut all = StandIns::default();
+        let mut all = StandIns::new(IDLE);
         let first = all.of(s(0), remote(1, 5)).unwrap();
         assert!(first.is_new);
         let again = all.of(s(9), remote(1, 5)).unwrap();
@@ -138,15 +143,15 @@ mod tests {
         assert!(all.of(s(9), remote(2, 5)).unwrap().is_new);
         assert_eq!(all.remote(s(10), first.stand_in), Some(remote(1, 5)));
         // An answer is a use, too.
-        assert_eq!(all.expire(s(9) + STAND_IN_IDLE).len(), 1);
-        assert_eq!(all.expire(s(10) + STAND_IN_IDLE), [first.stand_in]);
+        assert_eq!(all.expire(s(9) + IDLE).len(), 1);
+        assert_eq!(all.expire(s(10) + IDLE), [first.stand_in]);
         assert_eq!(all.remote(s(10), first.stand_in), None);
         assert_ne!(all.of(s(11), remote(1, 5)).unwrap().stand_in, first.stand_in);
     }
 
     #[test]
     fn a_peer_takes_room_from_itself_and_never_from_who_is_busy() {
-        let mut all = StandIns::default();
+        let mut all = StandIns::new(IDLE);
         let other = all.of(s(0), remote(2, 1)).unwrap().stand_in;
         let first = all.of(s(1), remote(1, 0)).unwrap().stand_in;
         for port in 1..MAX_STAND_INS_PER_PEER as u16 {
@@ -163,7 +168,7 @@ mod tests {
         fn both_ways_say_the_same_and_bounds_are_kept(
             steps in prop::collection::vec((0..8_u8, 0..400_u16, 0..100_u64), 0..2000),
         ) {
-            let mut all = StandIns::default();
+            let mut all = StandIns::new(IDLE);
             let mut now = Duration::ZERO;
             for (peer, port, seconds) in steps {
                 now += Duration::from_millis(seconds * 10);

@@ -163,9 +163,9 @@ fn a_stand_in_outlives_its_peers_absence_and_not_an_hour() {
     b.add_peer(NOW, A).unwrap();
     let again = b.received(NOW, A, &head(A, 2, 0), 0, &carried("10.0.0.1:5", GROUP)).unwrap();
     assert_eq!((again.stand_in, again.open), (first.stand_in, None));
-    assert_eq!(b.expire(NOW + STAND_IN_IDLE), [first.stand_in]);
+    assert_eq!(b.expire(NOW + IDLE), [first.stand_in]);
     // Used after that, the first datagram arrives.
-    let later = NOW + STAND_IN_IDLE * 2;
+    let later = NOW + IDLE * 2;
     let anew = b.received(later, A, &head(A, 2, 1), 0, &carried("10.0.0.1:5", GROUP)).unwrap();
     assert!(anew.open.is_some());
 }

@@ -175,6 +175,7 @@ fn carried(name: &str, to: SocketAddrV4, carry: &str) -> TunnelRequest {
         capture: Some("redirect".to_owned()),
         carry: Some(carry.to_owned()),
         ttl: 0,
+        idle_ms: None,
         peers: Vec::new(),
         order: None,
     }
