@@ -10,24 +10,24 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-const GROUP: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 2);
-const TO: SocketAddrV4 = SocketAddrV4::new(GROUP, 20005);
+pub(crate) const GROUP: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 2);
+pub(crate) const TO: SocketAddrV4 = SocketAddrV4::new(GROUP, 20005);
 /// The largest payload of a datagram.
-const LARGEST: usize = 65_507;
+pub(crate) const LARGEST: usize = 65_507;
 
 /// Hosts with a node each.
-struct Hosts {
-    sites: Sites,
-    worlds: Vec<World>,
-    nodes: Vec<Option<Node>>,
+pub(crate) struct Hosts {
+    pub(crate) sites: Sites,
+    pub(crate) worlds: Vec<World>,
+    pub(crate) nodes: Vec<Option<Node>>,
 }
 
 /// Hosts with nodes that know each other, or the test is skipped.
-fn hosts(test: &str, count: usize) -> Option<Hosts> {
+pub(crate) fn hosts(test: &str, count: usize) -> Option<Hosts> {
     hosts_on(test, count, Sites::new)
 }
 
-fn hosts_on(
+pub(crate) fn hosts_on(
     test: &str,
     count: usize,
     make: impl FnOnce(usize) -> Result<Sites, String>,
@@ -52,7 +52,7 @@ fn hosts_on(
 }
 
 impl Hosts {
-    fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         let world = &self.worlds[n];
         let mut command = self.sites.inside(n, crate::world::SYNOD);
         command.args(["up", "--node", &format!("n{n}"), "--listen", &self.sites.address(n)]);
@@ -63,28 +63,28 @@ impl Hosts {
         self.nodes[n] = Some(Node::start(command, &world.data));
     }
 
-    fn node(&self, n: usize) -> &Node {
+    pub(crate) fn node(&self, n: usize) -> &Node {
         self.nodes[n].as_ref().unwrap()
     }
 
-    fn add(&self, n: usize, more: Value) -> Value {
+    pub(crate) fn add(&self, n: usize, more: Value) -> Value {
         let mut request = json!({"name": "t", "groups": [GROUP], "ports": ["20005-20006"]});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.node(n).post("/v1/tunnels", &request)
     }
 
-    fn tunnel(&self, n: usize) -> Value {
+    pub(crate) fn tunnel(&self, n: usize) -> Value {
         self.node(n).get("/v1/tunnels")[0].clone()
     }
 
     /// Adds the tunnel everywhere, and waits until each has all others.
-    fn add_everywhere(&self, more: &Value) {
+    pub(crate) fn add_everywhere(&self, more: &Value) {
         let all = 0..self.worlds.len();
         all.clone().for_each(|n| drop(self.add(n, more.clone())));
         all.for_each(|n| self.wait_open(n));
     }
 
-    fn wait_open(&self, n: usize) {
+    pub(crate) fn wait_open(&self, n: usize) {
         wait_for("the peers of the tunnel", || {
             let tunnel = self.tunnel(n);
             let peers = tunnel["peers"].as_array().unwrap();
@@ -93,7 +93,7 @@ impl Hosts {
     }
 
     /// An application's socket that is a member of the group, as SWI-Prolog opens its public one.
-    fn member(&self, n: usize) -> UdpSocket {
+    pub(crate) fn member(&self, n: usize) -> UdpSocket {
         self.sites.on(n, || {
             let kind = socket2::Type::DGRAM;
             let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
@@ -106,27 +106,27 @@ impl Hosts {
     }
 
     /// An application's socket that is bound to this.
-    fn socket(&self, n: usize, at: &str) -> UdpSocket {
+    pub(crate) fn socket(&self, n: usize, at: &str) -> UdpSocket {
         let socket = self.sites.on(n, || UdpSocket::bind(at).unwrap());
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     }
 }
 
-fn heard(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(crate) fn heard(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; LARGEST];
     let (len, source) = socket.recv_from(&mut buffer).unwrap();
     (buffer[..len].to_vec(), source)
 }
 
-fn silent(socket: &UdpSocket) -> bool {
+pub(crate) fn silent(socket: &UdpSocket) -> bool {
     socket.set_nonblocking(true).unwrap();
     let is_silent = socket.recv_from(&mut [0; 9]).is_err();
     socket.set_nonblocking(false).unwrap();
     is_silent
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n % 251) as u8).collect()
 }
 
@@ -249,7 +249,11 @@ fn the_kernel_is_as_it_was_after_a_stop_and_after_a_kill() {
 }
 
 /// What a command says, and whether it is content.
-fn said(mut command: std::process::Command, arguments: &[&str], data: &Path) -> (bool, String) {
+pub(crate) fn said(
+    mut command: std::process::Command,
+    arguments: &[&str],
+    data: &Path,
+) -> (bool, String) {
     let output = command.args(arguments).env("SYNOD_DATA", data).output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -95,6 +95,11 @@ impl Sites {
             + &said("nft", &["list", "ruleset"])
     }
 
+    /// Changes a host: what `ip` is told there.
+    pub(crate) fn change(&self, n: usize, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.host(n))).unwrap();
+    }
+
     /// A cable is pulled out, or put in again.
     pub(crate) fn cable(&self, n: usize, is_in: bool) {
         let state = if is_in { "up" } else { "down" };

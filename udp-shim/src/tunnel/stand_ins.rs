@@ -96,7 +96,8 @@ impl StandIns {
     }
 
     /// Room for one more source of a peer: none if there is none, else who gives way, if one has to. A
-    /// peer that has its share takes it from itself.
+    /// peer that has its share takes it from itself; where all are taken, one that has fewer than another takes
+    /// it from whoever has the most, however busy: so any number of peers share what there is.
     fn make_room(&mut self, now: Duration, capturer: Ipv4Addr) -> Option<Option<StandIn>> {
         let of_peer = Remote { capturer, source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0) }
             ..=Remote { capturer, source: SocketAddrV4::new(Ipv4Addr::BROADCAST, u16::MAX) };
@@ -109,11 +110,29 @@ impl StandIns {
             false => return Some(None),
         };
         let (stand_in, used) = longest.map(|(_, found)| *found)?;
-        if now.saturating_sub(used) < GIVES_WAY {
-            return None;
+        let gives_way = match now.saturating_sub(used) >= GIVES_WAY {
+            true => stand_in,
+            false if is_share_full => return None,
+            false => self.of_who_has_more(capturer)?,
+        };
+        self.remove(gives_way);
+        Some(Some(gives_way))
+    }
+
+    /// The one that was unused for longest of the peer that has the most, if that has still as many as this one
+    /// once it has given one up.
+    fn of_who_has_more(&self, than: Ipv4Addr) -> Option<StandIn> {
+        let mut counts: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
+        for remote in self.by_remote.keys() {
+            *counts.entry(remote.capturer).or_default() += 1;
         }
-        self.remove(stand_in);
-        Some(Some(stand_in))
+        let mine = counts.get(&than).copied().unwrap_or_default();
+        let (most, _) = counts
+            .into_iter()
+            .filter(|(_, count)| *count > mine + 1)
+            .max_by_key(|(_, count)| *count)?;
+        let of_most = self.by_remote.iter().filter(|(remote, _)| remote.capturer == most);
+        of_most.min_by_key(|(_, (_, used))| *used).map(|(_, (stand_in, _))| *stand_in)
     }
 }
 
@@ -161,6 +180,27 @@ mod tests {
         assert_eq!(all.of(s(31), remote(1, 9999)).unwrap().closed, Some(first));
         assert_eq!(all.len(), MAX_STAND_INS_PER_PEER + 1);
         assert!(all.remote(s(31), other).is_some());
+    }
+
+    #[test]
+    fn peers_that_take_all_there_is_leave_others_a_share() {
+        let mut all = StandIns::new(IDLE);
+        let busy = |all: &mut StandIns, peer| {
+            (0..1000).filter(|port| all.of(s(1), remote(peer, *port)).is_some()).count()
+        };
+        for peer in 0..(MAX_STAND_INS / MAX_STAND_INS_PER_PEER) as u8 {
+            assert_eq!(busy(&mut all, peer), MAX_STAND_INS_PER_PEER);
+        }
+        let found = all.of(s(1), remote(9, 1)).unwrap();
+        assert!(found.closed.is_some_and(|closed| all.remote(s(1), closed).is_none()));
+        // As many as any other, and those are no fewer than that.
+        assert_eq!(busy(&mut all, 9), MAX_STAND_INS / 5);
+        assert_eq!(all.of(s(1), remote(9, 1)).unwrap().stand_in, found.stand_in, "it keeps them");
+        assert_eq!(all.len(), MAX_STAND_INS);
+        let counts = (0..4).map(|peer| {
+            all.by_remote.keys().filter(|one| one.capturer == remote(peer, 0).capturer).count()
+        });
+        assert!(counts.min() >= Some(MAX_STAND_INS / 5));
     }
 
     proptest! {
