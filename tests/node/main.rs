@@ -21,6 +21,7 @@ mod hostile_tunnel;
 mod letters;
 mod life;
 mod members;
+mod multicast_apps;
 mod observers;
 mod ordered;
 mod peers;
