@@ -338,6 +338,46 @@ fn nothing_is_ordered_twice_when_a_leader_is_killed_and_starts_again() {
 }
 
 #[test]
+fn without_a_quorum_it_is_said_and_counted_and_goes_on_with_one() {
+    let test = "ordered::without_a_quorum_it_is_said_and_counted_and_goes_on_with_one";
+    let Some(mut hosts) = Hosts::three(test, || Sites::new(3)) else { return };
+    hosts.add_everywhere("redirect");
+    let socket = hosts.socket(0);
+    send(&socket, 0, 0..10, Duration::ZERO);
+    hosts.agreed(10);
+    for n in [1, 2] {
+        hosts.nodes[n].take().unwrap().kill();
+    }
+    send(&socket, 0, 10..20, Duration::ZERO);
+    // What a leader had in its log when it lost its followers may yet come to be in order, and nobody knows.
+    let given_up = || {
+        let drops = hosts.tunnel(0)["drops"].clone();
+        drops["order_late"].as_u64().unwrap_or(0) + drops["order_unknown"].as_u64().unwrap_or(0)
+    };
+    wait_for("all to be given up", || given_up() == 10);
+    let warned = || hosts.node(0).get("/v1/status")["warnings"].to_string();
+    let warning = "not ordered into bank: no quorum of the space's voters can be reached";
+    wait_for("a warning", || warned().contains(warning));
+    assert_eq!(hosts.tunnel(0)["captured"]["datagrams"], 20, "they are carried nevertheless");
+    for n in [1, 2] {
+        hosts.start(n);
+    }
+    // As soon as somebody leads again.
+    wait_for("a leader", || hosts.node(0).get("/v1/spaces/members?space=bank")["leader"].is_u64());
+    send(&socket, 0, 20..30, Duration::ZERO);
+    for n in 0..3 {
+        wait_for("the last of them", || {
+            hosts.heard(n, n).iter().any(|f| content(f) == said(0, 29))
+        });
+    }
+    let heard = hosts.agreed(hosts.heard(0, 0).len());
+    assert!((20..=30).contains(&in_order(&heard, 0)), "{heard:#?}");
+    assert_eq!(hosts.tunnel(0)["order"]["datagrams"], 20);
+    let warned = || hosts.node(0).get("/v1/status")["warnings"].to_string();
+    wait_for("no warning", || !warned().contains(warning));
+}
+
+#[test]
 fn what_all_of_one_segment_hear_is_ordered_once() {
     let test = "ordered::what_all_of_one_segment_hear_is_ordered_once";
     let Some(hosts) = Hosts::three(test, || Sites::lan(3)) else { return };

@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A session that was not used for so long is looked for before it is used: others may have taken its place.
 const UNUSED: Duration = Duration::from_secs(5);
 
+/// For so long a space may be without a leader before it is said: an election takes less.
+const LEADERLESS: Duration = Duration::from_secs(3);
 /// How long a tunnel that is closed waits for what it has captured to be in order, and how often it looks.
 const DRAIN: Duration = Duration::from_secs(1);
 const DRAIN_STEP: Duration = Duration::from_millis(5);
@@ -142,9 +144,12 @@ impl Ordering {
 
     /// Says what is wrong before anything is captured, and no longer once it is right.
     fn look(&self, find: &FindSpace) {
-        match served(find, &self.space) {
-            Ok(space) if space.leaderless_for().is_none() => drop(self.trouble().take()),
-            Ok(_) => {}
+        match served(find, &self.space).map(|space| space.leaderless_for()) {
+            Ok(None) => drop(self.trouble().take()),
+            Ok(Some(time)) if time >= LEADERLESS => {
+                self.set_trouble(NotProposed::NoQuorum.to_string());
+            }
+            Ok(Some(_)) => {}
             Err(why) => self.set_trouble(why),
         }
     }
