@@ -22,7 +22,9 @@ pub use space::{
     CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo,
     RecoverSpace, Recovered, RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
-pub use tunnels::{TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic};
+pub use tunnels::{
+    MonitorInfo, TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic,
+};
 
 /// A term to be broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -444,6 +446,9 @@ pub struct Status {
     /// Its part in the network, once it takes part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net: Option<NetInfo>,
+    /// The process that holds its privileges, if it was started with some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorInfo>,
 }
 
 /// A space as `status` shows it.

@@ -10,16 +10,21 @@ use synod_core::datagrams::Datagram;
 use synod_core::term::Term;
 use synod_core::term::swi::{self, Swi, SwiError};
 use synod_prolog::frame::{Position, Trigger};
+use synod_udp_shim::network::monitor::Monitor;
 use synod_udp_shim::{Join, JoinSpec, MAX_DATAGRAM_BYTES};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Joins the groups that these specs name: `239.0.0.2:20005%lo`.
-pub(crate) fn open(specs: &[String]) -> Result<Vec<Join>, ErrorBody> {
+/// Joins the groups that these specs name: `239.0.0.2:20005%lo`. A monitor can do more: low ports, large buffers.
+pub(crate) fn open(specs: &[String], monitor: Option<&Monitor>) -> Result<Vec<Join>, ErrorBody> {
     let open = |text: &String| {
         let spec: JoinSpec =
             text.parse().map_err(|e| error("multicast", format!("--multicast {text}: {e}")))?;
-        Join::open(&spec).map_err(|e| error("multicast", format!("--multicast {text}: {e}")))
+        let joined = match monitor.filter(|monitor| monitor.ended().is_none()) {
+            Some(monitor) => monitor.join(&spec),
+            None => Join::open(&spec),
+        };
+        joined.map_err(|e| error("multicast", format!("--multicast {text}: {e}")))
     };
     specs.iter().map(open).collect()
 }

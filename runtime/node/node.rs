@@ -101,6 +101,7 @@ impl Node {
         let spaces = node.spaces();
         tokio::spawn(sample(Arc::downgrade(&node.0)));
         tokio::spawn(warden::watch(Arc::downgrade(&node.0)));
+        node.0.tunnels.mind_monitor();
         tracing::info!(
             "node {}: data folder {}",
             node.0.folder.name,
@@ -132,8 +133,10 @@ impl Node {
         let opened = open.open();
         let local = opened.map_err(|why| StartError::Space { name: LOCAL.to_owned(), why })?;
         let spaces = BTreeMap::from([(LOCAL.to_owned(), local)]);
-        let agents = Agents::new(folder.name.clone(), config.executable, folder.agents());
-        let tunnels = Arc::new(Tunnels::of(folder.root()));
+        let monitor = config.monitor;
+        let (name, executable) = (folder.name.clone(), config.executable);
+        let agents = Agents::new(name, executable, folder.agents(), monitor.clone());
+        let tunnels = Arc::new(Tunnels::of(folder.root(), monitor));
         Ok(Self(Arc::new(Inner {
             folder,
             spaces: RwLock::new(spaces),
@@ -204,6 +207,7 @@ impl Node {
             agents,
             warnings,
             net: self.net_info(),
+            monitor: self.0.tunnels.monitor_info(),
         }
     }
 

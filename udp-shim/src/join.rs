@@ -106,6 +106,9 @@ pub enum JoinError {
          `ss -ulpn 'sport = :{0}'` names it"
     )]
     AddressInUse(u16),
+    /// The process that opens it for this one has said why it cannot.
+    #[error("{0}")]
+    Told(String),
     /// The kernel refused, for a reason of its own.
     #[error("{call}: {source}")]
     Kernel {
@@ -142,9 +145,16 @@ impl Join {
     pub fn open(spec: &JoinSpec) -> Result<Self, JoinError> {
         let interface = find_interface(spec.interface())?;
         let socket = bind(spec.group())?;
-        let receive_buffer = raise_receive_buffer(&socket)?;
+        raise_receive_buffer(&socket)?;
         socket.set_multicast_all_v4(false).map_err(kernel("setting IP_MULTICAST_ALL"))?;
         become_member(&socket, spec.group(), interface.as_ref())?;
+        Self::with(socket, spec)
+    }
+
+    /// A membership whose socket another process has opened, as [`Join::open`] does.
+    pub(crate) fn with(socket: Socket, spec: &JoinSpec) -> Result<Self, JoinError> {
+        let interface = find_interface(spec.interface())?;
+        let receive_buffer = receive_buffer(&socket)?;
         let dropped = Dropped::since_now(&socket).map_err(kernel("reading SO_MEMINFO"))?;
         Ok(Self {
             warnings: warnings(interface.as_ref(), receive_buffer),
@@ -155,6 +165,11 @@ impl Join {
             bytes: AtomicU64::new(0),
             dropped: Mutex::new(dropped),
         })
+    }
+
+    /// Its socket, bound to the group and a member of it.
+    pub(crate) fn into_socket(self) -> UdpSocket {
+        self.socket
     }
 
     /// A socket that sends to the group where this membership hears it, and that can be answered.
@@ -318,17 +333,20 @@ fn bind(group: SocketAddrV4) -> Result<Socket, JoinError> {
     Ok(socket)
 }
 
-fn raise_receive_buffer(socket: &Socket) -> Result<ReceiveBuffer, JoinError> {
+fn raise_receive_buffer(socket: &Socket) -> Result<(), JoinError> {
     let wanted = RECEIVE_BUFFER_BYTES;
     match sockopt::set_socket_recv_buffer_size_force(socket, wanted) {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(Errno::PERM) => {
-            socket.set_recv_buffer_size(wanted).map_err(kernel("setting SO_RCVBUF"))?;
+            socket.set_recv_buffer_size(wanted).map_err(kernel("setting SO_RCVBUF"))
         }
-        Err(error) => return Err(kernel("setting SO_RCVBUFFORCE")(error.into())),
+        Err(error) => Err(kernel("setting SO_RCVBUFFORCE")(error.into())),
     }
+}
+
+fn receive_buffer(socket: &Socket) -> Result<ReceiveBuffer, JoinError> {
     let doubled = socket.recv_buffer_size().map_err(kernel("reading SO_RCVBUF"))?;
-    Ok(ReceiveBuffer { bytes: doubled / 2, wanted })
+    Ok(ReceiveBuffer { bytes: doubled / 2, wanted: RECEIVE_BUFFER_BYTES })
 }
 
 fn become_member(

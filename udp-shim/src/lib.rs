@@ -6,6 +6,7 @@
 //!   so the kernel's bound on groups a socket does not apply.
 //! - [`network`] is a tunnel's part of this host: capture by such memberships or by redirection, the
 //!   sockets that send, and what the kernel is told for that, put in and taken out again.
+//! - [`privileges`] says which of them that takes, gives them up, and hands them on to who needs them.
 //! - [`tunnel`] decides what is carried, as whose, and to whom. It has no socket and no clock.
 //!
 //! ```no_run
@@ -31,6 +32,7 @@
 mod interface;
 mod join;
 pub mod network;
+pub mod privileges;
 mod spec;
 mod sys;
 pub mod tunnel;

@@ -162,6 +162,14 @@ pub(crate) fn peer_process(socket: BorrowedFd<'_>) -> Option<i32> {
     (status == 0 && peer.pid > 0).then_some(peer.pid)
 }
 
+/// Makes this process, and its children, deaf to what ends a terminal's processes, or a service's.
+pub(crate) fn ignore_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler is none of ours, and nothing else in this process sets one.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// One entry of getifaddrs(3): either the interface itself, with its index, or an address of it.
 pub(crate) struct Entry {
     pub(crate) name: String,

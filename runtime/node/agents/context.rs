@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use synod_prolog::frame::Trigger;
+use synod_udp_shim::network::monitor::Monitor;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Topics that one agent may subscribe to, at most.
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub(super) executable: PathBuf,
     /// The folder of the agents' own folders.
     pub(super) folder: PathBuf,
+    /// What opens sockets that this process may not.
+    pub(super) monitor: Option<Arc<Monitor>>,
     /// Goals that are asked for answer by answer.
     pub(super) steps: Steps,
     /// Clients that listen to topics.
@@ -56,12 +59,18 @@ pub(super) struct Registered {
 }
 
 impl Context {
-    pub(super) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
+    pub(super) fn new(
+        node: String,
+        executable: PathBuf,
+        folder: PathBuf,
+        monitor: Option<Arc<Monitor>>,
+    ) -> Self {
         let (agents, is_stopping) = (Mutex::default(), watch::Sender::new(false));
         Self {
             node,
             executable,
             folder,
+            monitor,
             steps: Steps::default(),
             listeners: Listeners::default(),
             topics_changed: Arc::default(),

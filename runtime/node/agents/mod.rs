@@ -52,9 +52,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use synod_core::command::{MAX_NAME_BYTES, Mode};
 use synod_core::kb::Position;
+use synod_udp_shim::Join;
+use synod_udp_shim::network::monitor::Monitor;
 use takeover::How;
 use task::{Order, Task};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use triggers::{Scan, Watches};
 
 /// Orders that wait for an agent's task, at most.
@@ -79,8 +82,14 @@ pub(crate) struct Agents {
 
 impl Agents {
     /// None yet. `folder` is where their own folders are.
-    pub(crate) fn new(node: String, executable: PathBuf, folder: PathBuf) -> Self {
-        Self { context: Arc::new(Context::new(node, executable, folder)) }
+    /// `monitor` opens what this process may not.
+    pub(crate) fn new(
+        node: String,
+        executable: PathBuf,
+        folder: PathBuf,
+        monitor: Option<Arc<Monitor>>,
+    ) -> Self {
+        Self { context: Arc::new(Context::new(node, executable, folder, monitor)) }
     }
 
     /// Starts an agent; returns once its program is loaded and the space knows who holds it.
@@ -93,7 +102,7 @@ impl Agents {
         let folder = self.context.folder_of(&name);
         std::fs::create_dir_all(folder.join("modules"))
             .map_err(|e| error("disk", format!("cannot create {}: {e}", folder.display())))?;
-        let captures = multicast::open(&definition.options.multicast)?;
+        let captures = self.groups_of(&definition.options.multicast).await?;
         let (orders, receiver) = mpsc::channel(ORDERS);
         let log = AgentLog::open(&folder);
         let registered =
@@ -122,6 +131,16 @@ impl Agents {
                 Err(e.body())
             }
         }
+    }
+
+    /// Becomes a member of an agent's groups.
+    async fn groups_of(&self, specs: &[String]) -> Result<Vec<Join>, ErrorBody> {
+        if specs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (specs, monitor) = (specs.to_vec(), self.context.monitor.clone());
+        let joined = spawn_blocking(move || multicast::open(&specs, monitor.as_deref())).await;
+        joined.map_err(|e| error("internal", e.to_string()))?
     }
 
     async fn start(

@@ -125,3 +125,13 @@ pub struct TunnelTraffic {
     /// Bytes.
     pub bytes: u64,
 }
+
+/// The process that holds a node's privileges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorInfo {
+    /// Its process.
+    pub pid: u32,
+    /// Why it holds them no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}

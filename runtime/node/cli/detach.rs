@@ -3,6 +3,7 @@
 
 use super::Failure;
 use super::foreground::NodeArgs;
+use super::user::User;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,13 +14,21 @@ use std::process::{Command, Stdio};
 const LOG_NAME: &str = "node.log";
 
 /// Starts a node and returns the line that it prints when it can be spoken to.
-pub(crate) fn start(data: &Path, node: &NodeArgs, verbose: u8) -> Result<String, Failure> {
+pub(crate) fn start(
+    data: &Path,
+    node: &NodeArgs,
+    user: Option<&User>,
+    verbose: u8,
+) -> Result<String, Failure> {
     let at =
         |path: &Path, error: std::io::Error| Failure::error(format!("{}: {error}", path.display()));
     DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| at(data, e))?;
     let log_path = data.join(LOG_NAME);
     let log = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&log_path);
     let mut log = log.map_err(|error| at(&log_path, error))?;
+    if let Some(user) = user {
+        user.give(&log_path).map_err(|error| at(&log_path, error))?;
+    }
     let begins = log.seek(SeekFrom::End(0)).map_err(|error| at(&log_path, error))?;
     let executable = std::env::current_exe()
         .map_err(|error| Failure::error(format!("this program's own path: {error}")))?;

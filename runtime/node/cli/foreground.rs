@@ -5,10 +5,12 @@ use clap::Args;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use synod::control::{Control, socket_path};
 use synod::net::NetConfig;
 use synod::node::{Node, NodeConfig};
+use synod_udp_shim::network::monitor::Monitor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
@@ -19,6 +21,9 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 /// How a node is set up.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
+    /// As root: be this user, whose the data folder has to be (--data DIR)
+    #[arg(long, env = "SYNOD_USER", value_name = "NAME", hide_env = true)]
+    user: Option<String>,
     /// The node's name [default: the host's, with four digits]
     #[arg(long, env = "SYNOD_NODE", value_name = "NAME", hide_env = true)]
     node: Option<String>,
@@ -68,6 +73,16 @@ pub(crate) struct NodeArgs {
 }
 
 impl NodeArgs {
+    /// Who it is to be.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Where it is to listen.
+    pub(crate) fn listen(&self) -> &[String] {
+        &self.listen
+    }
+
     /// As arguments again.
     pub(crate) fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["--min-free".into(), self.min_free.to_string().into()];
@@ -76,6 +91,9 @@ impl NodeArgs {
         let lists = [("--listen", &self.listen), ("--peer", &self.peer), ("--allow", &self.allow)];
         for (flag, values) in lists {
             args.extend(values.iter().flat_map(|value| [flag.into(), value.into()]));
+        }
+        if let Some(user) = &self.user {
+            args.extend(["--user".into(), user.into()]);
         }
         if let Some(node) = &self.node {
             args.extend(["--node".into(), node.into()]);
@@ -99,7 +117,11 @@ pub(crate) struct Foreground {
 
 impl Foreground {
     /// Starts the node of `data`.
-    pub(crate) async fn start(data: &Path, args: NodeArgs) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        data: &Path,
+        args: NodeArgs,
+        monitor: Option<Arc<Monitor>>,
+    ) -> Result<Self, Failure> {
         // Looked at first: a path that is too long is found before anything is written.
         socket_path(data).map_err(|error| Failure::error(error.to_string()))?;
         let signals = Signals::new()?;
@@ -121,6 +143,7 @@ impl Foreground {
             executable,
             net,
             wants_net,
+            monitor,
         };
         let data = &data;
         let node = Node::start(config).await.map_err(|error| Failure::error(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The command line: one file a verb. All but `up`, `run` and `engine` are clients of the control
+//! The command line: one file a verb. All but `up`, `run`, `engine` and `monitor` are clients of the control
 //! socket and know nothing that another client could not.
 //!
 //! **stdout is data, stderr is talk.** Exit 0 is yes, 1 is no (the goal failed, nothing was found),
@@ -24,6 +24,7 @@ mod log;
 mod manual;
 mod memory;
 mod module;
+mod monitor;
 mod out;
 mod outcome;
 mod peer;
@@ -45,6 +46,7 @@ mod tunnel;
 mod units;
 mod up;
 mod upload;
+mod user;
 mod watch;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -150,6 +152,8 @@ enum Verb {
     /// An agent's engine; the node starts it
     #[command(hide = true)]
     Engine,
+    #[command(hide = true)]
+    Monitor(monitor::Monitor),
 }
 
 /// The descriptor on which an engine finds its node.
@@ -203,6 +207,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Doctor(doctor) => client::block_on(doctor.run(&global)),
         Verb::Completions(completions) => completions.run(),
         Verb::Man(man) => man.run(),
+        Verb::Monitor(monitor) => monitor.run(),
         // Seen to above: an engine ends with a status of its own.
         Verb::Engine => Ok(Verdict::No),
     };

@@ -4,12 +4,13 @@ use super::client::{Client, encode};
 use super::foreground::{self, Foreground, NodeArgs, Signals};
 use super::space::SpaceArg;
 use super::watch::Watch;
-use super::{Failure, Global, Verdict, client, detach, down, lines, units};
+use super::{Failure, Global, Verdict, client, detach, down, lines, monitor, units};
 use crate::cli::say::say;
 use clap::Args;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod::api::{
     AgentInfo, AgentOptions, CreateSpace, JoinSpace, LogLine, Members, Reloaded, RunRequest,
@@ -17,6 +18,7 @@ use synod::api::{
 };
 use synod::control::SOCKET_NAME;
 use synod::node::{JOINING, Node};
+use synod_udp_shim::network::monitor::Monitor;
 use tokio::sync::{mpsc, oneshot};
 use tracing::level_filters::LevelFilter;
 
@@ -123,7 +125,9 @@ impl Run {
         let client = Client::new(&data);
         let is_up = client::block_on(client.is_up())?;
         if !is_up && !self.detach {
-            let be_node = be_node(global, &data, self.node, request, entry, self.watch);
+            let monitor = monitor::hold_apart(global, &data, &self.node)?;
+            let as_what = (self.node, monitor);
+            let be_node = be_node(global, &data, as_what, request, entry, self.watch);
             return foreground::block_on(global, LevelFilter::WARN, be_node);
         }
         if is_up && !self.detach {
@@ -132,7 +136,8 @@ impl Run {
         if is_up {
             return client::block_on(hand_over(&client, global, request, entry));
         }
-        detach::start(&data, &self.node, global.verbose)?;
+        let user = monitor::user_of(global, &data, &self.node)?;
+        detach::start(&data, &self.node, user.as_ref(), global.verbose)?;
         let handed_over = client::block_on(hand_over(&client, global, request, entry));
         if handed_over.is_err() {
             // Nobody has asked for a node without the agent.
@@ -297,13 +302,13 @@ async fn joined_anew(client: &Client, space: &str) -> Result<(), Failure> {
 async fn be_node(
     global: &Global,
     data: &Path,
-    args: NodeArgs,
+    (args, monitor): (NodeArgs, Option<Arc<Monitor>>),
     mut request: RunRequest,
     entry: Entry,
     watches: bool,
 ) -> Result<Verdict, Failure> {
     let watch = watch(&request, watches)?;
-    let mut foreground = Foreground::start(data, args).await?;
+    let mut foreground = Foreground::start(data, args, monitor).await?;
     if let Err(failure) = entry.enter_here(&foreground.node, &mut request).await {
         foreground.stop().await?;
         return Err(failure);

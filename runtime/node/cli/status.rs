@@ -6,7 +6,7 @@ use super::table::{Table, bytes, seconds};
 use super::{Failure, Global, Out, Verdict, units};
 use clap::Args;
 use std::time::Duration;
-use synod::api::{self, AgentInfo, Ready, SpaceInfo};
+use synod::api::{self, AgentInfo, MonitorInfo, Ready, SpaceInfo};
 
 /// How often the screen is drawn anew.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -89,6 +89,9 @@ fn print(out: &mut Out, status: &api::Status) -> Result<(), Failure> {
     }
     if let Some(net) = &status.net {
         out.line(format_args!("peer {}, connected with {}", net.peer, net.connected))?;
+    }
+    if let Some(MonitorInfo { pid, ended: None }) = &status.monitor {
+        out.line(format_args!("privileges are held apart, by process {pid}"))?;
     }
     for warning in &status.warnings {
         let line = out.marked(&format!("warning: {warning}"));

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use synod::api::{TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic};
+use synod_udp_shim::network::Mode;
 
 /// Carry multicast groups between nodes
 #[derive(Debug, Subcommand)]
@@ -50,7 +51,7 @@ pub(crate) struct Add {
     port: Vec<String>,
     /// redirect (needs CAP_NET_ADMIN and CAP_NET_RAW) or join [default: what is possible]
     #[arg(long, env = "SYNOD_CAPTURE", hide_env = true, value_name = "HOW", default_value = "auto",
-          hide_default_value = true, value_parser = ["auto", "redirect", "join"])]
+          hide_default_value = true, value_parser = capture)]
     capture: String,
     /// By a stream to each peer, or by gossip that they pass on [default: by gossip to more than 16]
     #[arg(long, env = "SYNOD_CARRY", hide_env = true, value_name = "HOW", default_value = "auto",
@@ -75,6 +76,14 @@ pub(crate) struct Add {
     /// for all of its agents
     #[arg(long, env = "SYNOD_ORDER", hide_env = true, value_name = "SPACE")]
     order: Option<String>,
+}
+
+/// A way to capture, or `auto`.
+fn capture(text: &str) -> Result<String, String> {
+    match text {
+        "auto" => Ok(text.to_owned()),
+        _ => text.parse::<Mode>().map(|mode| mode.to_string()),
+    }
 }
 
 /// Which.

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::foreground::{self, Foreground, NodeArgs};
-use super::{Failure, Global, Out, Verdict, client, detach, units};
+use super::{Failure, Global, Out, Verdict, client, detach, monitor, units};
 use clap::Args;
 use serde_json::json;
 use std::path::Path;
@@ -28,15 +28,17 @@ impl Up {
         let data = global.data()?;
         if self.detach && !self.in_background {
             refuse_if_up(&data)?;
-            detach::start(&data, &self.node, global.verbose)?;
+            let user = monitor::user_of(global, &data, &self.node)?;
+            detach::start(&data, &self.node, user.as_ref(), global.verbose)?;
             print_ready(&mut global.out(), &data)?;
             return Ok(Verdict::Yes);
         }
         if self.in_background {
             detach::leave_terminal()?;
         }
+        let monitor = monitor::hold_apart(global, &data, &self.node)?;
         foreground::block_on(global, LevelFilter::INFO, async {
-            let mut foreground = Foreground::start(&data, self.node).await?;
+            let mut foreground = Foreground::start(&data, self.node, monitor).await?;
             // Whoever waited for this line may have gone.
             drop(print_ready(&mut global.out(), &data));
             foreground.wanted_to_stop().await;

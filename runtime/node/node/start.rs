@@ -4,7 +4,9 @@ use crate::folder::FolderError;
 use crate::net::NetConfig;
 use crate::space::OpenSpaceError;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use synod_udp_shim::network::monitor::Monitor;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct NodeConfig {
     pub net: NetConfig,
     /// Whether it takes part in the network from its start.
     pub wants_net: bool,
+    /// The process that holds the privileges that this one had; none if it had none.
+    pub monitor: Option<Arc<Monitor>>,
 }
 
 /// Why a node cannot be started.

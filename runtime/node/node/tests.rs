@@ -16,6 +16,7 @@ async fn node(folder: &std::path::Path) -> Node {
         executable: "/nonexistent/engine".into(),
         net: NetConfig::default(),
         wants_net: false,
+        monitor: None,
     };
     Node::start(config()).await.unwrap().shutdown().await;
     let kept = folder.join("agents").join(AGENT);

@@ -9,6 +9,7 @@
 //! A peer takes part if its record in the directory names the tunnel. Frames (`udp-shim/frame.cddl`) go
 //! to each over a stream of its own.
 
+mod apart;
 mod beacons;
 mod carriage;
 mod guests;
@@ -34,9 +35,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod_bridge::{PeerId, Stream};
+use synod_udp_shim::network::monitor::Monitor;
 use synod_udp_shim::network::{self, Kept, Network, NetworkSpec};
 use synod_udp_shim::tunnel::{
     Groups, IDLE, MAX_FRAME_BYTES, MAX_IDLE, MAX_NAME_BYTES, MIN_IDLE, Ports, Tunnel, read_frame,
@@ -54,12 +56,16 @@ const GREETING: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 128 << 10;
 /// Files that may be open in a node with tunnels, if the system lets it.
 const OPEN_FILES: u64 = 65_536;
-/// The folder of what is in the kernel.
-const NETWORK: &str = "network";
+/// The folder of what is in the kernel, in the data folder.
+pub const NETWORK: &str = "network";
 
 /// The node's tunnels.
 pub(crate) struct Tunnels {
     root: PathBuf,
+    /// What holds the privileges that this process does not; none where it has what it was started with.
+    monitor: Option<Arc<Monitor>>,
+    /// Waits for its end.
+    minding: OnceLock<AbortHandle>,
     running: Mutex<BTreeMap<String, Running>>,
     /// Memberships for applications that joined by a tunnel that is removed.
     kept: Arc<Mutex<Kept>>,
@@ -92,8 +98,8 @@ struct File {
 
 impl Tunnels {
     /// Those of a data folder. What a node has left in the kernel is taken out.
-    pub(crate) fn of(root: &Path) -> Self {
-        for (state, restored) in restore(root) {
+    pub(crate) fn of(root: &Path, monitor: Option<Arc<Monitor>>) -> Self {
+        for (state, restored) in apart::restore(root, monitor.as_ref()) {
             match restored {
                 Ok(true) => {
                     tracing::warn!("what a killed node left in the kernel is taken out: {state}")
@@ -103,7 +109,8 @@ impl Tunnels {
             }
         }
         let (running, changing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { root: root.to_owned(), running, kept: Arc::default(), changing }
+        let (kept, minding) = (Arc::default(), OnceLock::new());
+        Self { root: root.to_owned(), monitor, minding, running, kept, changing }
     }
 
     /// Whether there are any to be opened.
@@ -234,7 +241,13 @@ impl Tunnels {
     pub(crate) async fn shut_down(&self) {
         let _changing = self.changing.lock().await;
         let running = std::mem::take(&mut *self.lock());
+        if let Some(minding) = self.minding.get() {
+            minding.abort();
+        }
         self.close(running.into_values().filter_map(|running| running.open.ok()).collect()).await;
+        if let Some(monitor) = self.monitor.clone() {
+            drop(spawn_blocking(move || monitor.stop()).await);
+        }
     }
 
     /// What is in the kernel is taken out first, so that nothing is redirected to who no longer listens.
@@ -357,14 +370,14 @@ impl Tunnels {
             tag: format!("{}{}", file.tag, short(&request.name)),
             state: folder.join(format!("{}.state", request.name)),
         };
+        let monitor = self.monitor.clone();
         let opened = spawn_blocking(move || {
             let files = raise_open_files();
             tracing::debug!("{files:?} files may be open");
-            crate::folder::make(&folder).map_err(|e| e.to_string())?;
-            Network::open(&spec).map_err(|e| e.to_string())
+            crate::folder::make(&folder).map_err(|e| error("multicast", e.to_string()))?;
+            apart::open(&spec, monitor.as_ref())
         });
-        let opened = opened.await.map_err(|e| error("internal", e.to_string()))?;
-        let mut network = opened.map_err(|e| error("multicast", e))?;
+        let mut network = opened.await.map_err(|e| error("internal", e.to_string()))??;
         for remark in network.remarks() {
             tracing::warn!("tunnel {}: {remark}", request.name);
         }

@@ -1,12 +1,13 @@
 //! One group and port of a tunnel, as its datagrams come.
 
-use crate::join::{Join, MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
+use super::Mode;
+use crate::join::{MAX_DATAGRAM_BYTES, RECEIVE_BUFFER_BYTES};
 use crate::sys;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Room for the largest datagram, as it is kept.
 const EACH: usize = 64 << 10;
@@ -57,18 +58,14 @@ impl Captured {
 #[derive(Debug)]
 pub struct Capture {
     to: SocketAddrV4,
-    by: By,
-}
-
-#[derive(Debug)]
-enum By {
-    Join(Join),
-    Redirect(UdpSocket),
+    mode: Mode,
+    socket: UdpSocket,
 }
 
 impl Capture {
-    pub(super) fn of(join: Join) -> Self {
-        Self { to: join.spec().group(), by: By::Join(join) }
+    /// What a socket that was opened for it gives.
+    pub(super) fn new(to: SocketAddrV4, mode: Mode, socket: UdpSocket) -> Self {
+        Self { to, mode, socket }
     }
 
     /// A socket that datagrams to a group are redirected to. It shares its port with nobody: with
@@ -77,7 +74,12 @@ impl Capture {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
         sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)?;
-        Ok(Self { to, by: By::Redirect(socket.into()) })
+        Ok(Self::new(to, Mode::Redirect, socket.into()))
+    }
+
+    /// Its socket alone.
+    pub(super) fn into_file(self) -> OwnedFd {
+        self.socket.into()
     }
 
     /// What was captured was sent there.
@@ -87,7 +89,7 @@ impl Capture {
 
     /// Whether it was taken from the applications here, and is to be put back.
     pub fn is_taken(&self) -> bool {
-        matches!(self.by, By::Redirect(_))
+        self.mode.takes()
     }
 
     /// Takes the next datagram: its length, and where it came from. If there is none, that is the
@@ -96,13 +98,9 @@ impl Capture {
         &self,
         buffer: &mut [u8; MAX_DATAGRAM_BYTES],
     ) -> io::Result<(usize, SocketAddrV4)> {
-        let (len, source) = match &self.by {
-            By::Join(join) => join.try_recv(buffer).map(|got| (got.bytes.len(), got.source)),
-            By::Redirect(socket) => socket.recv_from(buffer),
-        }?;
-        match source {
-            SocketAddr::V4(source) => Ok((len, source)),
-            SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
+        match self.socket.recv_from(buffer)? {
+            (len, SocketAddr::V4(source)) => Ok((len, source)),
+            (_, SocketAddr::V6(_)) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -119,20 +117,14 @@ impl Capture {
         sys::dropped(self.as_fd()).unwrap_or(0)
     }
 
-    /// The port that is redirected to.
+    /// The port that its socket is bound to.
     pub(super) fn port(&self) -> io::Result<u16> {
-        match &self.by {
-            By::Join(_) => Ok(self.to.port()),
-            By::Redirect(socket) => Ok(socket.local_addr()?.port()),
-        }
+        Ok(self.socket.local_addr()?.port())
     }
 }
 
 impl AsFd for Capture {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.by {
-            By::Join(join) => join.as_fd(),
-            By::Redirect(socket) => socket.as_fd(),
-        }
+        self.socket.as_fd()
     }
 }

@@ -2,13 +2,20 @@
 //! name: such names are a network namespace's own, one process has each, and the kernel gives it up with
 //! its process, however that ends. Two tunnels that capture the same would hear half of it each, or carry
 //! it twice.
+//!
+//! A [monitor](super::monitor) claims for its node, and says so by its name, `synod:NODE`: if that node was killed,
+//! it is about to take out what it has put in, and whoever wants the same waits for it.
 
+use super::monitor::NAME;
 use crate::sys;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Instant;
 
 /// The names' beginnings: of what is captured, and of the tables and chains.
 const DESTINATION: &str = "synod-tunnel/";
@@ -27,37 +34,90 @@ pub(super) struct Claim {
 pub(super) enum ClaimError {
     /// Another process has it: its id and its command, where they can be known.
     Taken(Option<(i32, String)>),
+    /// This process, whose node was killed, has it still.
+    Ending(i32),
     Kernel(io::Error),
 }
 
 impl Claim {
-    /// Claims a group and port.
-    pub(super) fn destination(to: SocketAddrV4) -> Result<Self, ClaimError> {
-        Self::named(&format!("{DESTINATION}{to}"))
+    /// Claims a group and port; waits until then for a process that is about to give it up.
+    pub(super) fn destination(to: SocketAddrV4, until: Instant) -> Result<Self, ClaimError> {
+        Self::once_free(&format!("{DESTINATION}{to}"), until)
     }
 
-    /// Claims the name of a table.
-    pub(super) fn table(table: &str) -> Result<Self, ClaimError> {
-        Self::named(&format!("{TABLE}{table}"))
+    /// Claims the name of a table, in the same way.
+    pub(super) fn table(table: &str, until: Instant) -> Result<Self, ClaimError> {
+        Self::once_free(&format!("{TABLE}{table}"), until)
+    }
+
+    fn once_free(name: &str, until: Instant) -> Result<Self, ClaimError> {
+        loop {
+            match Self::named(name) {
+                Err(ClaimError::Ending(process)) if Instant::now() < until => {
+                    wait_for_end(process, until).map_err(ClaimError::Kernel)?;
+                }
+                claimed => return claimed,
+            }
+        }
     }
 
     fn named(name: &str) -> Result<Self, ClaimError> {
         let address = SocketAddr::from_abstract_name(name).map_err(ClaimError::Kernel)?;
         match UnixListener::bind_addr(&address) {
             Ok(_socket) => Ok(Self { _socket }),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                Err(ClaimError::Taken(holder(&address)))
-            }
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(holder(&address)),
             Err(e) => Err(ClaimError::Kernel(e)),
         }
     }
 }
 
-fn holder(address: &SocketAddr) -> Option<(i32, String)> {
-    let stream = UnixStream::connect_addr(address).ok()?;
-    let process = sys::peer_process(stream.as_fd())?;
+/// Who has it: a node, where its monitor claims for it.
+fn holder(address: &SocketAddr) -> ClaimError {
+    let process = UnixStream::connect_addr(address).ok();
+    let Some(process) = process.and_then(|stream| sys::peer_process(stream.as_fd())) else {
+        return ClaimError::Taken(None);
+    };
+    let command = command_of(process);
+    let Some(node) = command.strip_prefix(NAME).and_then(|node| node.parse().ok()) else {
+        return ClaimError::Taken(Some((process, command)));
+    };
+    // Another process may have the node's number by now; its child this one is not.
+    match is_child(process, node) {
+        true => ClaimError::Taken(Some((node, command_of(node)))),
+        false => ClaimError::Ending(process),
+    }
+}
+
+fn command_of(process: i32) -> String {
     let command = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    Some((process, command.trim().to_owned()))
+    command.trim().to_owned()
+}
+
+fn is_child(process: i32, parent: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything, and the state.
+    let found = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+    found.and_then(|found| found.parse().ok()) == Some(parent) && !has_ended(parent)
+}
+
+fn has_ended(process: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_none_or(|state| matches!(state, "Z" | "X"))
+}
+
+fn wait_for_end(process: i32, until: Instant) -> io::Result<()> {
+    let process = Pid::from_raw(process).ok_or(io::ErrorKind::InvalidData)?;
+    let ended = match pidfd_open(process, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        ended => ended?,
+    };
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+    let left = left.map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&left)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// What processes of this namespace have claimed.
@@ -104,18 +164,20 @@ mod tests {
     fn one_at_a_time_has_a_group_and_port_and_the_next_is_told_who() {
         let port = u16::try_from(std::process::id() % 60_000).unwrap() + 1;
         let to = SocketAddrV4::new(Ipv4Addr::new(239, 7, 7, 7), port);
-        let claim = Claim::destination(to).unwrap();
-        let Err(ClaimError::Taken(Some((process, command)))) = Claim::destination(to) else {
+        let claim = Claim::destination(to, Instant::now()).unwrap();
+        let Err(ClaimError::Taken(Some((process, command)))) =
+            Claim::destination(to, Instant::now())
+        else {
             panic!("it is had twice");
         };
         assert_eq!(u32::try_from(process).unwrap(), std::process::id());
         assert!(!command.is_empty());
-        let table = Claim::table(&format!("synod_{port}")).unwrap();
+        let table = Claim::table(&format!("synod_{port}"), Instant::now()).unwrap();
         let claimed = Claimed::now().unwrap();
         assert!(claimed.has_group(*to.ip()) && claimed.has_table(&format!("synod_{port}")));
         drop((claim, table));
         assert!(!Claimed::now().unwrap().has_table(&format!("synod_{port}")));
-        Claim::destination(to).unwrap();
+        Claim::destination(to, Instant::now()).unwrap();
     }
 
     #[test]

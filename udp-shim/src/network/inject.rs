@@ -28,40 +28,40 @@ const MAX_SEGMENTS: usize = 64;
 pub struct Injector {
     /// Held for their memberships on `lo`; bound to nothing, they receive nothing.
     members: Mutex<Vec<Socket>>,
-    /// Sends with a source that is an application's; only where we may.
+    /// Sends with a source that is an application's; only where something is taken from them.
     raw: Option<Socket>,
     /// None where the kernel does not say who listens.
     listeners: Option<Listeners>,
     ttl: u8,
 }
 
+/// A socket that sends with whatever source it is told, on `lo` alone: nobody without CAP_NET_RAW can take it off
+/// that, whoever it is handed to.
+pub(super) fn raw_sender() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    socket.bind_device(Some(b"lo"))?;
+    socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST)?;
+    socket.set_mark(MARK)?;
+    socket.set_send_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    Ok(socket)
+}
+
 impl Injector {
-    /// `is_redirecting`: what is sent carries our mark, and what was captured can be put back.
+    /// With `raw` what was captured can be put back.
     pub(super) fn open(
         groups: &[Ipv4Addr],
         lo: u32,
         ttl: u8,
-        is_redirecting: bool,
+        raw: Option<Socket>,
     ) -> io::Result<Self> {
         let member = |group: &Ipv4Addr| {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
             socket.join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(lo))?;
             Ok(socket)
         };
-        let raw = || {
-            let socket =
-                Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
-            socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST)?;
-            socket.set_mark(MARK)?;
-            socket.set_send_buffer_size(RECEIVE_BUFFER_BYTES)?;
-            Ok::<_, io::Error>(socket)
-        };
-        Ok(Self {
-            members: Mutex::new(groups.iter().map(member).collect::<io::Result<_>>()?),
-            raw: is_redirecting.then(raw).transpose()?,
-            listeners: is_redirecting.then(Listeners::open).flatten(),
-            ttl,
-        })
+        let members = Mutex::new(groups.iter().map(member).collect::<io::Result<_>>()?);
+        let listeners = raw.as_ref().and_then(|_| Listeners::open());
+        Ok(Self { members, raw, listeners, ttl })
     }
 
     /// Ends the memberships: what is sent from here on is heard by those alone who are members on `lo`.
@@ -134,9 +134,6 @@ impl Injector {
         socket.set_multicast_ttl_v4(u32::from(self.ttl))?;
         // What the system does not allow it shortens.
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        if self.raw.is_some() {
-            socket.set_mark(MARK)?;
-        }
         Ok(socket.into())
     }
 }

@@ -3,10 +3,11 @@
 
 use super::claim::Claimed;
 use super::namespace::Whereabouts;
+use super::open::can_redirect;
 use super::placed::{done, run, take_out};
 use super::rules::Tool;
 use super::state::is_ours;
-use super::{NetworkError, NetworkState, can_redirect, kernel, lo, netlink};
+use super::{NetworkError, NetworkState, kernel, lo, netlink};
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;

@@ -2,6 +2,9 @@
 //! put in when this is opened and taken out when it is closed or dropped. If the process is killed in
 //! between, [`restore`] takes it out: a file says what was put in, and is there before that is.
 //!
+//! What needs privileges ([`open`]) may be done in this process or by a [`monitor`], a process of its own that
+//! hands over the sockets.
+//!
 //! - **Redirect** takes what this host's applications send to a group, whatever interface, address or
 //!   options they send with, before it goes anywhere, and puts it back for the applications here. It
 //!   needs CAP_NET_ADMIN and CAP_NET_RAW, and `nft` or `iptables`. Nothing of it leaves by a card.
@@ -21,8 +24,11 @@ mod inject;
 mod kept;
 mod left;
 mod listeners;
+mod mode;
+pub mod monitor;
 mod namespace;
 mod netlink;
+mod open;
 mod placed;
 mod rules;
 mod state;
@@ -32,26 +38,24 @@ pub use capture::{Capture, Captured};
 pub use inject::Injector;
 pub use kept::Kept;
 pub use left::{LeftOver, left_over, remove_left_over, restore};
+pub use mode::Mode;
 pub use namespace::Namespace;
 pub use rules::{MARK, Tool};
 pub use state::NetworkState;
 
 use crate::interface::Interfaces;
-use crate::join::{Join, JoinError};
-use crate::spec::{Interface, JoinSpec};
+use crate::join::JoinError;
+use crate::spec::Interface;
 use crate::tunnel::Groups;
-use claim::{Claim, ClaimError};
+use claim::Claim;
+use monitor::Lease;
+use open::Opened;
 use placed::Placed;
-use rustix::thread::{CapabilitySet, capabilities};
-use std::fmt;
+use socket2::Socket;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
-
-/// What redirecting needs.
-const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
 
 /// What is wanted of a tunnel here.
 #[derive(Clone, Debug)]
@@ -68,15 +72,6 @@ pub struct NetworkSpec {
     pub tag: String,
     /// The file that says what was put into the kernel.
     pub state: PathBuf,
-}
-
-/// How datagrams are captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// By membership.
-    Join,
-    /// By redirection.
-    Redirect,
 }
 
 /// Why a tunnel has no part of this host.
@@ -117,53 +112,55 @@ pub enum NetworkError {
 /// A tunnel's part of this host. Dropping it takes everything out.
 #[derive(Debug)]
 pub struct Network {
+    /// What the kernel was told, which goes first: nothing is redirected to who no longer listens.
+    held: Held,
     mode: Mode,
+    groups: Vec<Ipv4Addr>,
     remarks: Vec<String>,
     captures: Vec<Capture>,
     beacons: Option<BeaconSocket>,
     injector: Arc<Injector>,
-    _placed: Option<Placed>,
-    /// That nobody else on this host captures the same; given up last.
-    _claims: Vec<Claim>,
+}
+
+/// Who has told the kernel, and keeps others of this host from capturing the same.
+#[derive(Debug)]
+enum Held {
+    /// This process. The claims go last.
+    Here { _placed: Option<Placed>, _claims: Vec<Claim> },
+    /// A process of its own.
+    Apart { _lease: Lease },
 }
 
 impl Network {
-    /// Opens sockets, and puts in what they need.
+    /// Opens sockets, and puts in what they need, in this process.
     pub fn open(spec: &NetworkSpec) -> Result<Self, NetworkError> {
-        // What a killed node has left, of which no file of this one's tells, takes what is sent here, too.
-        let left = can_redirect().is_ok().then(remove_left_over);
-        let claim = |to| Claim::destination(to).map_err(|e| taken(&to.to_string(), e));
-        let claims = spec.groups.destinations().into_iter().map(claim).collect::<Result<_, _>>()?;
-        let mut network = Self::opened(spec)?;
-        network._claims = claims;
-        network.remarks.extend(left.and_then(|left| match left {
-            Ok(left) if left.is_empty() => None,
-            Ok(left) => Some(format!("what a killed node had left here is taken out: {left}")),
-            Err(e) => Some(format!("what killed nodes may have left here is not known: {e}")),
-        }));
-        Ok(network)
+        let Opened { mode, remarks, captures, raw, placed, claims } = Opened::open(spec)?;
+        let held = Held::Here { _placed: placed, _claims: claims };
+        Self::with(spec, mode, (remarks, captures), raw, held)
     }
 
-    fn opened(spec: &NetworkSpec) -> Result<Self, NetworkError> {
-        match spec.capture {
-            Some(Mode::Join) => Self::join(spec, Vec::new()),
-            Some(Mode::Redirect) => {
-                Self::redirect(spec, can_redirect().map_err(NetworkError::Cannot)?)
-            }
-            None => {
-                let why = match can_redirect() {
-                    Ok(tool) => match Self::redirect(spec, tool) {
-                        Ok(network) => return Ok(network),
-                        Err(error) => error.to_string(),
-                    },
-                    Err(why) => why,
-                };
-                Self::join(
-                    spec,
-                    vec![format!("it captures by join, because redirect cannot be: {why}")],
-                )
-            }
-        }
+    /// Adds what needs no privileges.
+    fn with(
+        spec: &NetworkSpec,
+        mode: Mode,
+        (remarks, captures): (Vec<String>, Vec<Capture>),
+        raw: Option<Socket>,
+        held: Held,
+    ) -> Result<Self, NetworkError> {
+        let groups = spec.groups.groups();
+        let injector = Injector::open(groups, lo()?, spec.ttl, raw);
+        let injector = Arc::new(injector.map_err(kernel("opening the sockets that send"))?);
+        let beacons = match groups.first().filter(|_| mode.is_on_segment()) {
+            Some(group) => match BeaconSocket::open(*group) {
+                Ok(beacons) => Some(beacons),
+                // Then nobody on a segment hears what is sent here, either.
+                Err(JoinError::NoRoute(_)) => None,
+                Err(error) => return Err(error.into()),
+            },
+            None => None,
+        };
+        let groups = groups.to_vec();
+        Ok(Self { held, mode, groups, remarks, captures, beacons, injector })
     }
 
     /// How it captures.
@@ -190,106 +187,16 @@ impl Network {
     /// Takes everything out. What applications have joined by its route is kept up for them: gives the
     /// groups of which that is so.
     pub fn close(self, kept: &mut Kept) -> Vec<Ipv4Addr> {
-        let Self { injector, _placed: placed, .. } = self;
-        let groups = placed.as_ref().map(|placed| placed.groups().to_vec()).unwrap_or_default();
-        drop(placed);
+        let Self { held, mode, groups, injector, .. } = self;
+        drop(held);
         injector.leave();
-        kept.keep(&groups)
+        kept.keep(if mode.has_routes() { &groups } else { &[] })
     }
 
     /// What sends.
     pub fn injector(&self) -> &Arc<Injector> {
         &self.injector
     }
-
-    fn join(spec: &NetworkSpec, mut remarks: Vec<String>) -> Result<Self, NetworkError> {
-        let mut captures = Vec::new();
-        for to in spec.groups.destinations() {
-            let join = match Join::open(&JoinSpec::new(to, Interface::ByRoute)) {
-                Err(JoinError::NoRoute(_)) => {
-                    remarks.push(format!(
-                        "no route leads to {0}: only what is sent to it on lo is heard; `ip route add \
-                         {0}/32 dev lo` lets applications that choose no interface send",
-                        to.ip()
-                    ));
-                    Join::open(&JoinSpec::new(to, Interface::Name("lo".into())))?
-                }
-                join => join?,
-            };
-            remarks.extend(join.warnings().iter().map(|warning| format!("{to}: {warning}")));
-            captures.push(Capture::of(join));
-        }
-        remarks.dedup();
-        let injector = injector(spec, false)?;
-        let beacons = match spec.groups.groups().first().map(|group| BeaconSocket::open(*group)) {
-            Some(Ok(beacons)) => Some(beacons),
-            // Then nobody on a segment hears what is sent here, either.
-            None | Some(Err(JoinError::NoRoute(_))) => None,
-            Some(Err(error)) => return Err(error.into()),
-        };
-        let (mode, _claims) = (Mode::Join, Vec::new());
-        Ok(Self { mode, remarks, captures, beacons, injector, _placed: None, _claims })
-    }
-
-    fn redirect(spec: &NetworkSpec, tool: Tool) -> Result<Self, NetworkError> {
-        let opened =
-            |to| Capture::redirected(to).map_err(kernel(format!("opening a socket for {to}")));
-        let captures: Vec<Capture> =
-            spec.groups.destinations().into_iter().map(opened).collect::<Result<_, _>>()?;
-        let redirect = |capture: &Capture| Ok((capture.to(), capture.port()?));
-        let redirects = captures.iter().map(redirect).collect::<io::Result<Vec<_>>>();
-        let redirects = redirects.map_err(kernel("asking for a port"))?;
-        let injector = injector(spec, true)?;
-        let state = NetworkState {
-            tool,
-            table: format!("synod_{}", spec.tag),
-            namespace: Some(Namespace::here().map_err(kernel("asking for the namespace"))?),
-            routes: spec.groups.groups().to_vec(),
-            address: spec.address,
-        };
-        let (placed, remarks) = Placed::put_in(state, &spec.state, &redirects)?;
-        let (mode, _placed, _claims) = (Mode::Redirect, Some(placed), Vec::new());
-        Ok(Self { mode, remarks, captures, beacons: None, injector, _placed, _claims })
-    }
-}
-
-/// Whether redirecting is possible, and with what; else why not, and what would help.
-fn can_redirect() -> Result<Tool, String> {
-    let mine = capabilities(None).map(|mine| mine.effective).unwrap_or(CapabilitySet::empty());
-    if !mine.contains(NEEDED) {
-        return Err("it needs CAP_NET_ADMIN and CAP_NET_RAW, which \
-                    `sudo setcap cap_net_admin,cap_net_raw+ep $(command -v synod)` gives"
-            .to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |tool: &Tool| {
-        std::env::split_paths(&path).any(|folder| folder.join(tool.program()).is_file())
-    };
-    let tools = [Tool::Nft, Tool::Iptables];
-    tools.into_iter().find(is_there).ok_or_else(|| {
-        "it needs `nft` or `iptables`, and neither is here: `apt-get install nftables`".to_owned()
-    })
-}
-
-/// Somebody else of this host has it.
-fn taken(what: &str, error: ClaimError) -> NetworkError {
-    match error {
-        ClaimError::Taken(holder) => {
-            let who = holder.map_or("another process".to_owned(), |(process, command)| {
-                format!("process {process} ({command})")
-            });
-            NetworkError::Cannot(format!(
-                "{what} is carried on this host already, by {who}: one node of a host carries a group \
-                 and port, or it would be carried twice; `synod tunnel rm` takes it off the other"
-            ))
-        }
-        ClaimError::Kernel(why) => NetworkError::Kernel { what: format!("claiming {what}"), why },
-    }
-}
-
-fn injector(spec: &NetworkSpec, is_redirecting: bool) -> Result<Arc<Injector>, NetworkError> {
-    let opened = Injector::open(spec.groups.groups(), lo()?, spec.ttl, is_redirecting);
-    opened.map(Arc::new).map_err(kernel("opening the sockets that send"))
 }
 
 fn lo() -> Result<u32, NetworkError> {
@@ -304,34 +211,6 @@ fn lo() -> Result<u32, NetworkError> {
 fn kernel(what: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {
     let what = what.into();
     move |why| NetworkError::Kernel { what, why }
-}
-
-impl Mode {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Redirect => "redirect",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "join" => Ok(Self::Join),
-            "redirect" => Ok(Self::Redirect),
-            _ => Err(format!("`{text}` is no way to capture; those are join and redirect")),
-        }
-    }
 }
 
 /// The addresses of this host: what a membership hears of others is theirs to capture.

@@ -2,15 +2,16 @@
 //! routes and rules.
 
 use super::claim::Claim;
+use super::open::{CLEANING, taken};
 use super::rules::Step;
-use super::{NEEDED, NetworkError, NetworkState, kernel, lo, netlink, taken};
-use rustix::thread::{
-    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
-};
+use super::{NetworkError, NetworkState, kernel, lo, netlink};
+use crate::privileges::{NEEDED, spawn_with};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// What is in the kernel for a tunnel. It is taken out when this is dropped.
 #[derive(Debug)]
@@ -28,17 +29,13 @@ impl Placed {
         path: &Path,
         redirects: &[(SocketAddrV4, u16)],
     ) -> Result<(Self, Vec<String>), NetworkError> {
-        let _claim = Claim::table(&state.table).map_err(|e| taken(&state.table, e))?;
+        let _claim = Claim::table(&state.table, Instant::now() + CLEANING)
+            .map_err(|e| taken(&state.table, e))?;
         // What was written there is not to be forgotten.
         super::restore(path)?;
         let placed = Self { state, path: path.to_owned(), _claim };
         let remarks = placed.fill(redirects)?;
         Ok((placed, remarks))
-    }
-
-    /// The groups that it has routes to.
-    pub(super) fn groups(&self) -> &[Ipv4Addr] {
-        &self.state.routes
     }
 
     fn fill(&self, redirects: &[(SocketAddrV4, u16)]) -> Result<Vec<String>, NetworkError> {
@@ -56,7 +53,7 @@ impl Placed {
                 ));
             }
         }
-        state.tool.put_in(&state.table, redirects).iter().try_for_each(done)?;
+        state.tool.put_in(&state.table, state.address, redirects).iter().try_for_each(done)?;
         netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows"))?;
         Ok(remarks)
     }
@@ -107,7 +104,7 @@ pub(super) fn run(step: &Step) -> Result<String, NetworkError> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = with_privileges(&mut command_line).map_err(|e| failed(e.to_string()))?;
+    let mut child = spawn_with(NEEDED, &mut command_line).map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // Whoever does not read it fails, and says why.
         let _ = stdin.write_all(step.input.as_bytes());
@@ -119,26 +116,11 @@ pub(super) fn run(step: &Step) -> Result<String, NetworkError> {
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Starts a command that has this process's privileges over the network, which are not handed on
-/// by themselves. On a thread of its own, for they are a thread's: no other child gets them.
-fn with_privileges(command: &mut Command) -> io::Result<Child> {
-    let start = || {
-        let mut mine = capabilities(None)?;
-        mine.inheritable |= NEEDED & mine.permitted;
-        set_capabilities(None, mine)?;
-        for one in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
-            configure_capability_in_ambient_set(one, true)?;
-        }
-        command.spawn()
-    };
-    std::thread::scope(|scope| {
-        let started = scope.spawn(start).join();
-        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it has died")))
-    })
-}
-
 fn write_durably(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
+    let mut options = std::fs::OpenOptions::new();
+    // Whoever else may write the folder does not say which file is written.
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

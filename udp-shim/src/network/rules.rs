@@ -5,15 +5,22 @@
 //!
 //! - What carries our mark is not tracked: a datagram that is put back has the same addresses as the one
 //!   that was redirected, and tracking would redirect it again, whatever the rule says of marks.
+//! - Nor is what comes to a tunnel's groups from other nodes' virtual addresses: that is its stand-ins', whose sockets
+//!   so need no mark, and no privilege. Nothing of it was tracked before the rules were there, for flows to the groups
+//!   are forgotten then. An application that takes such an address for its own is heard here, and carried nowhere, as
+//!   it is where it is captured. To other destinations they are tracked: those may be another node's, whose
+//!   applications have just such an address.
 //! - Each group and port is redirected to a port of its own. So the destination is known by the socket,
 //!   and two flows of one source never meet in one tuple, where the kernel would change a source port.
 //! - What is redirected keeps its source, whatever rules of others would do to it on its way: Docker's give
 //!   another one to what comes from its bridge's address and does not go to the bridge.
 
 use std::fmt::Write as _;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// The mark of what this program sends: no rule of ours captures it.
+/// All virtual addresses.
+const VIRTUAL: &str = "127.64.0.0/10";
+/// The mark of what this program puts back: no rule of ours captures it.
 pub const MARK: u32 = 0x0053_594e;
 /// Characters of a name, at most: a chain of iptables has no more.
 pub(super) const MAX_TABLE_BYTES: usize = 28;
@@ -46,10 +53,15 @@ impl Tool {
     }
 
     /// Puts the rules in: each destination is redirected to a port of 127.0.0.1.
-    pub(super) fn put_in(self, table: &str, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
+    pub(super) fn put_in(
+        self,
+        table: &str,
+        own: Ipv4Addr,
+        redirects: &[(SocketAddrV4, u16)],
+    ) -> Vec<Step> {
         match self {
-            Self::Nft => vec![nft(nft_table(table, redirects))],
-            Self::Iptables => iptables_in(table, redirects),
+            Self::Nft => vec![nft(nft_table(table, own, redirects))],
+            Self::Iptables => iptables_in(table, own, redirects),
         }
     }
 
@@ -90,11 +102,15 @@ fn nft(input: String) -> Step {
 }
 
 /// In one transaction. The priorities are those of `raw` and of `dstnat`, which nft has no name for here.
-fn nft_table(table: &str, redirects: &[(SocketAddrV4, u16)]) -> String {
+fn nft_table(table: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) -> String {
+    let all: Vec<String> =
+        redirects.iter().map(|(to, _)| format!("{} . {}", to.ip(), to.port())).collect();
+    let all = all.join(", ");
     let mut script = format!(
         "table ip {table} {{\n\
          chain unmarked {{ type filter hook output priority -300; policy accept;\n\
-         meta mark {MARK} notrack\n}}\n\
+         meta mark {MARK} notrack\n\
+         ip saddr {VIRTUAL} ip saddr != {own} ip daddr . udp dport {{ {all} }} notrack\n}}\n\
          chain captured {{ type nat hook output priority -100; policy accept;\n\
          meta mark {MARK} accept\n"
     );
@@ -115,11 +131,16 @@ fn iptables(line: &str, may_fail: bool) -> Step {
     Step { program: "iptables", arguments, input: String::new(), may_fail }
 }
 
-fn iptables_in(chain: &str, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
+fn iptables_in(chain: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut add = |line: String| steps.push(iptables(&line, false));
     add(format!("-t raw -N {chain}"));
     add(format!("-t raw -A {chain} -m mark --mark {MARK} -j NOTRACK"));
+    add(format!("-t raw -A {chain} -s {own} -j RETURN"));
+    for (to, _) in redirects {
+        let (group, at) = (to.ip(), to.port());
+        add(format!("-t raw -A {chain} -p udp -s {VIRTUAL} -d {group} --dport {at} -j NOTRACK"));
+    }
     add(format!("-t raw -I OUTPUT -p udp -j {chain}"));
     add(format!("-t nat -N {chain}"));
     add(format!("-t nat -A {chain} -m mark --mark {MARK} -j RETURN"));
@@ -159,6 +180,7 @@ fn iptables_out(chain: &str) -> Vec<Step> {
 mod tests {
     use super::*;
 
+    const OWN: Ipv4Addr = Ipv4Addr::new(127, 70, 1, 2);
     const TO: [(&str, u16); 2] = [("239.0.0.2:20005", 4001), ("239.0.0.2:20006", 4002)];
 
     fn redirects() -> Vec<(SocketAddrV4, u16)> {
@@ -171,12 +193,14 @@ mod tests {
 
     #[test]
     fn nft_has_a_table_of_its_own() {
-        let steps = Tool::Nft.put_in("synod_1", &redirects());
+        let steps = Tool::Nft.put_in("synod_1", OWN, &redirects());
         assert_eq!(
             steps[0].input,
             "table ip synod_1 {\n\
              chain unmarked { type filter hook output priority -300; policy accept;\n\
-             meta mark 5462350 notrack\n}\n\
+             meta mark 5462350 notrack\n\
+             ip saddr 127.64.0.0/10 ip saddr != 127.70.1.2 ip daddr . udp dport \
+             { 239.0.0.2 . 20005, 239.0.0.2 . 20006 } notrack\n}\n\
              chain captured { type nat hook output priority -100; policy accept;\n\
              meta mark 5462350 accept\n\
              ip daddr 239.0.0.2 udp dport 20005 redirect to :4001\n\
@@ -203,10 +227,16 @@ mod tests {
 
     #[test]
     fn iptables_has_chains_of_its_own_and_takes_out_what_it_put_in() {
-        let steps = lines(&Tool::Iptables.put_in("synod_1", &redirects()));
+        let steps = lines(&Tool::Iptables.put_in("synod_1", OWN, &redirects()));
         let nat =
             "-w -t nat -A synod_1 -p udp -d 239.0.0.2 --dport 20006 -j REDIRECT --to-ports 4002";
         assert!(steps.contains(&nat.to_owned()), "{steps:?}");
+        // What is put back, then all that is the node's own, and of the rest what stand-ins send.
+        let own =
+            steps.iter().position(|step| step == "-w -t raw -A synod_1 -s 127.70.1.2 -j RETURN");
+        let rest =
+            "-w -t raw -A synod_1 -p udp -s 127.64.0.0/10 -d 239.0.0.2 --dport 20005 -j NOTRACK";
+        assert!(own < steps.iter().position(|step| step == rest), "{steps:?}");
         assert!(steps.contains(&"-w -t nat -I OUTPUT -p udp -j synod_1".to_owned()));
         let kept = steps.last().unwrap();
         assert!(kept.starts_with("-w -t nat -I POSTROUTING -o lo"), "{kept}");

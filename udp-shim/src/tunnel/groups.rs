@@ -98,6 +98,17 @@ impl Groups {
 }
 
 impl Ports {
+    /// From one to the other.
+    pub fn new(first: u16, last: u16) -> Result<Self, ParseJoinSpecError> {
+        match first {
+            0 => Err(ParseJoinSpecError::Port("0".into())),
+            _ if first > last => {
+                Err(ParseJoinSpecError::Backwards(format!("{first}-{last}").into()))
+            }
+            _ => Ok(Self { first, last }),
+        }
+    }
+
     /// The first.
     pub fn first(self) -> u16 {
         self.first
@@ -123,10 +134,7 @@ impl FromStr for Ports {
         };
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (port(first)?, port(last)?);
-        if first > last {
-            return Err(ParseJoinSpecError::Backwards(text.into()));
-        }
-        Ok(Self { first, last })
+        Self::new(first, last)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::table::bytes;
 use std::time::Duration;
-use synod::api::{Finding, KnownPeer, SpaceInfo};
+use synod::api::{Finding, KnownPeer, MonitorInfo, SpaceInfo};
 use synod::node::{CLOSED, JOINING};
 
 pub(super) const OK: &str = "ok";
@@ -140,6 +140,31 @@ pub(super) fn privileges(effective: u64) -> Finding {
         format!("no {}: tunnels that redirect do not work, all else does", missing.join(" and "));
     let how = "if you want them: setcap cap_net_admin,cap_net_raw+ep $(command -v synod)";
     finding(what, WARN, found, mend(how))
+}
+
+/// Those of a node that runs.
+pub(super) fn held(monitor: Option<&MonitorInfo>) -> Finding {
+    let what = "privileges";
+    match monitor {
+        None => {
+            let found =
+                "the node was started without: tunnels that redirect do not work, all else does";
+            let how = "if you want them: synod down; setcap cap_net_admin,cap_net_raw+ep \
+                       $(command -v synod); synod up";
+            finding(what, WARN, found, mend(how))
+        }
+        Some(MonitorInfo { pid, ended: None }) => {
+            let found = format!("held apart from the node, by process {pid}");
+            finding(what, OK, found, None)
+        }
+        Some(MonitorInfo { ended: Some(why), .. }) => {
+            let found = format!(
+                "the process that held them is gone: {why}. What is sent to the tunnels' groups on this host \
+                 is heard by nobody"
+            );
+            finding(what, BAD, found, mend("start the node again: synod down, synod up"))
+        }
+    }
 }
 
 pub(super) fn ports(tcp: Option<String>, udp: Option<String>) -> Finding {
@@ -349,6 +374,16 @@ mod tests {
         assert_eq!(state(clock_of("beta", -2_000)), WARN);
         assert_eq!(state(clock_of("beta", -86_400_000)), BAD);
         assert_eq!(state(clock_of("beta", i64::MIN)), BAD);
+    }
+
+    #[test]
+    fn privileges_are_best_held_apart() {
+        let monitor = |ended: Option<&str>| MonitorInfo { pid: 7, ended: ended.map(str::to_owned) };
+        assert_eq!(state(held(None)), WARN);
+        assert_eq!(state(held(Some(&monitor(None)))), OK);
+        let gone = held(Some(&monitor(Some("it has ended"))));
+        assert!(gone.found.contains("it has ended"));
+        assert_eq!(state(gone), BAD);
     }
 
     #[test]

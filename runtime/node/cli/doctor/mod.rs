@@ -60,12 +60,16 @@ impl Doctor {
             tell(&mut out, free(&data))?;
         }
         tell(&mut out, open_files())?;
-        tell(&mut out, privileges())?;
+        let is_up = client.is_up().await?;
+        if !is_up {
+            // Of a node that runs it is told what that one has.
+            tell(&mut out, privileges())?;
+        }
         tell(&mut out, ports())?;
         if let Some(finding) = judge::left_by_others(synod::tunnels::left_over()) {
             tell(&mut out, finding)?;
         }
-        if client.is_up().await? {
+        if is_up {
             tell(&mut out, clock_of_log(&client).await?)?;
             for finding in with_node(&client).await? {
                 tell(&mut out, finding)?;
@@ -203,7 +207,8 @@ async fn clock_of_log(client: &Client) -> Result<Finding, Failure> {
 /// What a node that runs can tell.
 async fn with_node(client: &Client) -> Result<Vec<Finding>, Failure> {
     let status: Status = client.get("/v1/status").await?;
-    let mut found = judge::spaces(&status.spaces);
+    let mut found = vec![judge::held(status.monitor.as_ref())];
+    found.extend(judge::spaces(&status.spaces));
     found.extend(status.warnings.iter().map(|warning| judge::warning(warning)));
     if status.net.is_none() {
         found.push(judge::no_network());
