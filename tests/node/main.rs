@@ -25,6 +25,7 @@ mod multicast_apps;
 mod observers;
 mod ordered;
 mod peers;
+mod privileges;
 mod programs;
 mod random;
 mod recover;

@@ -202,10 +202,10 @@ fn the_kernel_is_as_it_was_after_a_stop_and_after_a_kill() {
     hosts.nodes[0].take().unwrap().down();
     assert_eq!(hosts.sites.kernel(0), before);
 
-    // It is there again with the node, and a kill leaves it.
+    // It is there again with the node, and a kill of both its processes leaves it.
     hosts.start(0);
     assert_eq!(hosts.tunnel(0)["capture"], "redirect");
-    hosts.nodes[0].take().unwrap().kill();
+    hosts.nodes[0].take().unwrap().kill_with_monitor();
     let left = hosts.sites.kernel(0);
     assert_ne!(left, before);
     let data = &hosts.worlds[0].data;
@@ -228,13 +228,13 @@ fn the_kernel_is_as_it_was_after_a_stop_and_after_a_kill() {
 
     // So does the next start.
     hosts.start(0);
-    hosts.nodes[0].take().unwrap().kill();
+    hosts.nodes[0].take().unwrap().kill_with_monitor();
     hosts.start(0);
     let tables = |hosts: &Hosts| hosts.sites.kernel(0).matches("table ip synod_").count();
     assert_eq!(tables(&hosts), 1);
 
     // So does a node of another folder, and one that is told of no folder finds it, too.
-    hosts.nodes[0].take().unwrap().kill();
+    hosts.nodes[0].take().unwrap().kill_with_monitor();
     let old = std::mem::replace(&mut hosts.worlds[0], World::new());
     let data = &hosts.worlds[0].data;
     let (is_well, text) = said(hosts.sites.inside(0, crate::world::SYNOD), &["doctor"], data);

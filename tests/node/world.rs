@@ -250,12 +250,22 @@ impl Node {
         self.process.pid()
     }
 
-    /// kill -9, and the end of all of its engines is waited for.
+    /// kill -9, and the end of all of its engines is waited for, and that of what holds its privileges.
     pub(crate) fn kill(mut self) {
-        let engines = children(self.pid());
+        let mut children = children(self.pid());
+        children.extend(monitor(self.pid()));
         self.process.signal(rustix::process::Signal::KILL);
         assert_eq!(self.process.wait(), -1);
-        wait_for("the engines to end", || engines.iter().all(|pid| !is_running(*pid)));
+        wait_for("the engines to end", || children.iter().all(|pid| !is_running(*pid)));
+    }
+
+    /// The same, and what holds its privileges is killed first: nobody takes anything out of the kernel.
+    pub(crate) fn kill_with_monitor(self) {
+        self.process.signal(rustix::process::Signal::STOP);
+        if let Some(monitor) = monitor(self.pid()) {
+            kill(monitor, rustix::process::Signal::KILL);
+        }
+        self.kill();
     }
 
     /// Asks it to go down, and waits.
@@ -398,8 +408,22 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The processes that a process has started and that run.
+/// The engines that a node has started and that run.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
+    all_children(pid).into_iter().filter(|pid| !is_monitor(*pid)).collect()
+}
+
+/// What holds a node's privileges, if it was started with some.
+pub(crate) fn monitor(pid: u32) -> Option<u32> {
+    all_children(pid).into_iter().find(|pid| is_monitor(*pid))
+}
+
+fn is_monitor(pid: u32) -> bool {
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    command.starts_with("synod:")
+}
+
+fn all_children(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return found };
     for task in tasks.flatten() {
