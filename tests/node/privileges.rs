@@ -5,6 +5,7 @@ use crate::support::{installed, skip};
 use crate::tunnels::sites::Sites;
 use crate::tunnels::{GROUP, Hosts, TO, heard, hosts, said};
 use crate::world::{Node, SYNOD, World, is_running, kill, monitor, wait_for};
+use rustix::fs::StatVfsMountFlags;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
@@ -261,6 +262,56 @@ fn a_node_may_be_a_user_who_may_nothing() {
     let down = hosts.sites.inside(0, &synod).args(["down", "--data"]).arg(&world.data).status();
     assert!(down.unwrap().success());
     assert_eq!(hosts.sites.kernel(0), before);
+}
+
+/// What the kernel lets a program do for whoever starts it is not handed on by the node either.
+#[test]
+fn a_node_whose_file_gives_privileges_gives_them_up() {
+    let test = "privileges::a_node_whose_file_gives_privileges_gives_them_up";
+    let Some(hosts) = hosts(test, 1) else { return };
+    let before = hosts.sites.kernel(0);
+    let world = World::new();
+    std::fs::set_permissions(world.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let synod = world.path().join("synod");
+    // A file of its own: what a file gives is the same under all its names.
+    std::fs::copy(SYNOD, &synod).unwrap();
+    let given = Command::new("setcap").arg("cap_net_admin,cap_net_raw+ep").arg(&synod).status();
+    let is_ignored =
+        rustix::fs::statvfs(&synod).unwrap().f_flag.contains(StatVfsMountFlags::NOSUID);
+    if !given.is_ok_and(|given| given.success()) || is_ignored || !installed("setpriv") {
+        return skip(test, "there is no `setcap` or `setpriv`, or no file gives privileges here");
+    }
+    let program = world.program("a.pl", ":- use_module(library(synod)).\nyes.\n");
+    let homes = world.path().join("homes");
+    std::fs::create_dir(&homes).unwrap();
+    std::fs::set_permissions(&homes, PermissionsExt::from_mode(0o777)).unwrap();
+    for user in ["65534", "0"] {
+        let data = homes.join(user);
+        let mut command = hosts.sites.inside(0, "setpriv");
+        let ids =
+            [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+        command.args(ids).arg(&synod).args(["up", "--no-mdns", "--data"]).arg(&data);
+        let node = Node::start(command, &data);
+        let holder = monitor(node.pid()).unwrap();
+        let request =
+            json!({"name": "t", "groups": [GROUP], "ports": ["20005"], "capture": "redirect"});
+        assert_eq!(node.post("/v1/tunnels", &request)["capture"], "redirect");
+        for sandbox in [true, false] {
+            let name = format!("a{sandbox}");
+            node.run_agent(&program, &name, json!({"sandbox": sandbox, "max_time_ms": 60_000}));
+            assert_eq!(node.query(&name, "yes"), ["true"]);
+            let engine = node.agent(&name)["pid"].as_u64().unwrap() as u32;
+            for one in capabilities(engine).into_iter().chain(capabilities(node.pid())) {
+                // What could be had by executing something is bounded by root alone, and is not had.
+                let all =
+                    ["CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs"].map(|set| one[set]);
+                assert_eq!(all, [0, 0, 0, 0, 1], "{one:?}");
+            }
+        }
+        node.kill();
+        assert!(!is_running(holder));
+        assert_eq!(hosts.sites.kernel(0), before, "of user {user}");
+    }
 }
 
 /// A process that holds privileges, for a node that lies.

@@ -54,7 +54,13 @@ pub fn serve(socket: OwnedFd, folder: &Path) -> io::Result<()> {
     privileges::keep_only(held, None)?;
     let mut serving =
         Serving { folder: folder.to_owned(), lock: None, open: BTreeMap::new(), last: 0 };
-    while let Ok(Some((bytes, _))) = receive(socket.as_fd(), false) {
+    let ended = loop {
+        let bytes = match receive(socket.as_fd(), false) {
+            Ok(Some((bytes, _))) => bytes,
+            Ok(None) => break Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => break Ok(()),
+            Err(e) => break Err(io::Error::new(e.kind(), format!("no node speaks to it: {e}"))),
+        };
         let request = match Message::decode(&bytes) {
             Ok(Message::Request(request)) => Ok(request),
             Ok(Message::Answer(_)) => Err("it is an answer, and none was asked for".to_owned()),
@@ -71,13 +77,11 @@ pub fn serve(socket: OwnedFd, folder: &Path) -> io::Result<()> {
         let (answer, files) = answered.unwrap_or_else(|why| (Answer::Failed(why), Vec::new()));
         // Whoever does not take the answer is gone.
         if hand_over(&socket, answer, &files).is_err() {
-            break;
+            break Ok(());
         }
-    }
-    let open = std::mem::take(&mut serving.open);
-    drop(socket);
-    drop(open);
-    Ok(())
+    };
+    serving.end();
+    ended
 }
 
 type Answered = Result<(Answer, Vec<OwnedFd>), String>;
@@ -146,6 +150,21 @@ impl Serving {
         // An answer does not hold any number: what went wrong comes first.
         restored.sort_by_key(|(_, restored)| restored.is_ok());
         restored
+    }
+
+    /// Takes out all that is open, and says what stays: there is nobody else who could.
+    fn end(&mut self) {
+        for (name, opened) in std::mem::take(&mut self.open).into_values() {
+            drop(opened);
+            let state = self.folder.join(&name).with_extension(STATE);
+            if state.exists() {
+                eprintln!(
+                    "synod: tunnel {name}: not all that was put into the kernel could be taken out: {} says \
+                     what it is; `synod doctor --fix-network`, or the next start, tries again",
+                    state.display()
+                );
+            }
+        }
     }
 
     fn open(&mut self, open: Open) -> Answered {
