@@ -117,7 +117,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Up(up::Up),
     /// Stop the node
     Down,

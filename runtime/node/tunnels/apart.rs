@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use synod_udp_shim::network::monitor::Monitor;
+use synod_udp_shim::network::monitor::{Monitor, Restored};
 use synod_udp_shim::network::{Mode, Network, NetworkSpec};
 use tokio::sync::oneshot;
 
@@ -41,10 +41,7 @@ impl Tunnels {
 }
 
 /// Takes out what a killed node of this data folder has left: of each file, whether that went well.
-pub(super) fn restore(
-    root: &Path,
-    monitor: Option<&Arc<Monitor>>,
-) -> Vec<(String, Result<bool, String>)> {
+pub(super) fn restore(root: &Path, monitor: Option<&Arc<Monitor>>) -> Vec<Restored> {
     let Some(monitor) = monitor else { return super::restore(root) };
     // It is not waited for where there is nothing to be done.
     if super::states(root).next().is_none() {

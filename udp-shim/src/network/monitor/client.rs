@@ -1,6 +1,6 @@
 //! The node's side of its monitor.
 
-use super::message::{Answer, MAX_MESSAGE_BYTES, Message, Open, Request};
+use super::message::{Answer, MAX_MESSAGE_BYTES, Message, Open, Request, Restored};
 use super::passing::{receive, send};
 use crate::join::{Join, JoinError};
 use crate::network::{Capture, Held, Network, NetworkError, NetworkSpec};
@@ -99,7 +99,7 @@ impl Monitor {
     }
 
     /// Takes out what killed nodes of its folder have left: of each file, whether that went well.
-    pub fn restore(&self) -> Result<Vec<(String, Result<bool, String>)>, String> {
+    pub fn restore(&self) -> Result<Vec<Restored>, String> {
         match self.ask(Request::Restore)? {
             (Answer::Restored(all), _) => Ok(all),
             _ => Err(self.broken()),

@@ -72,10 +72,13 @@ pub enum Answer {
     /// It is done; the sockets are what was asked for.
     Done,
     /// Of each file that was found: whether what it says is taken out, or why not.
-    Restored(Vec<(String, Result<bool, String>)>),
+    Restored(Vec<Restored>),
     /// It is not done, and why.
     Failed(String),
 }
+
+/// A file that says what was put into the kernel, and whether that was there to be taken out; or why it was not.
+pub type Restored = (String, Result<bool, String>);
 
 /// A request or an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ mod serve;
 mod tests;
 
 pub use client::{HANDED_ON, Lease, Monitor};
-pub use message::{Answer, MAX_MESSAGE_BYTES, Message, Open, Refused, Request, VERSION};
+pub use message::{Answer, MAX_MESSAGE_BYTES, Message, Open, Refused, Request, Restored, VERSION};
 pub use serve::serve;
 
 /// What a monitor is called, before its node's number: `ps` shows it, and who finds a group taken looks there.

@@ -1,6 +1,6 @@
 //! The monitor's process: one thread, which answers one request after the other.
 
-use super::message::{Answer, Message, Open, Request};
+use super::message::{Answer, Message, Open, Request, Restored};
 use super::passing::{MAX_FILES, receive, send};
 use super::{MAX_OPEN, NAME};
 use crate::join::Join;
@@ -134,7 +134,7 @@ impl Serving {
     }
 
     /// Takes out what is written down and not open.
-    fn restore(&self) -> Vec<(String, Result<bool, String>)> {
+    fn restore(&self) -> Vec<Restored> {
         let files = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let states = files.map(|file| file.path());
         let states = states.filter(|path| path.extension().is_some_and(|end| end == STATE));
