@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use synod_udp_shim::MAX_DATAGRAM_BYTES;
-use synod_udp_shim::network::{Capture, Mode, Network, NetworkSpec, restore};
+use synod_udp_shim::network::{Capture, MARK, Mode, Network, NetworkSpec, restore};
 use synod_udp_shim::tunnel::{Groups, virtual_address};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 2);
@@ -231,6 +231,12 @@ fn nothing_leaves_by_a_card() {
         assert_eq!(heard(&member).0, b"captured");
         let stand_in = network.injector().stand_in("127.70.0.1:1".parse().unwrap()).unwrap();
         stand_in.send_to(b"forged", TO).unwrap();
+        assert!(left(0));
+        // Nor does what has our mark by whatever way, as long as the rules are there.
+        let marked = UdpSocket::bind((NIC, 0)).unwrap();
+        socket2::SockRef::from(&marked).set_mark(MARK).unwrap();
+        assert!(marked.send_to(b"marked", "239.0.0.3:9").is_err());
+        assert!(marked.send_to(b"marked", "10.9.0.2:9").is_err());
         assert!(left(0));
         card.send_to(b"not carried", "239.0.0.3:9").unwrap();
         assert!(left(1), "what is not carried goes its way");

@@ -35,8 +35,8 @@ pub struct Injector {
     ttl: u8,
 }
 
-/// A socket that sends with whatever source it is told, on `lo` alone: nobody without CAP_NET_RAW can take it off
-/// that, whoever it is handed to.
+/// A socket that sends with whatever source it is told, on `lo`. Whoever it is handed to cannot take its mark off it,
+/// without CAP_NET_RAW, and as long as a tunnel's rules are there, nothing with the mark leaves elsewhere.
 pub(super) fn raw_sender() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
     socket.bind_device(Some(b"lo"))?;

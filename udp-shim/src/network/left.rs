@@ -37,8 +37,11 @@ pub fn restore(state: &Path) -> Result<bool, NetworkError> {
             }
         }
     }
-    std::fs::remove_file(state).map_err(|e| error(e.to_string()))?;
-    Ok(true)
+    match std::fs::remove_file(state) {
+        // Whoever put it in has taken it out meanwhile, too.
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(error(e.to_string())),
+        _ => Ok(true),
+    }
 }
 
 /// Tables or chains, and routes, that bear our name and that no process uses.

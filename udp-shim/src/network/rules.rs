@@ -10,6 +10,8 @@
 //!   are forgotten then. An application that takes such an address for its own is heard here, and carried nowhere, as
 //!   it is where it is captured. To other destinations they are tracked: those may be another node's, whose
 //!   applications have just such an address.
+//! - What carries our mark leaves by `lo` alone: the socket that puts back may send with any source, and whoever holds
+//!   it can name a card for each datagram (`IP_PKTINFO`), though the socket is tied to `lo`. Its mark stays on it.
 //! - Each group and port is redirected to a port of its own. So the destination is known by the socket,
 //!   and two flows of one source never meet in one tuple, where the kernel would change a source port.
 //! - What is redirected keeps its source, whatever rules of others would do to it on its way: Docker's give
@@ -109,6 +111,7 @@ fn nft_table(table: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) -> S
     let mut script = format!(
         "table ip {table} {{\n\
          chain unmarked {{ type filter hook output priority -300; policy accept;\n\
+         meta mark {MARK} oifname != \"lo\" drop\n\
          meta mark {MARK} notrack\n\
          ip saddr {VIRTUAL} ip saddr != {own} ip daddr . udp dport {{ {all} }} notrack\n}}\n\
          chain captured {{ type nat hook output priority -100; policy accept;\n\
@@ -135,6 +138,7 @@ fn iptables_in(chain: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) ->
     let mut steps = Vec::new();
     let mut add = |line: String| steps.push(iptables(&line, false));
     add(format!("-t raw -N {chain}"));
+    add(format!("-t raw -A {chain} ! -o lo -m mark --mark {MARK} -j DROP"));
     add(format!("-t raw -A {chain} -m mark --mark {MARK} -j NOTRACK"));
     add(format!("-t raw -A {chain} -s {own} -j RETURN"));
     for (to, _) in redirects {
@@ -198,6 +202,7 @@ mod tests {
             steps[0].input,
             "table ip synod_1 {\n\
              chain unmarked { type filter hook output priority -300; policy accept;\n\
+             meta mark 5462350 oifname != \"lo\" drop\n\
              meta mark 5462350 notrack\n\
              ip saddr 127.64.0.0/10 ip saddr != 127.70.1.2 ip daddr . udp dport \
              { 239.0.0.2 . 20005, 239.0.0.2 . 20006 } notrack\n}\n\

@@ -12,8 +12,9 @@
 //!   it writes in is an argument of its own.
 //! - It runs as the node's user, so that it writes no file that the node could not.
 //! - What it puts into the kernel it takes out when the socket pair ends, however the node ended, and then it ends.
-//! - What it hands over does what it was opened for, and little more: nobody without the privileges can take a raw
-//!   socket off `lo`, or its mark off it.
+//! - What it hands over does what it was opened for, and little more: a raw socket has a mark that nobody without the
+//!   privileges takes off it, and while a tunnel is open nothing with that leaves by a card. It lets a node speak to
+//!   the applications of this host in any name; that is what it is for.
 
 mod client;
 mod message;
