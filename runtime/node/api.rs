@@ -22,9 +22,7 @@ pub use space::{
     CreateSpace, JoinSpace, LeftSpace, MemberInfo, MemberRequest, Members, ObserverInfo,
     RecoverSpace, Recovered, RetainRequest, Retained, TicketInfo, TicketRequest, recovery_words,
 };
-pub use tunnels::{
-    MonitorInfo, TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic,
-};
+pub use tunnels::{MonitorInfo, TunnelInfo, TunnelOrder, TunnelPeer, TunnelRequest, TunnelTraffic};
 
 /// A term to be broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,8 +8,8 @@
 //! - Nor is what comes to a tunnel's groups from other nodes' virtual addresses: that is its stand-ins', whose sockets
 //!   so need no mark, and no privilege. Nothing of it was tracked before the rules were there, for flows to the groups
 //!   are forgotten then. An application that takes such an address for its own is heard here, and carried nowhere, as
-//!   it is where it is captured. To other destinations they are tracked: those may be another node's, whose
-//!   applications have just such an address.
+//!   it is where it is captured. Nor is what they send to one host: others' rules would give it another source. To
+//!   other groups they are tracked: those may be another node's, whose applications have just such an address.
 //! - What carries our mark leaves by `lo` alone: the socket that puts back may send with any source, and whoever holds
 //!   it can name a card for each datagram (`IP_PKTINFO`), though the socket is tied to `lo`. Its mark stays on it.
 //! - Each group and port is redirected to a port of its own. So the destination is known by the socket,
@@ -22,6 +22,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// All virtual addresses.
 const VIRTUAL: &str = "127.64.0.0/10";
+/// All groups.
+const GROUPS: &str = "224.0.0.0/4";
 /// The mark of what this program puts back: no rule of ours captures it.
 pub const MARK: u32 = 0x0053_594e;
 /// Characters of a name, at most: a chain of iptables has no more.
@@ -113,7 +115,8 @@ fn nft_table(table: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) -> S
          chain unmarked {{ type filter hook output priority -300; policy accept;\n\
          meta mark {MARK} oifname != \"lo\" drop\n\
          meta mark {MARK} notrack\n\
-         ip saddr {VIRTUAL} ip saddr != {own} ip daddr . udp dport {{ {all} }} notrack\n}}\n\
+         ip saddr {VIRTUAL} ip saddr != {own} ip daddr . udp dport {{ {all} }} notrack\n\
+         ip saddr {VIRTUAL} ip saddr != {own} ip daddr != {GROUPS} meta l4proto udp notrack\n}}\n\
          chain captured {{ type nat hook output priority -100; policy accept;\n\
          meta mark {MARK} accept\n"
     );
@@ -145,6 +148,7 @@ fn iptables_in(chain: &str, own: Ipv4Addr, redirects: &[(SocketAddrV4, u16)]) ->
         let (group, at) = (to.ip(), to.port());
         add(format!("-t raw -A {chain} -p udp -s {VIRTUAL} -d {group} --dport {at} -j NOTRACK"));
     }
+    add(format!("-t raw -A {chain} -p udp -s {VIRTUAL} ! -d {GROUPS} -j NOTRACK"));
     add(format!("-t raw -I OUTPUT -p udp -j {chain}"));
     add(format!("-t nat -N {chain}"));
     add(format!("-t nat -A {chain} -m mark --mark {MARK} -j RETURN"));
@@ -205,7 +209,9 @@ mod tests {
              meta mark 5462350 oifname != \"lo\" drop\n\
              meta mark 5462350 notrack\n\
              ip saddr 127.64.0.0/10 ip saddr != 127.70.1.2 ip daddr . udp dport \
-             { 239.0.0.2 . 20005, 239.0.0.2 . 20006 } notrack\n}\n\
+             { 239.0.0.2 . 20005, 239.0.0.2 . 20006 } notrack\n\
+             ip saddr 127.64.0.0/10 ip saddr != 127.70.1.2 ip daddr != 224.0.0.0/4 \
+             meta l4proto udp notrack\n}\n\
              chain captured { type nat hook output priority -100; policy accept;\n\
              meta mark 5462350 accept\n\
              ip daddr 239.0.0.2 udp dport 20005 redirect to :4001\n\
