@@ -46,22 +46,21 @@ pub(super) fn raw_sender() -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Becomes a member of groups on `lo`: there before anything is put back, so that all hear it.
+pub(super) fn members(groups: &[Ipv4Addr], lo: u32) -> io::Result<Vec<Socket>> {
+    let member = |group: &Ipv4Addr| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(lo))?;
+        Ok(socket)
+    };
+    groups.iter().map(member).collect()
+}
+
 impl Injector {
     /// With `raw` what was captured can be put back.
-    pub(super) fn open(
-        groups: &[Ipv4Addr],
-        lo: u32,
-        ttl: u8,
-        raw: Option<Socket>,
-    ) -> io::Result<Self> {
-        let member = |group: &Ipv4Addr| {
-            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-            socket.join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(lo))?;
-            Ok(socket)
-        };
-        let members = Mutex::new(groups.iter().map(member).collect::<io::Result<_>>()?);
+    pub(super) fn new(members: Vec<Socket>, ttl: u8, raw: Option<Socket>) -> Self {
         let listeners = raw.as_ref().and_then(|_| Listeners::open());
-        Ok(Self { members, raw, listeners, ttl })
+        Self { members: Mutex::new(members), raw, listeners, ttl }
     }
 
     /// Ends the memberships: what is sent from here on is heard by those alone who are members on `lo`.

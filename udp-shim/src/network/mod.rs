@@ -134,9 +134,10 @@ enum Held {
 impl Network {
     /// Opens sockets, and puts in what they need, in this process.
     pub fn open(spec: &NetworkSpec) -> Result<Self, NetworkError> {
+        let members = members_of(spec)?;
         let Opened { mode, remarks, captures, raw, placed, claims } = Opened::open(spec)?;
         let held = Held::Here { _placed: placed, _claims: claims };
-        Self::with(spec, mode, (remarks, captures), raw, held)
+        Self::with(spec, mode, (remarks, captures), (members, raw), held)
     }
 
     /// Adds what needs no privileges.
@@ -144,12 +145,11 @@ impl Network {
         spec: &NetworkSpec,
         mode: Mode,
         (remarks, captures): (Vec<String>, Vec<Capture>),
-        raw: Option<Socket>,
+        (members, raw): (Vec<Socket>, Option<Socket>),
         held: Held,
     ) -> Result<Self, NetworkError> {
         let groups = spec.groups.groups();
-        let injector = Injector::open(groups, lo()?, spec.ttl, raw);
-        let injector = Arc::new(injector.map_err(kernel("opening the sockets that send"))?);
+        let injector = Arc::new(Injector::new(members, spec.ttl, raw));
         let beacons = match groups.first().filter(|_| mode.is_on_segment()) {
             Some(group) => match BeaconSocket::open(*group) {
                 Ok(beacons) => Some(beacons),
@@ -197,6 +197,11 @@ impl Network {
     pub fn injector(&self) -> &Arc<Injector> {
         &self.injector
     }
+}
+
+/// What is held for its memberships on `lo`.
+fn members_of(spec: &NetworkSpec) -> Result<Vec<Socket>, NetworkError> {
+    inject::members(spec.groups.groups(), lo()?).map_err(kernel("opening the sockets that send"))
 }
 
 fn lo() -> Result<u32, NetworkError> {

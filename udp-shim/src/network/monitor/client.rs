@@ -3,7 +3,7 @@
 use super::message::{Answer, MAX_MESSAGE_BYTES, Message, Open, Request, Restored};
 use super::passing::{receive, send};
 use crate::join::{Join, JoinError};
-use crate::network::{Capture, Held, Network, NetworkError, NetworkSpec};
+use crate::network::{Capture, Held, Network, NetworkError, NetworkSpec, members_of};
 use crate::privileges::{self, NEEDED};
 use crate::spec::JoinSpec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -118,6 +118,7 @@ impl Monitor {
     pub fn open(self: &Arc<Self>, spec: &NetworkSpec) -> Result<Network, NetworkError> {
         let name = spec.state.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (tag, groups) = (spec.tag.clone(), spec.groups.clone());
+        let members = members_of(spec)?;
         let open = Open { name, tag, groups, address: spec.address, capture: spec.capture };
         let asked = self.ask(Request::Open(open)).map_err(NetworkError::Cannot)?;
         let (Answer::Opened { id, mode, has_raw, remarks }, files) = asked else {
@@ -132,7 +133,8 @@ impl Monitor {
         let captures = destinations.iter().zip(files.by_ref().take(destinations.len()));
         let captures = captures.map(|(to, file)| Capture::new(*to, mode, file.into())).collect();
         let held = Held::Apart { _lease: lease };
-        Network::with(spec, mode, (remarks, captures), files.next().map(Into::into), held)
+        let raw = files.next().map(Into::into);
+        Network::with(spec, mode, (remarks, captures), (members, raw), held)
     }
 
     /// Asks, and waits for the answer.
