@@ -51,10 +51,16 @@ fn a_program_that_does_the_same_differs_in_nothing_and_another_where_it_does() {
         "  on timer(once)",
         "    send(nobody,got(ann,7))",
         "  on changed(retract(account(ann,",
-        "!   the handler of trigger 1 did not succeed: failed",
     ] {
         assert!(all.contains(line), "{line} in {all}");
     }
+    // How many were handled before it in its run, the clock decides.
+    let failed = |line: &str| {
+        let number = line.strip_prefix("!   the handler of trigger ");
+        let number = number.and_then(|rest| rest.strip_suffix(" did not succeed: failed"));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+    };
+    assert!(all.lines().any(failed), "{all}");
 
     let changed = BANK.replace("X1 is X+N", "( N =:= 1000 -> X1 is X+N+1 ; X1 is X+N )");
     let changed = world.program("changed.pl", &changed);
