@@ -28,6 +28,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use synod_core::datagrams::RESERVED;
 
 /// The format that this version writes.
 pub const VERSION: u32 = 4;
@@ -59,6 +60,12 @@ pub enum FolderError {
     /// It was written by a later version.
     #[error("{} is of format {}, and this Synod knows {VERSION}: use the Synod that wrote it", .0.display(), .1)]
     OtherVersion(PathBuf, String),
+    /// No node can have the name.
+    #[error(
+        "{0:?} is no name for a node: give it 1 to {MAX_NAME_BYTES} bytes without control characters that do not \
+         begin with {RESERVED}"
+    )]
+    Name(String),
     /// A file of it is not what it should be.
     #[error("{}: {}", .0.display(), .1)]
     Damaged(PathBuf, String),
@@ -66,6 +73,9 @@ pub enum FolderError {
     #[error("{}: {}{}", .0.display(), .1, advice(.1))]
     Io(PathBuf, io::Error),
 }
+
+/// Bytes of a node's name, at most.
+const MAX_NAME_BYTES: usize = 128;
 
 #[derive(Serialize, Deserialize)]
 struct NodeFile {
@@ -126,7 +136,7 @@ impl Folder {
                 file.name
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let name = name.map_or_else(default_name, |name| Ok(name.to_owned()))?;
+                let name = name.map_or_else(default_name, check_name)?;
                 write_json(&path, &NodeFile { name: name.clone() })?;
                 name
             }
@@ -444,6 +454,15 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(folder)?)
 }
 
+/// What a node emits bears its name, and is not to pass for what a tunnel has captured.
+fn check_name(name: &str) -> Result<String, FolderError> {
+    let is_long = name.is_empty() || name.len() > MAX_NAME_BYTES;
+    match is_long || name.contains(char::is_control) || name.starts_with(RESERVED) {
+        true => Err(FolderError::Name(name.to_owned())),
+        false => Ok(name.to_owned()),
+    }
+}
+
 /// The host's name and four digits: nodes of one space are told apart by their names, and several of
 /// them may run on one host.
 fn default_name() -> Result<String, FolderError> {
@@ -465,6 +484,17 @@ fn advice(e: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_no_node_can_have_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let long = "n".repeat(MAX_NAME_BYTES + 1);
+        for name in ["", "a\nb", "tunnel:prices", &long] {
+            let refused = Folder::open(root.path(), Some(name)).unwrap_err();
+            assert!(matches!(refused, FolderError::Name(_)), "{refused}");
+        }
+        assert_eq!(Folder::open(root.path(), Some("tünnel 1")).unwrap().name, "tünnel 1");
+    }
 
     #[test]
     fn a_folder_has_one_holder_and_keeps_its_identity() {
