@@ -2,8 +2,9 @@
 //! silent for long, and anything at all is sent.
 
 use crate::random::Random;
-use crate::tunnels::{TO, heard, hosts, silent};
-use crate::world::wait_for;
+use crate::support::installed;
+use crate::tunnels::{GROUP, TO, heard, hosts, said, silent};
+use crate::world::{SYNOD, wait_for};
 use serde_json::json;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -74,6 +75,24 @@ fn a_host_gets_another_address_and_is_heard_as_the_same() {
 }
 
 #[test]
+fn what_others_take_out_of_the_kernel_is_there_again() {
+    let test = "hazards::what_others_take_out_of_the_kernel_is_there_again";
+    let Some(hosts) = hosts(test, 2) else { return };
+    hosts.add_everywhere(&json!({}));
+    let member = hosts.member(1);
+    let private = hosts.socket(0, "0.0.0.0:5000");
+    let source = sent_until_heard(&private, &member, "before");
+    let before = hosts.sites.kernel(0);
+    hosts.sites.change(0, &format!("route del {GROUP}"));
+    assert!(hosts.sites.inside(0, "nft").args(["flush", "ruleset"]).status().unwrap().success());
+    assert_ne!(hosts.sites.kernel(0), before);
+    wait_for("the rules and the route", || hosts.sites.kernel(0) == before);
+    assert_eq!(sent_until_heard(&private, &member, "after"), source);
+    hosts.node(0).post("/v1/tunnels/t/remove", &json!({}));
+    assert!(!hosts.sites.kernel(0).contains("synod"));
+}
+
+#[test]
 fn who_was_silent_for_long_is_heard_at_once_and_as_the_same() {
     let test = "hazards::who_was_silent_for_long_is_heard_at_once_and_as_the_same";
     let Some(hosts) = hosts(test, 2) else { return };
@@ -111,6 +130,23 @@ fn who_was_silent_for_long_is_heard_at_once_and_as_the_same() {
         .unwrap();
     assert_eq!(code, 400, "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("no less than 1s"), "{refused}");
+}
+
+#[test]
+fn a_firewall_that_shuts_the_loopback_is_told_of() {
+    let test = "hazards::a_firewall_that_shuts_the_loopback_is_told_of";
+    let Some(hosts) = hosts(test, 1) else { return };
+    if !installed("iptables") {
+        return crate::support::skip(test, "iptables is not installed");
+    }
+    let doctor = || said(hosts.sites.inside(0, SYNOD), &["doctor"], &hosts.worlds[0].data).1;
+    assert!(!doctor().contains("firewall"));
+    let shut = ["-A", "INPUT", "-i", "lo", "-p", "udp", "-j", "DROP"];
+    assert!(hosts.sites.inside(0, "iptables").args(shut).status().unwrap().success());
+    let text = doctor();
+    assert!(text.contains("warn network: a firewall of this host drops"), "{text}");
+    let added = hosts.add(0, json!({}));
+    assert!(added["remarks"][0].as_str().unwrap().contains("firewall"), "{added}");
 }
 
 /// Datagrams that are sent, and sources that they are sent from.

@@ -12,7 +12,8 @@
 //! - `lo` has no `MULTICAST` flag and needs none: a member on `lo` gets what is sent there. The
 //!   flag is advice to programs; groups arrive on other interfaces without it as well.
 //! - An interface may be down when it is joined, or go down and up later: the membership stays.
-//!   It ends when the interface is removed, and then the group has to be joined anew.
+//!   It ends when the interface is removed, and then the group has to be joined anew; nor does it
+//!   move when the route does.
 //! - A sender reaches a group on `lo` by a route (`ip route add 239.0.0.0/8 dev lo`), which programs
 //!   that choose no interface need, SWI-Prolog among them, or by `IP_MULTICAST_IF`.
 

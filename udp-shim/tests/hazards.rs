@@ -7,13 +7,14 @@ mod common;
 mod support;
 
 use common::host::{
-    CABLE, NIC, TO, bound, by_each_tool, heard, lacks, me, nothing, pass_on,
+    CABLE, GROUP, NIC, TO, bound, by_each_tool, heard, ip, lacks, me, next, nothing, pass_on,
     set_for_each_interface, silent, spec,
 };
 use common::{PATIENCE, member};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
-use synod_udp_shim::network::{Capture, Mode, Network};
+use std::process::Command;
+use synod_udp_shim::network::{Capture, Mode, Network, Upkeep};
 use synod_udp_shim::tunnel::virtual_address;
 
 /// What `iptables-save` prints on a host on which dockerd 20.10 runs.
@@ -200,5 +201,183 @@ fn flows_that_are_tracked_in_zones_obey_at_once() {
                 assert_eq!(heard(&application).0, b"after");
             }
         }
+    });
+}
+
+#[test]
+fn routes_that_go_with_their_interface_are_there_again() {
+    let name = "routes_that_go_with_their_interface_are_there_again";
+    by_each_tool(name, &format!("{CABLE}; ip route add {GROUP} dev va"), || {
+        let (network, captures) = opened(name);
+        let mut upkeep = network.upkeep().unwrap();
+        assert_eq!(upkeep.uphold(), [] as [&str; 0]);
+        // The route was somebody's, and goes with its card.
+        ip("link del va");
+        let any = bound("0.0.0.0:0");
+        assert!(any.send_to(b"nowhere", TO).is_err());
+        assert_eq!(upkeep.uphold(), ["the route to 239.0.0.2 was gone, and is there again"]);
+        any.send_to(b"by our route", TO).unwrap();
+        assert_eq!(*pass_on(&network, &captures).ip(), me());
+        // Ours goes with its own.
+        for _ in 0..2 {
+            ip("link set lo down");
+            ip("link set lo up");
+            assert_eq!(upkeep.uphold().len(), 1);
+            any.send_to(b"again", TO).unwrap();
+            let application = member(TO, Ipv4Addr::UNSPECIFIED);
+            pass_on(&network, &captures);
+            assert_eq!(heard(&application).0, b"again");
+            stands_in_by_lo(&network, &application);
+        }
+        drop((network, captures));
+        assert_eq!(upkeep.uphold(), [] as [&str; 0], "it is taken out, and stays out");
+        assert!(any.send_to(b"nowhere", TO).is_err());
+    });
+}
+
+fn stands_in_by_lo(network: &Network, member: &UdpSocket) {
+    let at = SocketAddrV4::new(virtual_address(b"peer"), 5000);
+    network.injector().stand_in(at).unwrap().send_to(b"of another host", TO).unwrap();
+    assert_eq!(heard(member), (b"of another host".to_vec(), at.into()));
+}
+
+#[test]
+fn rules_that_somebody_flushes_are_there_again() {
+    let name = "rules_that_somebody_flushes_are_there_again";
+    by_each_tool(name, CABLE, || {
+        let application = member(TO, NIC);
+        let sender = bound((NIC, 5000));
+        let (network, captures) = opened(name);
+        let mut upkeep = network.upkeep().unwrap();
+        let flush: &[&str] = match support::installed("nft") {
+            true => &["nft flush ruleset"],
+            false => {
+                &["iptables -t nat -F", "iptables -t raw -F", "iptables -t nat -F POSTROUTING"]
+            }
+        };
+        for command in flush {
+            let mut words = command.split(' ');
+            let mut flush = Command::new(words.next().unwrap());
+            assert!(flush.args(words).status().unwrap().success());
+            let mut told = Vec::new();
+            while told.is_empty() {
+                told = upkeep.uphold();
+            }
+            assert_eq!(
+                told,
+                ["somebody had flushed the rules, which are there again"],
+                "{command}"
+            );
+            for _ in 0..2 {
+                sender.send_to(b"again", TO).unwrap();
+                assert_eq!(pass_on(&network, &captures), SocketAddrV4::new(NIC, 5000));
+                assert_eq!(heard(&application).0, b"again");
+                assert!(silent(&application), "it came twice");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_membership_goes_where_the_route_goes() {
+    let name = "a_membership_goes_where_the_route_goes";
+    support::in_namespace(name, "", || {
+        let mut network = Network::open(&spec(name, Mode::Join)).unwrap();
+        assert!(network.remarks()[0].starts_with("no route led to 239.0.0.2"));
+        let mut upkeep = network.upkeep().unwrap();
+        let captures = network.take_captures();
+        let moved = |upkeep: &mut Upkeep| upkeep.uphold().len();
+        assert_eq!(moved(&mut upkeep), 0);
+        // A card appears, goes, and another one is there in its place.
+        for card in ["va", "vc", "va"] {
+            ip(&format!("link add {card} type veth peer name vb"));
+            ip(&format!("addr add 10.9.0.1/24 dev {card}"));
+            ip(&format!("link set {card} up"));
+            ip("link set vb up");
+            ip(&format!("route add default dev {card}"));
+            // Both ports, and the beacons.
+            assert_eq!(moved(&mut upkeep), 3);
+            let sender = bound("0.0.0.0:0");
+            for round in 0..3 {
+                sender.send_to(&[round], TO).unwrap();
+                let heard = next(&captures);
+                assert_eq!((&heard.0[..], *heard.1.ip()), (&[round][..], NIC), "{card}");
+                assert_eq!(moved(&mut upkeep), 0);
+                // It flaps, and has another address meanwhile; the membership stays.
+                ip(&format!("link set {card} down"));
+                assert_eq!(moved(&mut upkeep), 0);
+                ip(&format!("addr add 10.9.1.{round}/24 dev {card}"));
+                ip(&format!("link set {card} up"));
+                ip(&format!("route add default dev {card}"));
+            }
+            assert!(nothing(&captures));
+            ip(&format!("link del {card}"));
+        }
+    });
+}
+
+#[test]
+fn a_firewall_that_shuts_the_loopback_is_told_of() {
+    let name = "a_firewall_that_shuts_the_loopback_is_told_of";
+    if lacks(name, "iptables") {
+        return;
+    }
+    for (chain, how) in [("OUTPUT", "refuses"), ("INPUT", "drops")] {
+        by_each_tool(name, &format!("{CABLE}; iptables -P {chain} DROP; export HOW={how}"), || {
+            let how = std::env::var("HOW").unwrap();
+            for mode in [Mode::Redirect, Mode::Join] {
+                let network = Network::open(&spec(name, mode)).unwrap();
+                let told = network.remarks().iter().filter(|one| one.contains("firewall"));
+                let told: Vec<&String> = told.collect();
+                assert_eq!(told.len(), 1, "{:?}", network.remarks());
+                assert!(told[0].contains(&format!("host {how} what is sent on lo")), "{told:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_firewall_that_lets_the_loopback_through_lets_all_through() {
+    let name = "a_firewall_that_lets_the_loopback_through_lets_all_through";
+    if lacks(name, "iptables") {
+        return;
+    }
+    let rules = "iptables -P OUTPUT DROP; iptables -P INPUT DROP
+         iptables -A OUTPUT -o lo -j ACCEPT; iptables -A INPUT -i lo -j ACCEPT";
+    by_each_tool(name, &format!("{CABLE}\n{rules}"), || {
+        let (network, captures) = opened(name);
+        assert_eq!(network.remarks(), [] as [&str; 0]);
+        let application = member(TO, Ipv4Addr::UNSPECIFIED);
+        bound("0.0.0.0:0").send_to(b"within", TO).unwrap();
+        pass_on(&network, &captures);
+        assert_eq!(heard(&application).0, b"within");
+        stands_in_by_lo(&network, &application);
+    });
+}
+
+#[test]
+fn a_socket_that_is_tied_to_a_card_has_no_part_in_redirecting() {
+    let name = "a_socket_that_is_tied_to_a_card_has_no_part_in_redirecting";
+    by_each_tool(name, CABLE, || {
+        let (network, captures) = opened(name);
+        let tied = |at: &str, card: &str| {
+            let socket = bound(at);
+            socket2::SockRef::from(&socket).bind_device(Some(card.as_bytes())).unwrap();
+            socket
+        };
+        let application = member(TO, Ipv4Addr::UNSPECIFIED);
+        let of_card = member(TO, NIC);
+        socket2::SockRef::from(&of_card).bind_device(Some(b"va")).unwrap();
+        // It sends to nobody, and says nothing of that.
+        tied("0.0.0.0:0", "va").send_to(b"by the card", TO).unwrap();
+        tied("10.9.0.1:0", "va").send_to(b"by the card", TO).unwrap();
+        // One that is tied to the loopback is one of all.
+        tied("0.0.0.0:5000", "lo").send_to(b"by lo", TO).unwrap();
+        let (bytes, source, to) = next(&captures);
+        assert_eq!((&bytes[..], source.port()), (&b"by lo"[..], 5000));
+        assert_eq!(network.injector().put_back(to, [(source, &bytes[..])].into_iter()), 0);
+        assert_eq!(heard(&application).0, b"by lo");
+        stands_in_by_lo(&network, &application);
+        assert!(nothing(&captures) && silent(&application) && silent(&of_card));
     });
 }

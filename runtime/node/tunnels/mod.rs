@@ -17,6 +17,7 @@ mod latency;
 mod link;
 mod ordering;
 mod running;
+mod upkeep;
 
 use crate::api::{ErrorBody, TunnelInfo, TunnelRequest, TunnelTraffic};
 use crate::folder::{random, write_json};
@@ -47,6 +48,7 @@ use synod_udp_shim::tunnel::{
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
+pub use upkeep::firewall;
 
 /// Tunnels of a node, at most.
 const MAX_TUNNELS: usize = 64;
@@ -388,6 +390,7 @@ impl Tunnels {
         let ordered = ordering.clone();
         let shared = Shared::new(&request.name, only, injector, ordering, topic, net, tunnel);
         let shared = Arc::new(shared);
+        let kept_up = network.upkeep().map_err(|e| error("multicast", e.to_string()))?;
         let captures = network.take_captures().into_iter();
         let mut tasks: Vec<AbortHandle> = captures
             .map(|one| running::capture(Arc::clone(&shared), one))
@@ -399,6 +402,7 @@ impl Tunnels {
             let run = ordering.run(name, node, Arc::clone(find));
             tasks.push(tokio::spawn(run).abort_handle());
         }
+        tasks.push(tokio::spawn(upkeep::uphold(request.name.clone(), kept_up)).abort_handle());
         if let Some(socket) = network.take_beacons() {
             let (shared, net) = (Arc::clone(&shared), Arc::downgrade(net));
             let exchange = beacons::exchange(shared, socket, net, file.boot);

@@ -22,13 +22,24 @@ pub struct BeaconSocket {
 impl BeaconSocket {
     pub(super) fn open(group: Ipv4Addr) -> Result<Self, JoinError> {
         let to = SocketAddrV4::new(group, BEACON_PORT);
-        let join = Join::open(&JoinSpec::new(to, Interface::ByRoute))?;
+        let join = match Join::open(&JoinSpec::new(to, Interface::ByRoute)) {
+            // There may be a route later on.
+            Err(JoinError::NoRoute(_)) => {
+                Join::open(&JoinSpec::new(to, Interface::Name("lo".into())))?
+            }
+            join => join?,
+        };
         let kernel = |source| JoinError::Kernel { call: "opening a socket for beacons", source };
         let sender = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(kernel)?;
         sender.set_nonblocking(true).map_err(kernel)?;
         // It is 1 unless somebody sets it, and it is to be 1.
         sender.set_multicast_ttl_v4(1).map_err(kernel)?;
         Ok(Self { join, sender, to })
+    }
+
+    /// The group that it joined.
+    pub(super) fn group(&self) -> Ipv4Addr {
+        *self.to.ip()
     }
 
     /// Says something to whoever is on the segment.

@@ -20,6 +20,8 @@
 mod beacon;
 mod capture;
 mod claim;
+mod firewall;
+mod follow;
 mod inject;
 mod kept;
 mod left;
@@ -32,9 +34,11 @@ mod open;
 mod placed;
 mod rules;
 mod state;
+mod upkeep;
 
 pub use beacon::{BEACON_PORT, BeaconSocket};
 pub use capture::{Capture, Captured};
+pub use firewall::lo_is_shut;
 pub use inject::Injector;
 pub use kept::Kept;
 pub use left::{LeftOver, left_over, remove_left_over, restore};
@@ -42,20 +46,23 @@ pub use mode::Mode;
 pub use namespace::Namespace;
 pub use rules::{MARK, Tool};
 pub use state::NetworkState;
+pub use upkeep::{UPKEEP_EVERY, Upkeep};
 
 use crate::interface::Interfaces;
 use crate::join::JoinError;
 use crate::spec::Interface;
 use crate::tunnel::Groups;
 use claim::Claim;
+use follow::Follower;
 use monitor::Lease;
 use open::Opened;
 use placed::Placed;
 use socket2::Socket;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What is wanted of a tunnel here.
 #[derive(Clone, Debug)]
@@ -126,7 +133,7 @@ pub struct Network {
 #[derive(Debug)]
 enum Held {
     /// This process. The claims go last.
-    Here { _placed: Option<Placed>, _claims: Vec<Claim> },
+    Here { placed: Arc<Mutex<Option<Placed>>>, _claims: Vec<Claim> },
     /// A process of its own.
     Apart { _lease: Lease },
 }
@@ -136,7 +143,7 @@ impl Network {
     pub fn open(spec: &NetworkSpec) -> Result<Self, NetworkError> {
         let members = members_of(spec)?;
         let Opened { mode, remarks, captures, raw, placed, claims } = Opened::open(spec)?;
-        let held = Held::Here { _placed: placed, _claims: claims };
+        let held = Held::Here { placed: Arc::new(Mutex::new(placed)), _claims: claims };
         Self::with(spec, mode, (remarks, captures), (members, raw), held)
     }
 
@@ -144,21 +151,17 @@ impl Network {
     fn with(
         spec: &NetworkSpec,
         mode: Mode,
-        (remarks, captures): (Vec<String>, Vec<Capture>),
+        (mut remarks, captures): (Vec<String>, Vec<Capture>),
         (members, raw): (Vec<Socket>, Option<Socket>),
         held: Held,
     ) -> Result<Self, NetworkError> {
         let groups = spec.groups.groups();
         let injector = Arc::new(Injector::new(members, spec.ttl, raw));
-        let beacons = match groups.first().filter(|_| mode.is_on_segment()) {
-            Some(group) => match BeaconSocket::open(*group) {
-                Ok(beacons) => Some(beacons),
-                // Then nobody on a segment hears what is sent here, either.
-                Err(JoinError::NoRoute(_)) => None,
-                Err(error) => return Err(error.into()),
-            },
-            None => None,
-        };
+        if let Some(group) = groups.first() {
+            remarks.extend(lo_is_shut(*group)?);
+        }
+        let on_segment = groups.first().filter(|_| mode.is_on_segment());
+        let beacons = on_segment.map(|group| BeaconSocket::open(*group)).transpose()?;
         let groups = groups.to_vec();
         Ok(Self { held, mode, groups, remarks, captures, beacons, injector })
     }
@@ -178,8 +181,26 @@ impl Network {
         std::mem::take(&mut self.captures)
     }
 
-    /// What nodes on the segment say to each other by, where it captures by membership and a route
-    /// leads to the groups; it is the caller's from here on.
+    /// What keeps it as it is. To be had before the captures and the beacons are taken.
+    pub fn upkeep(&self) -> io::Result<Upkeep> {
+        let mut followers = Vec::new();
+        if self.mode.is_on_segment() {
+            let captures = self.captures.iter().map(|one| (one.as_fd(), *one.to().ip()));
+            let beacons = self.beacons.iter().map(|one| (one.as_fd(), one.group()));
+            for (socket, group) in captures.chain(beacons) {
+                followers.push(Follower::new(socket, group)?);
+            }
+        }
+        let placed = match &self.held {
+            Held::Here { placed, .. } => Arc::clone(placed),
+            // Who holds the privileges sees to it.
+            Held::Apart { .. } => Arc::default(),
+        };
+        Ok(Upkeep::new(followers, placed))
+    }
+
+    /// What nodes on the segment say to each other by, where it captures by membership; it is the caller's
+    /// from here on.
     pub fn take_beacons(&mut self) -> Option<BeaconSocket> {
         self.beacons.take()
     }
@@ -196,6 +217,15 @@ impl Network {
     /// What sends.
     pub fn injector(&self) -> &Arc<Injector> {
         &self.injector
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Here { placed, .. } = self {
+            // Whoever keeps it up has it, too.
+            drop(upkeep::lock(placed).take());
+        }
     }
 }
 

@@ -65,6 +65,24 @@ pub(super) fn add_route(group: Ipv4Addr, lo: u32, from: Ipv4Addr) -> io::Result<
     }
 }
 
+/// The interface that the route to a group leads to; none if there is no route.
+pub(super) fn interface_to(group: Ipv4Addr) -> io::Result<Option<u32>> {
+    let mut body = vec![0; ROUTE_BYTES];
+    (body[0], body[1]) = (libc::AF_INET as u8, 32);
+    attribute(&mut body, RTA_DST, &group.octets());
+    let mut found = None;
+    let request = message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_ACK, &body);
+    let asked = ask(ROUTE, request, |_, body| {
+        let by = body.get(ROUTE_BYTES..).and_then(|attributes| find(attributes, RTA_OIF));
+        found = by.and_then(|by| by.try_into().ok()).map(u32::from_ne_bytes);
+    });
+    match asked.map_err(|e| (e.raw_os_error(), e)) {
+        Err((Some(libc::ENETUNREACH | libc::EHOSTUNREACH), _)) => Ok(None),
+        Err((_, e)) => Err(e),
+        Ok(()) => Ok(found),
+    }
+}
+
 /// Takes out a route that [`add_route`] has put in; false if it is not there.
 pub(super) fn remove_route(group: Ipv4Addr, lo: u32, from: Ipv4Addr) -> io::Result<bool> {
     let flags = NLM_F_REQUEST | NLM_F_ACK;

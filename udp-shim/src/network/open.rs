@@ -79,8 +79,9 @@ impl Opened {
             let join = match Join::open(&JoinSpec::new(to, Interface::ByRoute)) {
                 Err(JoinError::NoRoute(_)) => {
                     remarks.push(format!(
-                        "no route leads to {0}: only what is sent to it on lo is heard; `ip route add \
-                         {0}/32 dev lo` lets applications that choose no interface send",
+                        "no route led to {0} when the tunnel was opened: until one does only what is sent \
+                         to it on lo is heard; `ip route add {0}/32 dev lo` lets applications that choose \
+                         no interface send",
                         to.ip()
                     ));
                     Join::open(&JoinSpec::new(to, Interface::Name("lo".into())))?
@@ -112,7 +113,7 @@ impl Opened {
             routes: spec.groups.groups().to_vec(),
             address: spec.address,
         };
-        let (placed, remarks) = Placed::put_in(state, &spec.state, &redirects)?;
+        let (placed, remarks) = Placed::put_in(state, &spec.state, redirects)?;
         let (mode, raw, placed) = (Mode::Redirect, Some(raw), Some(placed));
         Ok(Self { mode, remarks, captures, raw, placed, claims: Vec::new() })
     }

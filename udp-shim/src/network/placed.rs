@@ -18,6 +18,7 @@ use std::time::Instant;
 pub(super) struct Placed {
     state: NetworkState,
     path: PathBuf,
+    redirects: Vec<(SocketAddrV4, u16)>,
     /// Says that somebody uses it.
     _claim: Claim,
 }
@@ -27,19 +28,65 @@ impl Placed {
     pub(super) fn put_in(
         state: NetworkState,
         path: &Path,
-        redirects: &[(SocketAddrV4, u16)],
+        redirects: Vec<(SocketAddrV4, u16)>,
     ) -> Result<(Self, Vec<String>), NetworkError> {
         let _claim = Claim::table(&state.table, Instant::now() + CLEANING)
             .map_err(|e| taken(&state.table, e))?;
         // What was written there is not to be forgotten.
         super::restore(path)?;
-        let placed = Self { state, path: path.to_owned(), _claim };
-        let remarks = placed.fill(redirects)?;
+        let placed = Self { state, path: path.to_owned(), redirects, _claim };
+        let remarks = placed.fill()?;
         Ok((placed, remarks))
     }
 
-    fn fill(&self, redirects: &[(SocketAddrV4, u16)]) -> Result<Vec<String>, NetworkError> {
-        let Self { state, path, .. } = self;
+    /// Puts in again what others have taken out meanwhile; gives what that was, or why it could not be.
+    pub(super) fn uphold(&self, with_rules: bool) -> Vec<String> {
+        let mut told = match self.keep_routes() {
+            Ok(groups) => {
+                let told = |group| format!("the route to {group} was gone, and is there again");
+                groups.into_iter().map(told).collect()
+            }
+            Err(e) => vec![e.to_string()],
+        };
+        match if with_rules { self.keep_rules() } else { Ok(false) } {
+            Ok(true) => {
+                told.push("somebody had flushed the rules, which are there again".to_owned())
+            }
+            Ok(false) => {}
+            Err(e) => told.push(e.to_string()),
+        }
+        told
+    }
+
+    /// Routes go with the interface that they lead to. Gives the groups of those that are there again.
+    fn keep_routes(&self) -> Result<Vec<Ipv4Addr>, NetworkError> {
+        let Self { state, .. } = self;
+        let (lo, mut again) = (lo()?, Vec::new());
+        for group in &state.routes {
+            let added = netlink::add_route(*group, lo, state.address);
+            if added.map_err(kernel(format!("adding a route to {group}")))? {
+                again.push(*group);
+            }
+        }
+        Ok(again)
+    }
+
+    /// Whether somebody had flushed the rules.
+    fn keep_rules(&self) -> Result<bool, NetworkError> {
+        let Self { state, redirects, .. } = self;
+        let shown = state.tool.show().iter().map(run).collect::<Result<String, _>>()?;
+        if state.tool.is_whole(&state.table, &shown) {
+            return Ok(false);
+        }
+        state.tool.take_out(&state.table).iter().try_for_each(done)?;
+        let put_in = state.tool.put_in(&state.table, state.address, redirects);
+        put_in.iter().try_for_each(done)?;
+        netlink::forget_flows(&state.routes).map_err(kernel("forgetting old flows"))?;
+        Ok(true)
+    }
+
+    fn fill(&self) -> Result<Vec<String>, NetworkError> {
+        let Self { state, path, redirects, .. } = self;
         let written = write_durably(path, &state.to_string());
         written.map_err(|e| NetworkError::State { path: path.clone(), why: e.to_string() })?;
         let mut remarks = Vec::new();

@@ -82,6 +82,21 @@ impl Tool {
         }
     }
 
+    /// Whether all of a table or chain is among what is shown.
+    pub(super) fn is_whole(self, table: &str, shown: &str) -> bool {
+        match self {
+            Self::Nft => self.tables(shown).any(|one| one == table),
+            Self::Iptables => {
+                let lines =
+                    |what: String| shown.lines().filter(|line| line.contains(&what)).count();
+                // Those of both tables lead there; and what is there stands for the rest of it.
+                lines(format!("-A OUTPUT -p udp -j {table}")) == 2
+                    && lines(format!("-A {table} ")) > 2
+                    && lines(format!("--comment {table} ")) == 1
+            }
+        }
+    }
+
     /// The tables or chains that are shown.
     pub(super) fn tables(self, shown: &str) -> impl Iterator<Item = &str> {
         let prefix = match self {

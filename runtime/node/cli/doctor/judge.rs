@@ -228,6 +228,11 @@ pub(super) fn left_by_others(left: Result<String, String>) -> Option<Finding> {
     Some(finding("network", BAD, found, mend("take it out: sudo synod doctor --fix-network")))
 }
 
+/// A firewall that shuts the loopback. It says itself what mends it.
+pub(super) fn shut(found: String) -> Finding {
+    finding("network", WARN, found, None)
+}
+
 pub(super) fn no_node(data: &str) -> Finding {
     let how = mend(format!("start it with: synod up --data {data}"));
     finding("node", WARN, "it does not run, so its peers were not looked at", how)

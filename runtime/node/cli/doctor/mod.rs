@@ -69,6 +69,9 @@ impl Doctor {
         if let Some(finding) = judge::left_by_others(synod::tunnels::left_over()) {
             tell(&mut out, finding)?;
         }
+        if let Some(found) = synod::tunnels::firewall() {
+            tell(&mut out, judge::shut(found))?;
+        }
         if is_up {
             tell(&mut out, clock_of_log(&client).await?)?;
             for finding in with_node(&client).await? {

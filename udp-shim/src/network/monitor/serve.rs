@@ -5,10 +5,12 @@ use super::passing::{MAX_FILES, receive, send};
 use super::{MAX_OPEN, NAME};
 use crate::join::Join;
 use crate::network::open::{CLEANING, Opened};
+use crate::network::upkeep::{Rounds, UPKEEP_EVERY};
 use crate::network::{Capture, NetworkSpec, restore};
 use crate::privileges::{self, NEEDED};
 use crate::spec::JoinSpec;
 use crate::sys;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, getppid, set_dumpable_behavior};
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,7 +56,21 @@ pub fn serve(socket: OwnedFd, folder: &Path) -> io::Result<()> {
     privileges::keep_only(held, None)?;
     let mut serving =
         Serving { folder: folder.to_owned(), lock: None, open: BTreeMap::new(), last: 0 };
+    let (mut rounds, mut upheld, mut last) = (Rounds::default(), Instant::now(), Vec::new());
     let ended = loop {
+        if let Some(left) = UPKEEP_EVERY.checked_sub(upheld.elapsed()) {
+            if !serving.waits(socket.as_fd(), left)? {
+                continue;
+            }
+        } else {
+            let told = serving.uphold(rounds.with_rules());
+            // What cannot be done is tried each time, and said once.
+            if told != last {
+                told.iter().for_each(|told| eprintln!("synod: {told}"));
+            }
+            (last, upheld) = (told, Instant::now());
+            continue;
+        }
         let bytes = match receive(socket.as_fd(), false) {
             Ok(Some((bytes, _))) => bytes,
             Ok(None) => break Ok(()),
@@ -131,6 +147,25 @@ impl Serving {
         }
         self.lock = Some(folder);
         Ok(())
+    }
+
+    /// Waits for a request; false if none comes in time. Where nothing is open there is no such time.
+    fn waits(&self, socket: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
+        let time = (!self.open.is_empty()).then(|| Timespec::try_from(time).unwrap_or_default());
+        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], time.as_ref()) {
+            Err(Errno::INTR) => Ok(false),
+            ready => Ok(ready? > 0),
+        }
+    }
+
+    /// Puts in again what others have taken out; gives what that was.
+    fn uphold(&self, with_rules: bool) -> Vec<String> {
+        let placed =
+            self.open.values().filter_map(|(name, opened)| Some((name, opened.placed.as_ref()?)));
+        let told = placed.flat_map(|(name, placed)| {
+            placed.uphold(with_rules).into_iter().map(move |told| format!("tunnel {name}: {told}"))
+        });
+        told.collect()
     }
 
     /// Takes out what is written down and not open.
