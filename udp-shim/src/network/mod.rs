@@ -2,7 +2,7 @@
 //! put in when this is opened and taken out when it is closed or dropped. If the process is killed in
 //! between, [`restore`] takes it out: a file says what was put in, and is there before that is.
 //!
-//! What needs privileges ([`open`]) may be done in this process or by a [`monitor`], a process of its own that
+//! What needs privileges (`open.rs`) may be done in this process or by a [`monitor`], a process of its own that
 //! hands over the sockets.
 //!
 //! - **Redirect** takes what this host's applications send to a group, whatever interface, address or

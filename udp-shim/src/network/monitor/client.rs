@@ -51,7 +51,7 @@ pub struct Lease {
 }
 
 impl Monitor {
-    /// Starts it: `executable` with `args` is to call [`serve`](super::serve) with its standard input.
+    /// Starts it: `executable` with `args` is to call [`serve`](super::serve()) with its standard input.
     pub fn start<A: AsRef<OsStr>>(
         executable: &Path,
         args: impl IntoIterator<Item = A>,
