@@ -7,28 +7,33 @@
 //! ```
 //!
 //! A peer takes part if its record in the directory names the tunnel. Frames (`udp-shim/frame.cddl`) go
-//! to each over a stream of its own.
+//! to each over a stream of its own, or to all by gossip.
 
 mod apart;
 mod beacons;
 mod carriage;
 mod guests;
+mod incoming;
+mod info;
 mod latency;
 mod link;
 mod ordering;
+mod request;
 mod running;
 mod upkeep;
 
-use crate::api::{ErrorBody, TunnelInfo, TunnelRequest, TunnelTraffic};
+use crate::api::{ErrorBody, TunnelInfo, TunnelRequest};
 use crate::folder::{random, write_json};
 use crate::hex::hex;
 use crate::net::{Net, peer_id};
 use crate::space::error;
+use carriage::Topic;
 pub(crate) use carriage::of_network;
-use carriage::{Carriage, Topic};
+use info::info;
 pub(crate) use link::STREAM;
 pub(crate) use ordering::FindSpace;
 use ordering::Ordering;
+use request::{carriage, check, idle, short};
 use running::Shared;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -37,25 +42,16 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use synod_bridge::{PeerId, Stream};
+use std::time::{SystemTime, UNIX_EPOCH};
+use synod_bridge::PeerId;
 use synod_udp_shim::network::monitor::Monitor;
 use synod_udp_shim::network::{self, Kept, Network, NetworkSpec};
-use synod_udp_shim::tunnel::{
-    Groups, IDLE, MAX_FRAME_BYTES, MAX_IDLE, MAX_NAME_BYTES, MIN_IDLE, Ports, Tunnel, read_frame,
-    virtual_address,
-};
-use tokio::io::{AsyncReadExt, BufReader};
+use synod_udp_shim::tunnel::{Tunnel, virtual_address};
 use tokio::task::{AbortHandle, spawn_blocking};
-use tokio::time::timeout;
 pub use upkeep::firewall;
 
 /// Tunnels of a node, at most.
 const MAX_TUNNELS: usize = 64;
-/// How long a stream may take to say of which tunnel it is.
-const GREETING: Duration = Duration::from_secs(10);
-/// What a stream is read by.
-const READ_BYTES: usize = 128 << 10;
 /// Files that may be open in a node with tunnels, if the system lets it.
 const OPEN_FILES: u64 = 65_536;
 /// The folder of what is in the kernel, in the data folder.
@@ -278,74 +274,6 @@ impl Tunnels {
         closed.await.unwrap_or_default()
     }
 
-    /// Takes a peer's frames.
-    ///
-    /// The first of them says of which tunnel; one that is none ends the stream.
-    pub(crate) async fn serve(&self, peer: PeerId, stream: Stream) -> io::Result<()> {
-        let mut stream = BufReader::with_capacity(READ_BYTES, stream);
-        let mut bytes = Vec::new();
-        let greeting = read(&mut stream, &mut bytes);
-        timeout(GREETING, greeting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let first = read_frame(&bytes).map_err(io::Error::other)?;
-        let shared = self.welcome(peer, first.head.tunnel).map_err(io::Error::other)?;
-        shared.received(peer, &first);
-        let receive = async {
-            loop {
-                read(&mut stream, &mut bytes).await?;
-                let frame = read_frame(&bytes).ok().filter(|frame| shared.is(frame.head.tunnel));
-                let Some(frame) = frame else {
-                    shared.malformed();
-                    return Err(io::Error::other("what it sent is no frame of the tunnel"));
-                };
-                shared.received(peer, &frame);
-                if !shared.has(peer) {
-                    return Err(io::Error::other("the directory does not know of its tunnel"));
-                }
-            }
-        };
-        tokio::select! {
-            ended = receive => ended,
-            () = shared.closed() => Ok(()),
-        }
-    }
-
-    /// Takes what a peer has gossiped for a tunnel. An error says what is wrong with it.
-    pub(crate) fn hear(&self, peer: PeerId, name: &str, bytes: &[u8]) -> Result<(), String> {
-        let shared = {
-            let running = self.lock();
-            let open = running.get(name).and_then(|running| running.open.as_ref().ok());
-            let Some(open) = open else { return Ok(()) };
-            Arc::clone(&open.shared)
-        };
-        if !shared.admits(peer) {
-            return Err("it is not among the peers of the tunnel".to_owned());
-        }
-        match read_frame(bytes) {
-            Ok(frame) if shared.is(frame.head.tunnel) => {
-                shared.gossiped(peer, &frame);
-                Ok(())
-            }
-            Ok(_) => {
-                shared.malformed();
-                Err("it is a frame of another tunnel".to_owned())
-            }
-            Err(e) => {
-                shared.malformed();
-                Err(e.to_string())
-            }
-        }
-    }
-
-    fn welcome(&self, peer: PeerId, name: &str) -> Result<Arc<Shared>, String> {
-        let running = self.lock();
-        let open = running.get(name).and_then(|running| running.open.as_ref().ok());
-        let shared = &open.ok_or("there is no such tunnel here")?.shared;
-        if !shared.admits(peer) {
-            return Err("it is not among the peers of the tunnel".to_owned());
-        }
-        shared.welcome(peer).map(|()| Arc::clone(shared))
-    }
-
     async fn open(
         &self,
         net: &Arc<Net>,
@@ -471,116 +399,8 @@ fn raise_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// The next frame's bytes.
-async fn read(stream: &mut BufReader<Stream>, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let len = stream.read_u32().await? as usize;
-    if len > MAX_FRAME_BYTES {
-        return Err(io::Error::other("a frame that is too long"));
-    }
-    bytes.resize(len, 0);
-    stream.read_exact(bytes).await.map(drop)
-}
-
-fn check(request: &TunnelRequest) -> Result<Groups, ErrorBody> {
-    let name = &request.name;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
-        let text = format!(
-            "{name:?} is no name for a tunnel: give it letters, digits, _ and -, up to {MAX_NAME_BYTES}"
-        );
-        return Err(error("name", text));
-    }
-    let wrong = |e: String| error("bad_request", e);
-    let ports = request.ports.iter().map(|text| text.parse::<Ports>());
-    let ports = ports.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
-    if !(MIN_IDLE..=MAX_IDLE).contains(&idle(request)) {
-        let text =
-            "--idle: a source may be silent for no less than 1s, and no more than 30 days (720h)";
-        return Err(wrong(text.to_owned()));
-    }
-    Groups::new(request.groups.clone(), ports).map_err(|e| wrong(e.to_string()))
-}
-
-/// By which way its frames are to go.
-fn carriage(request: &TunnelRequest) -> Result<Carriage, ErrorBody> {
-    let wrong = |e: String| error("bad_request", e);
-    let carriage = request.carry.as_deref().map(str::parse).transpose().map_err(wrong)?;
-    let carriage = carriage.unwrap_or_default();
-    match carriage {
-        // Gossip goes to all who listen.
-        _ if request.peers.is_empty() => Ok(carriage),
-        Carriage::Gossip => Err(wrong(
-            "gossip goes to all that have the tunnel: carry by streams to the peers that are named, or name none"
-                .to_owned(),
-        )),
-        Carriage::Auto | Carriage::Streams => Ok(Carriage::Streams),
-    }
-}
-
-/// For how long a source may be silent.
-fn idle(request: &TunnelRequest) -> Duration {
-    request.idle_ms.map_or(IDLE, Duration::from_millis)
-}
-
 /// A start's number: later than the last, by the clock too, should the file be lost.
 fn later_than(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(0).max(last.saturating_add(1))
-}
-
-/// What a name is in the names of rules, which are short.
-fn short(name: &str) -> String {
-    hex(&blake3::hash(name.as_bytes()).as_bytes()[..4])
-}
-
-fn info(running: &Running) -> TunnelInfo {
-    let TunnelRequest { name, groups, ports, ttl, .. } = running.request.clone();
-    let mut info = TunnelInfo {
-        name,
-        groups,
-        ports,
-        capture: "none".to_owned(),
-        by_gossip: false,
-        ttl,
-        idle_ms: idle(&running.request).as_millis() as u64,
-        address: Ipv4Addr::UNSPECIFIED,
-        peers: Vec::new(),
-        captured: TunnelTraffic::default(),
-        received: TunnelTraffic::default(),
-        drops: BTreeMap::new(),
-        stand_ins: 0,
-        sources: 0,
-        p50_us: None,
-        p99_us: None,
-        order: None,
-        remarks: Vec::new(),
-    };
-    let Open { shared, network, .. } = match &running.open {
-        Ok(open) => open,
-        Err(why) => return TunnelInfo { remarks: vec![why.clone()], ..info },
-    };
-    let seen = shared.seen();
-    let traffic = |traffic: synod_udp_shim::tunnel::Traffic| TunnelTraffic {
-        datagrams: traffic.datagrams,
-        bytes: traffic.bytes,
-    };
-    info.capture = network.mode().to_string();
-    info.by_gossip = shared.topic().is_used();
-    info.address = seen.address;
-    info.captured = traffic(seen.counters.out);
-    info.received = traffic(seen.counters.received);
-    let drops = seen.counters.drops.iter();
-    info.drops = drops.map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
-    if let Some(ordering) = &shared.ordering {
-        info.order = Some(ordering.info());
-        info.drops.extend(ordering.drops());
-    }
-    info.stand_ins = seen.stand_ins as u64;
-    info.sources = seen.sources as u64;
-    info.p50_us = shared.latency.quantile(0.5);
-    info.p99_us = shared.latency.quantile(0.99);
-    info.remarks = network.remarks().iter().cloned().chain(seen.refused).collect();
-    info.remarks.extend(shared.ordering.as_ref().and_then(|ordering| ordering.warning()));
-    info.peers = seen.peers;
-    info
 }

@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use clap::Args;
 use hosts::Hosts;
 use load::Way;
-use rivals::QUORUM;
+use rivals::{QUORUM, Relay};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -58,17 +58,21 @@ impl Tunnel {
             true => Some(rivals::paxos(&hosts, folder)?),
             false => None,
         };
-        let relayed = match rivals::is_installed("socat") {
-            true => Some(self.relayed(&hosts, report)?),
-            false => None,
-        };
+        let mut relayed = Vec::new();
+        if rivals::is_installed("socat") {
+            for how in [Relay::OneWay, Relay::Answered] {
+                relayed.push(self.relayed(&hosts, how, report)?);
+            }
+        }
 
         let mut nodes = Vec::new();
         open(&mut nodes, 2, &hosts, folder).await?;
         let rate = way.greatest(SMALL, time)?;
         report.figure("100 bytes, all arrive", rate, "datagrams/s")?;
-        if let Some(relayed) = relayed {
-            report.figure("  of the relay's", rate / relayed, "times")?;
+        for (relayed, whose) in
+            relayed.into_iter().zip(["  of the one-way relay's", "  of the other's"])
+        {
+            report.figure(whose, rate / relayed, "times")?;
         }
         let rate = way.greatest(LARGE, time)?;
         report.figure("1,400 bytes, all arrive", mbit(rate), "Mbit/s")?;
@@ -118,9 +122,9 @@ impl Tunnel {
     }
 
     /// On ports of its own: a segment of its own it has not, and a group that nobody else relays.
-    fn relayed(&self, hosts: &Hosts, report: &mut Report) -> Result<f64, Failure> {
+    fn relayed(&self, hosts: &Hosts, how: Relay, report: &mut Report) -> Result<f64, Failure> {
         let to = SocketAddrV4::new(Ipv4Addr::new(239, 0, 0, 3), 20007);
-        let relay = rivals::relay(hosts, to)?;
+        let relay = rivals::relay(hosts, to, how)?;
         let (sender, member) = (hosts.sender(0)?, hosts.member(1, to)?);
         // What is sent does not leave the first host by itself, so that all of it comes by the relay.
         let failed = |e: std::io::Error| Failure::error(format!("a socket's time-to-live: {e}"));
@@ -134,7 +138,11 @@ impl Tunnel {
         }
         let rate = way.greatest(SMALL, Duration::from_millis(self.time))?;
         drop(relay);
-        report.figure("rival: a relay by socat, 100 bytes, all arrive", rate, "datagrams/s")?;
+        let name = match how {
+            Relay::OneWay => "rival: a one-way relay by socat, 100 bytes, all arrive",
+            Relay::Answered => "rival: one that can be answered",
+        };
+        report.figure(name, rate, "datagrams/s")?;
         Ok(rate)
     }
 }

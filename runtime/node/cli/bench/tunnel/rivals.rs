@@ -46,22 +46,35 @@ pub(super) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
+/// How socat relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relay {
+    /// One way, all by one process: the fastest that it does.
+    OneWay,
+    /// A process for each datagram, by which an answer finds its way back: as its manual has it for groups.
+    Answered,
+}
+
 /// Two halves that relay what is sent to a group on the first host to the second.
-pub(super) fn relay(hosts: &Hosts, to: SocketAddrV4) -> Result<Processes, Failure> {
+pub(super) fn relay(hosts: &Hosts, to: SocketAddrV4, how: Relay) -> Result<Processes, Failure> {
     let (group, port) = (to.ip(), to.port());
     let mut halves = Processes::default();
     let (from, other) = (Hosts::address(0), Hosts::address(1));
-    let first = [
-        format!("UDP4-RECV:{port},bind={group},reuseaddr,ip-add-membership={group}:{from}"),
-        format!("UDP4-SENDTO:{other}:{RELAY_PORT}"),
-    ];
+    let (one_way, receive, fork) = match how {
+        Relay::OneWay => (&["-u"][..], "UDP4-RECV", ""),
+        Relay::Answered => (&[][..], "UDP4-RECVFROM", ",fork"),
+    };
+    let member = format!("bind={group},reuseaddr,ip-add-membership={group}:{from}");
+    let first =
+        [format!("{receive}:{port},{member}{fork}"), format!("UDP4-SENDTO:{other}:{RELAY_PORT}")];
     let second = [
-        format!("UDP4-RECV:{RELAY_PORT}"),
+        format!("{receive}:{RELAY_PORT}{fork}"),
         format!("UDP4-DATAGRAM:{group}:{port},ip-multicast-if={other},ip-multicast-ttl=0"),
     ];
     for (n, ends) in [first, second].into_iter().enumerate() {
         let mut command = hosts.inside(n, "socat".as_ref());
-        halves.start(command.args(["-u", "-b", "65507"]).args(ends).stdout(Stdio::null()))?;
+        halves
+            .start(command.args(one_way).args(["-b", "65507"]).args(ends).stdout(Stdio::null()))?;
     }
     Ok(halves)
 }
