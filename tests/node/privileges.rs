@@ -142,18 +142,13 @@ fn a_node_that_is_killed_leaves_nothing_behind() {
     let second = Node::start(command, &world.data);
     for _ in 0..3 {
         assert_eq!(hosts.tunnel(0)["capture"], "redirect", "{}", hosts.tunnel(0));
-        let node = hosts.nodes[0].take().unwrap();
-        kill(node.pid(), Signal::KILL);
         // What holds its privileges is not waited for.
-        wait_for("the killed node to be gone", || !is_running(node.pid()));
+        hosts.nodes[0].take().unwrap().die();
         hosts.start(0);
-        drop(node);
     }
-    let node = hosts.nodes[0].take().unwrap();
-    kill(node.pid(), Signal::KILL);
+    hosts.nodes[0].take().unwrap().die();
     let request =
         json!({"name": "u", "groups": [GROUP], "ports": ["20005"], "capture": "redirect"});
-    wait_for("the killed node to be gone", || !is_running(node.pid()));
     assert_eq!(second.post("/v1/tunnels", &request)["capture"], "redirect");
     private.send_to(b"through another", TO).unwrap();
     assert_eq!(heard(&member).0, b"through another");

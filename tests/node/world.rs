@@ -259,7 +259,13 @@ impl Node {
         wait_for("the engines to end", || children.iter().all(|pid| !is_running(*pid)));
     }
 
-    /// The same, and what holds its privileges is killed first: nobody takes anything out of the kernel.
+    /// kill -9, and none of its children is waited for.
+    pub(crate) fn die(mut self) {
+        self.process.signal(rustix::process::Signal::KILL);
+        assert_eq!(self.process.wait(), -1);
+    }
+
+    /// As [`Self::kill`], and what holds its privileges is killed first: nobody takes anything out of the kernel.
     pub(crate) fn kill_with_monitor(self) {
         self.process.signal(rustix::process::Signal::STOP);
         if let Some(monitor) = monitor(self.pid()) {

@@ -158,6 +158,13 @@ async fn list(client: &Client, global: &Global) -> Result<Verdict, Failure> {
         table.marked_row(tunnel.capture == "none", row(tunnel));
     }
     table.print(&mut out)?;
+    for tunnel in tunnels.iter().filter(|tunnel| tunnel.peers.is_empty()) {
+        super::say::say(format_args!(
+            "synod: tunnel {}: no peer has it: add it on others, and see with `synod peers list` and `synod doctor` \
+             whether they are connected",
+            tunnel.name
+        ));
+    }
     tunnels.iter().for_each(remarks);
     Ok(Verdict::Yes)
 }

@@ -56,7 +56,11 @@ impl User {
             return Err(Failure::error(text));
         }
         if !data.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(wrong)?;
+            // What leads to it has to let that user through.
+            if let Some(above) = data.parent() {
+                DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(wrong)?;
+            }
+            DirBuilder::new().mode(0o700).create(data).map_err(wrong)?;
             chown(data, Some(*uid), Some(*gid)).map_err(wrong)?;
         }
         match data.metadata().map_err(wrong)?.uid() {

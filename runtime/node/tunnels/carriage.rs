@@ -2,7 +2,9 @@
 //! frame as often as there are peers; gossip is written to a few, who pass it on.
 
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use synod_bridge::limits::MAX_GOSSIP;
 use synod_bridge::{Bridge, PublishError};
 use synod_udp_shim::tunnel::{MAX_FRAME_BYTES, MAX_SINGLE_BYTES};
@@ -14,6 +16,9 @@ const _: () = assert!(MAX_SINGLE_BYTES <= MAX_GOSSIP && MAX_SINGLE_BYTES <= MAX_
 const MAX_STREAMED: usize = 16;
 /// And from so many on downward they do so again.
 const STREAMED_AGAIN: usize = 12;
+/// Frames go by streams for so long after a topic is listened to: its neighbours have to find each other, and who has
+/// just ceased to listen, and begins again, is let in after ten seconds (gossipsub's back-off).
+const SETTLING: Duration = Duration::from_secs(15);
 /// What comes before a tunnel's name in the name of its topic.
 const PREFIX: &str = "synod/tunnel/1/";
 
@@ -63,24 +68,25 @@ pub(super) struct Topic {
     carriage: Carriage,
     bridge: Option<Bridge>,
     is_used: AtomicBool,
-    is_subscribed: AtomicBool,
+    /// Since when it is listened to.
+    since: OnceLock<Instant>,
 }
 
 impl Topic {
     pub(super) fn new(tunnel: &str, carriage: Carriage, bridge: Option<&Bridge>) -> Self {
-        let is_used = carriage.is_by_gossip(false, 0);
         Self {
             name: format!("{PREFIX}{tunnel}"),
             carriage,
             bridge: bridge.cloned(),
-            is_used: AtomicBool::new(is_used),
-            is_subscribed: AtomicBool::new(false),
+            is_used: AtomicBool::new(false),
+            since: OnceLock::new(),
         }
     }
 
     /// So many take part.
     pub(super) fn look(&self, peers: usize) {
-        let is_used = self.carriage.is_by_gossip(self.is_used(), peers);
+        let has_settled = self.since.get().is_some_and(|since| since.elapsed() >= SETTLING);
+        let is_used = has_settled && self.carriage.is_by_gossip(self.is_used(), peers);
         self.is_used.store(is_used, Ordering::Relaxed);
     }
 
@@ -101,9 +107,9 @@ impl Topic {
     /// Listens, if it does not yet.
     pub(super) async fn subscribe(&self) {
         let Some(bridge) = &self.bridge else { return };
-        if !self.is_subscribed.load(Ordering::Relaxed) {
+        if self.since.get().is_none() {
             match bridge.subscribe(&self.name).await {
-                Ok(()) => self.is_subscribed.store(true, Ordering::Relaxed),
+                Ok(()) => drop(self.since.set(Instant::now())),
                 Err(e) => tracing::debug!("what comes by gossip is not heard: {e}"),
             }
         }

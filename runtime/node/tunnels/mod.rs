@@ -87,7 +87,7 @@ struct Open {
 /// `tunnels.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct File {
-    /// Rises with each start.
+    /// Rises with each start, and with each tunnel that is added.
     boot: u64,
     /// A few letters that tell this folder's rules from others'.
     tag: String,
@@ -172,9 +172,8 @@ impl Tunnels {
             let tag = random().map_err(|e| error("internal", e.to_string()))?;
             file.tag = hex(&tag[..4]);
         }
-        if file.boot == 0 {
-            file.boot = later_than(0);
-        }
+        // Its numbers begin anew, and peers may still know a tunnel of this name that was removed a moment ago.
+        file.boot = later_than(file.boot);
         let open = self.open(net, find, &request, &file).await?;
         file.tunnels.push(request.clone());
         if let Err(e) = self.write(&file) {

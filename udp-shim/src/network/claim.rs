@@ -9,12 +9,13 @@
 use super::monitor::NAME;
 use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Instant;
 
 /// The names' beginnings: of what is captured, and of the tables and chains.
@@ -65,18 +66,16 @@ impl Claim {
         let address = SocketAddr::from_abstract_name(name).map_err(ClaimError::Kernel)?;
         match UnixListener::bind_addr(&address) {
             Ok(_socket) => Ok(Self { _socket }),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(holder(&address)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(holder(name)),
             Err(e) => Err(ClaimError::Kernel(e)),
         }
     }
 }
 
 /// Who has it: a node, where its monitor claims for it.
-fn holder(address: &SocketAddr) -> ClaimError {
-    let process = UnixStream::connect_addr(address).ok();
-    let Some(process) = process.and_then(|stream| sys::peer_process(stream.as_fd())) else {
-        return ClaimError::Taken(None);
-    };
+fn holder(name: &str) -> ClaimError {
+    let process = connected(name).ok().and_then(|socket| sys::peer_process(socket.as_fd()));
+    let Some(process) = process else { return ClaimError::Taken(None) };
     let command = command_of(process);
     let Some(node) = command.strip_prefix(NAME).and_then(|node| node.parse().ok()) else {
         return ClaimError::Taken(Some((process, command)));
@@ -86,6 +85,14 @@ fn holder(address: &SocketAddr) -> ClaimError {
         true => ClaimError::Taken(Some((node, command_of(node)))),
         false => ClaimError::Ending(process),
     }
+}
+
+/// Connects, and never waits: anybody may have filled the queue of who listens, which nobody empties.
+fn connected(name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    Ok(socket)
 }
 
 fn command_of(process: i32) -> String {
