@@ -13,8 +13,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use synod::api::{
-    AgentInfo, AgentOptions, CreateSpace, JoinSpace, LogLine, Members, Reloaded, RunRequest,
-    SpaceInfo,
+    AgentInfo, AgentOptions, CreateSpace, ErrorBody, JoinSpace, LogLine, Members, Reloaded,
+    RunRequest, SpaceInfo,
 };
 use synod::control::SOCKET_NAME;
 use synod::node::{JOINING, Node};
@@ -24,6 +24,8 @@ use tracing::level_filters::LevelFilter;
 
 /// Lines that a program may have printed before they are asked for.
 const FIRST_LINES: usize = 10_000;
+/// What an agent is refused with that could not be claimed.
+const NOT_CLAIMED: &str = "not_claimed";
 /// How often it is looked whether a space has been joined anew.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long what is left of an agent's output has to be printed when the node has stopped.
@@ -345,7 +347,7 @@ async fn run_here(
 ) -> Result<Ended, Failure> {
     let begins = now_micros();
     let node = foreground.node.clone();
-    let AgentInfo { name, space, .. } = node.run_agent(request).await.map_err(Failure::told)?;
+    let AgentInfo { name, space, .. } = run_agent(&node, &request).await.map_err(Failure::told)?;
     let socket = data.join(SOCKET_NAME);
     say(format_args!(
         "[node] listening on {}; agent {name} runs in space {space}; Ctrl-C ends both",
@@ -379,10 +381,45 @@ async fn run_here(
     }
 }
 
+/// Has the node run the agent. Where its space is joined anew meanwhile nobody says what has become of the claim:
+/// then it is claimed again, by the member that the node is by then.
+async fn run_agent(node: &Node, request: &RunRequest) -> Result<AgentInfo, ErrorBody> {
+    let space = request.space.as_deref();
+    loop {
+        let before = member(node, space).await;
+        let ran = node.run_agent(request.clone()).await;
+        if !ran.as_ref().is_err_and(|why| why.code == NOT_CLAIMED) {
+            return ran;
+        }
+        while space.is_some_and(|space| node.is_joining_anew(space)) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if member(node, space).await == before {
+            return ran;
+        }
+        // As one that ran it may have been started again by now.
+        let agents = node.agents().await;
+        if let Some(agent) =
+            agents.into_iter().find(|agent| agent.program == request.program && is_alive(agent))
+        {
+            return Ok(agent);
+        }
+    }
+}
+
+/// Which member of a space this node is, if it can be asked.
+async fn member(node: &Node, space: Option<&str>) -> Option<u64> {
+    let members = node.members(space).await.ok()?.members;
+    members.iter().find(|member| member.is_here).map(|member| member.id)
+}
+
 /// Whether an agent has been started again.
 fn is_there(agents: &[AgentInfo], name: &str) -> bool {
-    let is_alive = |agent: &AgentInfo| matches!(&*agent.state, "running" | "standby" | "waiting");
     agents.iter().any(|agent| agent.name == name && is_alive(agent))
+}
+
+fn is_alive(agent: &AgentInfo) -> bool {
+    matches!(&*agent.state, "running" | "standby" | "waiting")
 }
 
 fn watch(request: &RunRequest, watches: bool) -> Result<Option<Watch>, Failure> {
